@@ -1,0 +1,37 @@
+"""Every error that a user can meet on a device; ``pipeline/errors.py`` draws the whole tree.
+
+A message says in one line what happened, the value, what was allowed, and what to do next.
+The command line prints it without a traceback and ends with ``exit_status``.
+"""
+
+
+class EdgeError(Exception):
+    """Something failed that the user should read about in one line."""
+
+    exit_status = 1
+
+
+class BadInput(EdgeError):
+    """Wrong usage, or input that cannot be used as it is."""
+
+    exit_status = 2
+
+
+class BadImage(BadInput):
+    """A file that is not a whole, decodable picture."""
+
+
+class BadManifest(BadInput):
+    """A manifest, embedded or of a bundle, that does not say what it must."""
+
+
+class ChangedFile(BadInput):
+    """A file whose bytes are not those that its bundle recorded: it is not run."""
+
+
+class MissingExtra(BadInput):
+    """A package that this command needs is not installed; the message names the pip command."""
+
+
+class NotRunHere(EdgeError):
+    """This machine cannot run such a file at all (a Core ML package off macOS): reported as "not run", never as passed."""

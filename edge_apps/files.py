@@ -1,0 +1,39 @@
+"""Files appear whole: written beside, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edge_apps.errors import BadInput
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a power cut, sees the old content or the new, never a part.
+
+    Raises:
+        BadInput: the folder cannot be written; nothing is left behind.
+    """
+    beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise BadInput(f"Cannot write '{path}': {error.strerror}. Choose a folder that you can write to.") from error
+    finally:
+        if beside.exists():
+            beside.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Running an exported file: manifest, preprocessing, one runner per runtime."""

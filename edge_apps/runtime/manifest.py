@@ -1,0 +1,184 @@
+"""What a file says of itself, and what a bundle says of its files: schema, hashes, load and verify.
+
+Two manifests. ``FileManifest`` travels inside every exported file, so that one file alone is enough on a device.
+``BundleManifest`` is ``manifest.json`` beside the files; it records each file's sha256 and what was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edge_apps.errors import BadInput, BadManifest, ChangedFile
+from edge_apps.runtime.preprocess import Preprocess
+
+FORMAT = 1
+"""Version of both schemas; a reader refuses a newer one."""
+
+EMBEDDED_NAME = "edge_manifest"
+"""The constant method of a .pte; .tflite and .mlpackage keep the same JSON under ``METADATA_NAME``."""
+
+METADATA_NAME = "edge_pipeline"
+
+MANIFEST = "manifest.json"
+
+Precision = Literal["fp32", "fp16", "int8", "int8-weights"]
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a file comes from: hashes of what made it, and the versions of the tools."""
+
+    checkpoint_sha256: str
+    ranges_sha256: str | None = None
+    tools: dict[str, str] = {}
+
+
+class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON inside every exported file: all that a device must know."""
+
+    format: int
+    model: str
+    options: dict[str, Any]
+    target: str
+    precision: Precision
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    provenance: Provenance
+
+
+class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a bundle. A ``model`` can be run; the others are what proves it."""
+
+    path: str
+    role: Literal["model", "checkpoint", "float-program", "ranges", "recipe", "calibration-set", "evaluation"]
+    sha256: str
+    bytes: int
+    target: str | None = None
+    precision: Precision | None = None
+    float_layers: tuple[str, ...] = ()
+    operators: dict[str, int] = {}
+    delegated: dict[str, Any] = {}
+    comparison: dict[str, Any] = {}
+
+
+class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """``manifest.json``: the model, how it was made, and every file with its hash."""
+
+    format: int
+    model: str
+    options: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    provenance: Provenance
+    created: str
+    files: tuple[BundleFile, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A directory with a manifest."""
+
+    root: Path
+    manifest: BundleManifest
+
+    def models(self) -> tuple[BundleFile, ...]:
+        """The files that a runtime can run."""
+        return tuple(file for file in self.manifest.files if file.role == "model")
+
+    def file(self, role: str) -> BundleFile:
+        """The one file with this role; raises ``BadManifest`` where there is none."""
+        for file in self.manifest.files:
+            if file.role == role:
+                return file
+        raise BadManifest(f"Bundle '{self.root}' lists no {role}; export it again.")
+
+    def verified(self, file: BundleFile) -> Path:
+        """The path of a file whose bytes are those that were recorded; otherwise ``ChangedFile``."""
+        path = self.root / file.path
+        if not path.exists():
+            raise ChangedFile(f"'{path}' is listed in the bundle's manifest but is missing; export again.")
+        actual = sha256_of(path)
+        if actual != file.sha256:
+            raise ChangedFile(
+                f"'{path}' was changed after export (sha256 {actual[:12]}…, the manifest says "
+                f"{file.sha256[:12]}…): it will not be run. Export again, or restore the file."
+            )
+        return path
+
+
+def load_bundle(root: Path) -> Bundle:
+    """Read a bundle's manifest.
+
+    Raises:
+        BadInput: not a bundle. BadManifest: a manifest that does not say what it must, or paths outside the bundle.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise BadInput(f"'{root}' is not a bundle: it has no {MANIFEST}. Make one with 'pipeline export'.")
+    manifest = _read(path.read_bytes(), BundleManifest, str(path))
+    for file in manifest.files:
+        if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
+            raise BadManifest(f"'{path}' lists '{file.path}', which is outside the bundle: it is not read.")
+    return Bundle(root, manifest)
+
+
+def parse_file_manifest(text: str | bytes, path: Path) -> FileManifest:
+    """Read the JSON that a file carries; raises ``BadManifest`` naming the file."""
+    return _read(text.encode() if isinstance(text, str) else text, FileManifest, str(path))
+
+
+def no_file_manifest(path: Path) -> BadManifest:
+    """The error for a file that carries no manifest."""
+    return BadManifest(
+        f"'{path}' does not describe itself (no {METADATA_NAME} metadata): only files written by "
+        "'pipeline export' carry their labels and preprocessing. Export it again."
+    )
+
+
+def to_json(value: msgspec.Struct) -> str:
+    """The manifest as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def sha256_of(path: Path) -> str:
+    """Content hash of a file; of a directory (``.mlpackage``), over its sorted relative paths and their bytes."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for part in sorted(p for p in path.rglob("*") if p.is_file()):
+            name = part.relative_to(path).as_posix()
+            digest.update(f"{len(name)}:{name}:{part.stat().st_size}:".encode())
+            _digest_file(digest, part)
+    else:
+        _digest_file(digest, path)
+    return digest.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a directory."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size
+
+
+def _digest_file(digest: Any, path: Path) -> None:
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+
+
+def _read(data: bytes, kind: Any, where: str) -> Any:
+    try:
+        head: Mapping[str, Any] = msgspec.json.decode(data)
+        if isinstance(head, Mapping) and isinstance(head.get("format"), int) and head["format"] > FORMAT:
+            raise BadManifest(
+                f"Manifest in '{where}' has format {head['format']}; this version reads up to {FORMAT}: "
+                "upgrade edge-pipeline."
+            )
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadManifest(f"Manifest in '{where}' cannot be read: {error}. Export the file again.") from error

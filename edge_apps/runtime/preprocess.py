@@ -1,0 +1,68 @@
+"""From a frame to the network's raw-byte input: the one implementation of resize and crop.
+
+Nothing here knows a mean or a standard deviation at run time: normalisation is inside the exported file. The
+numbers travel in ``Preprocess`` so that the workbench can bake them in and anyone can read them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_apps.images import Image
+
+
+class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a picture becomes the network's input.
+
+    ``stretch`` resizes to height × width whatever the shape. ``crop`` resizes the shorter side to ``resize_to``,
+    keeping the shape, and cuts the centre. The interpolation is OpenCV's ``INTER_LINEAR_EXACT``: the same bits on
+    x86 and Arm, which ``INTER_LINEAR`` does not give. Network input = (pixel / 255 − mean) / std per RGB channel.
+    """
+
+    height: int
+    width: int
+    resize: Literal["stretch", "crop"] = "stretch"
+    resize_to: int | None = None
+    interpolation: Literal["linear_exact"] = "linear_exact"
+    color: Literal["RGB"] = "RGB"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"input is {self.height}×{self.width}; both sides must be at least 1")
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std}; every value must be above 0")
+        if self.resize == "crop" and (self.resize_to is None or self.resize_to < max(self.height, self.width)):
+            raise ValueError(f"resize_to is {self.resize_to}; a crop to {self.height}×{self.width} needs at least that")
+
+
+def to_input(frame: Image, preprocess: Preprocess) -> Image:
+    """Resize and crop one frame, uint8 ``[H, W, 3]`` RGB, to the network's uint8 ``[height, width, 3]``."""
+    if preprocess.resize == "stretch":
+        return _resize(frame, preprocess.height, preprocess.width)
+    height, width = frame.shape[:2]
+    assert preprocess.resize_to is not None  # checked on construction
+    scale = preprocess.resize_to / min(height, width)
+    resized = _resize(
+        frame, max(preprocess.resize_to, round(height * scale)), max(preprocess.resize_to, round(width * scale))
+    )
+    top = (resized.shape[0] - preprocess.height) // 2
+    left = (resized.shape[1] - preprocess.width) // 2
+    return np.ascontiguousarray(resized[top : top + preprocess.height, left : left + preprocess.width])
+
+
+def to_batch(frames: list[Image], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Preprocess frames of any size into one uint8 ``[N, height, width, 3]`` batch."""
+    return np.stack([to_input(frame, preprocess) for frame in frames])
+
+
+def _resize(frame: Image, height: int, width: int) -> Image:
+    if frame.shape[:2] == (height, width):
+        return frame
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)  # type: ignore[return-value]

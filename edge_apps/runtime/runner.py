@@ -1,0 +1,95 @@
+"""One way to run any exported file: ``open_runner(path)`` picks the runtime by suffix.
+
+A runtime is one file beside this one. It calls ``register_runner`` when it is imported and imports its library
+only when a file is opened, so that looking for runtimes costs nothing and a missing one says what to install.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edge_apps.runtime
+from edge_apps.errors import BadInput
+from edge_apps.runtime.manifest import FileManifest, load_bundle
+
+
+class Runner(Protocol):
+    """An opened file. Not safe to share between threads: open one for each."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def manifest(self) -> FileManifest:
+        """What the file says of itself."""
+
+    @property
+    def runtime(self) -> str:
+        """Library and version, as ``ai-edge-litert 2.3.0``."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that one inference uses."""
+
+    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``[N, K]`` of raw RGB bytes uint8 ``[N, H, W, 3]``; softmax is post-processing."""
+
+    def close(self) -> None:
+        """Give the runtime's memory back."""
+
+
+RunnerFactory = Callable[[Path, int], Runner]
+
+_factories: dict[str, RunnerFactory] = {}
+
+
+def register_runner(suffix: str, factory: RunnerFactory) -> None:
+    """Say that files with this suffix (``.pte``) are opened by ``factory(path, threads)``."""
+    _factories[suffix] = factory
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """Every suffix that has a runtime, installed or not."""
+    _discover()
+    return tuple(sorted(_factories))
+
+
+def open_runner(path: Path, threads: int = 1) -> Runner:
+    """Open an exported file for inference on ``threads`` threads.
+
+    Raises:
+        BadInput: unknown suffix, missing or foreign file. MissingExtra: the runtime is not installed.
+        NotRunHere: this machine cannot run such files at all. BadManifest: the file does not describe itself.
+    """
+    if threads < 1:
+        raise BadInput(f"threads is {threads}; at least 1 is needed.")
+    if path.suffix not in known_suffixes():
+        raise BadInput(f"Cannot run '{path}': no runtime for '{path.suffix}'. Known: {', '.join(known_suffixes())}.")
+    if not path.exists():
+        raise BadInput(f"No such file: '{path}'.")
+    return _factories[path.suffix](path, threads)
+
+
+def model_files(path: Path) -> list[Path]:
+    """The files to run behind what a user names: a bundle's models, each verified by hash, or the one file itself."""
+    if path.suffix in known_suffixes():
+        # A file that lies in a bundle is held to that bundle's manifest.
+        if (path.parent / "manifest.json").is_file():
+            bundle = load_bundle(path.parent)
+            return [bundle.verified(file) for file in bundle.models() if file.path == path.name] or [path]
+        return [path]
+    bundle = load_bundle(path)
+    return [bundle.verified(file) for file in bundle.models()]
+
+
+def _discover() -> None:
+    for module in pkgutil.iter_modules(edge_apps.runtime.__path__):
+        importlib.import_module(f"{edge_apps.runtime.__name__}.{module.name}")

@@ -1,0 +1,1 @@
+"""The workbench: from a trained network to files for devices, with proof."""

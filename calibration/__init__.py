@@ -1,1 +1,1 @@
-"""How ranges are found: the recorded calibration set, observers, our quantizer. torch and torchao; no exporter library."""
+"""How ranges are found: the calibration set, observers, our quantizer. torch and torchao; no exporter library."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -14,6 +15,10 @@ from edge_apps.errors import EdgeError
 
 WIDTH_OF_A_PIPE = 160
 """Columns for tables when stdout is no terminal: nothing is cut to 80 in a log."""
+
+
+# From click 8.2 on, a group without arguments raises this; before, it printed its help and was done.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 def results() -> Console:
@@ -34,13 +39,20 @@ class Program(click.Group):
         debug = "--debug" in arguments
         try:
             status = super().main(args=arguments, **{**extra, "standalone_mode": False})
+            sys.stdout.flush()  # a reader that went away is met here, not in the interpreter's last breath
+        except _NO_ARGUMENTS as error:
+            sys.stderr.write(f"{error.format_message()}\n")
+            sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else self.name
             _say(f"{error.format_message()} See '{command} --help'.")
             sys.exit(2)
-        except click.exceptions.Exit as done:
-            sys.exit(done.exit_code)
-        except (click.Abort, KeyboardInterrupt):
+        except click.ClickException as error:
+            _say(error.format_message())
+            sys.exit(1)
+        except (click.Abort, KeyboardInterrupt) as stop:
+            if isinstance(stop.__cause__, EOFError):  # click takes a library's EOFError for Ctrl-D
+                _fault(stop.__cause__, debug)
             _say("Interrupted. Nothing half-written was left behind.")
             sys.exit(130)
         except EdgeError as error:
@@ -49,18 +61,30 @@ class Program(click.Group):
             _say(str(error))
             sys.exit(error.exit_status)
         except BrokenPipeError:
-            sys.stderr.close()
+            # What is still buffered has no reader; without this the interpreter would complain at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except Exception as error:
-            if debug:
-                raise
-            _say(
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
-                " This is a fault of the program or of a library; run again with --debug for the traceback."
-            )
-            sys.exit(1)
+            _fault(error, debug)
         sys.exit(status if isinstance(status, int) else 0)
 
 
+def _fault(error: Exception, debug: bool) -> NoReturn:
+    """The end for what nobody foresaw: a full disk, or a fault of the program or of a library."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": '{error.filename}'" if error.filename else ""
+        _say(f"{error.strerror}{where}.")
+    else:
+        said = str(error).strip().splitlines() or ["no message"]
+        _say(
+            f"{type(error).__name__}: {said[0]}. This is a fault of the program or of a library; "
+            "run it again with --debug before the verb for the traceback."
+        )
+    sys.exit(1)
+
+
 def _say(message: str) -> None:
-    sys.stderr.write(f"Error: {message}\n")
+    """One line, whatever a library put into its message."""
+    sys.stderr.write(f"Error: {' '.join(message.splitlines())}\n")

@@ -34,4 +34,4 @@ class MissingExtra(BadInput):
 
 
 class NotRunHere(EdgeError):
-    """This machine cannot run such a file at all (a Core ML package off macOS): reported as "not run", never as passed."""
+    """This machine cannot run such a file (a Core ML package off macOS): reported as "not run", never as passed."""

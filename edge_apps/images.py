@@ -21,11 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.errors import BadImage, BadInput
+from edge_apps.orientation import upright, webp_orientation
 
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+
+# OpenCV's own log lines would stand between our one-line errors; what it cannot read, it also returns or raises.
+_set_log_level: Any = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, else 5
+_set_log_level(0)
 
 
 def decode(data: bytes, name: str) -> Image:
@@ -38,15 +43,17 @@ def decode(data: bytes, name: str) -> Image:
     """
     fault = _fault(data)
     if fault:
-        raise BadImage(f"Corrupt image '{name}': {fault}. Replace or remove it, or pass --skip-corrupt.")
+        raise BadImage(f"Corrupt image '{name}': {fault}. Replace or remove it.")
+    webp = data.startswith(b"RIFF")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if webp else cv2.IMREAD_COLOR
     try:
-        bgr: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        bgr: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         bgr = None
     if bgr is None:
-        raise BadImage(f"Corrupt image '{name}': it cannot be decoded. Replace or remove it, or pass --skip-corrupt.")
-    rgb: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
-    return rgb
+        raise BadImage(f"Corrupt image '{name}': it cannot be decoded. Replace or remove it.")
+    rgb: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return upright(rgb, webp_orientation(data)) if webp else rgb
 
 
 def read_image(path: Path) -> Image:
@@ -84,14 +91,16 @@ def _fault(data: bytes) -> str | None:
 def _jpeg_fault(data: bytes) -> str | None:
     """Walk the segments to the first scan (thumbnails hide in them), then look for the end-of-image marker."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 4 <= len(data):
         marker, length = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])[0]
-        if marker == 0xFF:  # padding
+        if data[at] != 0xFF or marker == 0xFF:  # stray bytes between segments, or padding: decoders pass over both
             at += 1
-            continue
-        at += 2 + length
-        if marker == 0xDA:
-            return None if data.find(b"\xff\xd9", at) >= 0 else "it is truncated"
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a body
+            at += 2
+        elif marker == 0xDA:
+            return None if data.find(b"\xff\xd9", at + 2 + length) >= 0 else "it is truncated"
+        else:
+            at += 2 + length
     return "it is truncated"
 
 
@@ -186,7 +195,7 @@ def open_images(path: Path) -> FileImages:
     """Open a folder of class folders, or a tar of one.
 
     The class of a picture is its first folder; a single folder around all class folders (``test/cat/1.jpg``) is
-    looked through. Names that start with a dot and files of other types are passed over.
+    looked through. Names that start with a dot, files of other types and links to folders are passed over.
 
     Raises:
         BadInput: no such path, no picture, a picture outside a class folder, a compressed or broken tar.
@@ -221,6 +230,8 @@ def list_pictures(path: Path) -> FileImages:
 def _entries(path: Path) -> Sequence[_Entry]:
     if path.is_dir():
         found = [_Entry(f.relative_to(path).as_posix(), None, 0) for f in path.rglob("*") if f.is_file()]
+    elif path.is_file() and _is_picture(PurePosixPath(path.name)):
+        raise BadInput(f"'{path}' is a single picture: give the folder that holds it, or a tar of one.")
     elif path.is_file():
         found = _tar_entries(path)
     else:
@@ -230,16 +241,26 @@ def _entries(path: Path) -> Sequence[_Entry]:
 
 def _tar_entries(path: Path) -> list[_Entry]:
     try:
-        with tarfile.open(path, "r:") as tar:
-            return [
-                _Entry(str(PurePosixPath(member.name)), member.offset_data, member.size)
-                for member in tar
-                if member.isreg()
-            ]
-    except (tarfile.TarError, EOFError, OSError) as error:
+        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            members = [(str(PurePosixPath(member.name)), _stored(tar, member)) for member in tar]
+            stream.seek(tar.offset)
+            if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("it ends without its end mark: it is truncated")  # tarfile says nothing
+    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
         raise BadInput(
-            f"Cannot read '{path}' as an uncompressed tar ({error}): give a folder, or a .tar without compression."
+            f"Cannot read '{path}' as an uncompressed tar ({error}): give a folder, or a whole uncompressed .tar."
         ) from error
+    # A name that occurs again replaces the earlier member, as unpacking would.
+    return list({name: _Entry(name, m.offset_data, m.size) for name, m in members if m is not None}.values())
+
+
+def _stored(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """The member whose bytes lie in the tar as they are: the file itself, or what a hard link stands for."""
+    if member.islnk():
+        member = tar.getmember(member.linkname)
+    if member.issparse() and _is_picture(PurePosixPath(member.name)):
+        raise tarfile.ReadError(f"'{member.name}' is stored sparse")
+    return member if member.isreg() else None
 
 
 def _is_picture(path: PurePosixPath) -> bool:

@@ -33,7 +33,7 @@ class Verbs(Program):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pipeline")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:  # noqa: ARG001 - read by Program, before click parses
+def main(debug: bool) -> None:
     """Take a trained image classifier to phones and boards, with proof.
 
     Start with 'pipeline demo'.

@@ -7,10 +7,11 @@ Two manifests. ``FileManifest`` travels inside every exported file, so that one 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ EMBEDDED_NAME = "edge_manifest"
 METADATA_NAME = "edge_pipeline"
 
 MANIFEST = "manifest.json"
+
+T = TypeVar("T")
 
 Precision = Literal["fp32", "fp16", "int8", "int8-weights"]
 
@@ -49,6 +52,9 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     preprocess: Preprocess
     provenance: Provenance
+
+    def __post_init__(self) -> None:
+        _check_labels(self.labels)
 
 
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,9 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance
     created: str
     files: tuple[BundleFile, ...]
+
+    def __post_init__(self) -> None:
+        _check_labels(self.labels)
 
 
 @dataclass(frozen=True)
@@ -120,10 +129,15 @@ def load_bundle(root: Path) -> Bundle:
     path = root / MANIFEST
     if not path.is_file():
         raise BadInput(f"'{root}' is not a bundle: it has no {MANIFEST}. Make one with 'pipeline export'.")
-    manifest = _read(path.read_bytes(), BundleManifest, str(path))
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
+    manifest = _read(text, BundleManifest, str(path))
     for file in manifest.files:
-        if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-            raise BadManifest(f"'{path}' lists '{file.path}', which is outside the bundle: it is not read.")
+        parts = Path(file.path).parts
+        if not parts or Path(file.path).is_absolute() or ".." in parts:
+            raise BadManifest(f"'{path}' lists '{file.path}', which is no file inside the bundle: it is not read.")
     return Bundle(root, manifest)
 
 
@@ -150,8 +164,8 @@ def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     if path.is_dir():
         for part in sorted(p for p in path.rglob("*") if p.is_file()):
-            name = part.relative_to(path).as_posix()
-            digest.update(f"{len(name)}:{name}:{part.stat().st_size}:".encode())
+            name = os.fsencode(part.relative_to(path).as_posix())
+            digest.update(b"%d:%s:%d:" % (len(name), name, part.stat().st_size))
             _digest_file(digest, part)
     else:
         _digest_file(digest, path)
@@ -171,14 +185,21 @@ def _digest_file(digest: Any, path: Path) -> None:
             digest.update(chunk)
 
 
-def _read(data: bytes, kind: Any, where: str) -> Any:
+def _check_labels(labels: tuple[str, ...]) -> None:
+    if not labels:
+        raise ValueError("labels is empty; a classifier has at least one")
+
+
+def _read(data: bytes, kind: type[T], where: str) -> T:
     try:
-        head: Mapping[str, Any] = msgspec.json.decode(data)
-        if isinstance(head, Mapping) and isinstance(head.get("format"), int) and head["format"] > FORMAT:
+        head = msgspec.json.decode(data)
+        version = head.get("format") if isinstance(head, Mapping) else None
+        if isinstance(version, int) and version > FORMAT:
             raise BadManifest(
-                f"Manifest in '{where}' has format {head['format']}; this version reads up to {FORMAT}: "
-                "upgrade edge-pipeline."
+                f"Manifest in '{where}' has format {version}; this version reads up to {FORMAT}: upgrade edge-pipeline."
             )
+        if isinstance(version, int) and version < 1:
+            raise BadManifest(f"Manifest in '{where}' has format {version}; the first one is 1. Export the file again.")
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadManifest(f"Manifest in '{where}' cannot be read: {error}. Export the file again.") from error

@@ -6,6 +6,7 @@ numbers travel in ``Preprocess`` so that the workbench can bake them in and anyo
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import cv2
@@ -36,8 +37,12 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"input is {self.height}×{self.width}; both sides must be at least 1")
-        if min(self.std) <= 0:
-            raise ValueError(f"std is {self.std}; every value must be above 0")
+        if not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"std is {self.std}; every value must be above 0 and finite")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean is {self.mean}; every value must be finite")
+        if self.resize == "stretch" and self.resize_to is not None:
+            raise ValueError(f"resize_to is {self.resize_to}; it has a meaning only with resize 'crop'")
         if self.resize == "crop" and (self.resize_to is None or self.resize_to < max(self.height, self.width)):
             raise ValueError(f"resize_to is {self.resize_to}; a crop to {self.height}×{self.width} needs at least that")
 

@@ -78,6 +78,15 @@ def open_runner(path: Path, threads: int = 1) -> Runner:
     return _factories[path.suffix](path, threads)
 
 
+def check_batch(batch: NDArray[np.uint8], manifest: FileManifest) -> None:
+    """Refuse anything but raw bytes of the size the file takes; a runtime would read them as something else."""
+    expected = (manifest.preprocess.height, manifest.preprocess.width, 3)
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != expected:
+        raise BadInput(
+            f"Input is {batch.dtype} {list(batch.shape)}; '{manifest.model}' takes uint8 [N, {str(expected)[1:-1]}]."
+        )
+
+
 def model_files(path: Path) -> list[Path]:
     """The files to run behind what a user names: a bundle's models, each verified by hash, or the one file itself."""
     if path.suffix in known_suffixes():

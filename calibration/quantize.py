@@ -1,0 +1,73 @@
+"""Prepare → calibrate → convert: one pass over the calibration images fixes every scale for every front end."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from calibration.annotate import EdgeQuantizer
+from calibration.errors import BadCalibration
+from calibration.observers import RangeObserver
+from calibration.ranges import INPUT, Range, Ranges
+from calibration.recipe import Recipe
+
+
+def find_ranges(
+    graph: GraphModule, batches: Iterable[torch.Tensor], recipe: Recipe, input_range: Range
+) -> dict[str, Range]:
+    """Run the calibration batches through an observed copy of the graph and read every tensor's range.
+
+    ``graph`` takes one batch; ``input_range`` is that of the normalised image, which follows from the preprocessing
+    and is not calibrated.
+
+    Raises:
+        BadCalibration: no batch, or an activation that is NaN or infinite.
+    """
+    observed = prepare_pt2e(copy.deepcopy(graph), EdgeQuantizer(recipe))
+    count = 0
+    with torch.no_grad():
+        for batch in batches:
+            observed(batch)
+            count += 1
+    if count == 0:
+        raise BadCalibration("Calibration got no images.")
+    values: dict[str, Range] = {}
+    for module in observed.modules():
+        # A tensor that passes through a reshape is watched again there: the same values, the same range.
+        if isinstance(module, RangeObserver) and module.key not in values:
+            values[module.key] = module.range()
+    values[INPUT] = input_range
+    return values
+
+
+def quantize(graph: GraphModule, ranges: Ranges, *, fold_weights: bool) -> tuple[GraphModule, tuple[str, ...]]:
+    """Convert a captured graph to int8 with fixed scales; also returns the weighted layers left in float.
+
+    ``fold_weights`` stores int8 weights (ExecuTorch, Core ML); without it weights stay float behind a
+    quantize/dequantize pair, which is what LiteRT's converter takes.
+    """
+    quantizer = EdgeQuantizer(ranges.recipe, ranges)
+    prepared = prepare_pt2e(copy.deepcopy(graph), quantizer)
+    with torch.no_grad():
+        _observe_weights(prepared)
+    converted: Any = convert_pt2e(prepared, fold_quantize=fold_weights)
+    return converted, tuple(quantizer.float_layers)
+
+
+def _observe_weights(prepared: GraphModule) -> None:
+    """Let the weight observers see their weights. Activations need no image: their scales are fixed."""
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and node.all_input_nodes[0].op == "get_attr":
+            weight = node.all_input_nodes[0].target
+            prepared.get_submodule(node.target)(_attribute(prepared, str(weight)))
+
+
+def _attribute(root: Any, path: str) -> Any:
+    for name in path.split("."):
+        root = getattr(root, name)
+    return root

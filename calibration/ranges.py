@@ -1,0 +1,89 @@
+"""Ranges: what calibration found, keyed so that they mean the same under every front end."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from calibration.dataset import CalibrationSet
+from calibration.errors import BadCalibration
+from calibration.recipe import Recipe
+
+QMIN, QMAX = -128, 127
+
+INPUT = "input"
+"""The key of the network's own input: the normalised image. Its range follows from the preprocessing."""
+
+
+class QParams(NamedTuple):
+    """value = scale · (q − zero_point), q in int8."""
+
+    scale: float
+    zero_point: int
+
+
+class Range(NamedTuple):
+    """The interval that int8 must cover."""
+
+    low: float
+    high: float
+
+    def qparams(self) -> QParams:
+        """Asymmetric int8 over the interval widened to include 0 (so that zero padding is exact).
+
+        scale = (high − low) / 255, held in float32 because that is what every file format stores.
+        """
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
+        scale = float(np.float32(max((high - low) / (QMAX - QMIN), 2**-24)))
+        zero_point = QMIN - round(low / scale)
+        return QParams(scale, int(min(max(zero_point, QMIN), QMAX)))
+
+
+class Ranges(msgspec.Struct, frozen=True, kw_only=True):
+    """One calibration's result: ``values[module path : operator : output index]`` of the network.
+
+    checkpoint_sha256 ties them to the weights they were measured on; recipe and calibration_set say how.
+    """
+
+    checkpoint_sha256: str
+    recipe: Recipe
+    calibration_set: CalibrationSet
+    values: dict[str, Range]
+
+    def qparams(self, key: str) -> QParams:
+        """Scale and zero point of one tensor; ``BadCalibration`` where calibration never saw it."""
+        if key not in self.values:
+            raise BadCalibration(
+                f"No range for '{key}': these ranges belong to another network or recipe; calibrate again."
+            )
+        return self.values[key].qparams()
+
+    def check_checkpoint(self, sha256: str, where: str) -> None:
+        """Refuse ranges of other weights."""
+        if self.checkpoint_sha256 != sha256:
+            raise BadCalibration(
+                f"Ranges in '{where}' belong to checkpoint {self.checkpoint_sha256[:12]}…, not to "
+                f"{sha256[:12]}…: run 'pipeline calibrate' for this checkpoint."
+            )
+
+    def to_json(self) -> bytes:
+        """The file that ``pipeline calibrate`` writes."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+    def sha256(self) -> str:
+        """Hash of that file."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+
+def load_ranges(path: Path) -> Ranges:
+    """Read ranges; ``BadCalibration`` where the file is not one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Ranges)
+    except OSError as error:
+        raise BadCalibration(f"Cannot read ranges '{path}': {error.strerror}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadCalibration(f"'{path}' is not a ranges file ({error}); make one with 'pipeline calibrate'.") from error

@@ -1,0 +1,60 @@
+"""What "int8" means here: a recipe is data, a TOML file or the defaults."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from calibration.errors import BadRecipe
+
+Observer = Literal["minmax", "moving-average", "percentile", "mse"]
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How ranges are found and what stays in float.
+
+    observer: how an activation's range is chosen (``calibration.observers``). percentile: the share of values that
+    the ``percentile`` observer keeps. averaging: the weight of the newest batch for ``moving-average``.
+    weights: one scale per output channel, or one per tensor. images, seed: the size and the draw of the calibration
+    set. batch: images per calibration pass. float_layers: module paths that stay in float, ``*`` matches anything
+    (``features.1*``, ``classifier.1``).
+    """
+
+    observer: Observer = "mse"
+    percentile: float = 99.99
+    averaging: float = 0.1
+    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    images: int = 128
+    seed: int = 0
+    batch: int = 16
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        limits = {
+            "percentile": (50 < self.percentile <= 100, "above 50, at most 100"),
+            "averaging": (0 < self.averaging <= 1, "above 0, at most 1"),
+            "images": (self.images >= 1, "at least 1"),
+            "batch": (self.batch >= 1, "at least 1"),
+            "seed": (self.seed >= 0, "at least 0"),
+        }
+        for name, (holds, allowed) in limits.items():
+            if not holds:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {allowed}")
+
+    def keeps_float(self, module_path: str) -> bool:
+        """Whether the layer at this module path stays in float."""
+        return any(fnmatchcase(module_path, pattern) for pattern in self.float_layers)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe from TOML; unknown keys and values out of range raise ``BadRecipe``."""
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Recipe)
+    except OSError as error:
+        raise BadRecipe(f"Cannot read recipe '{path}': {error.strerror}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        known = ", ".join(Recipe.__struct_fields__)
+        raise BadRecipe(f"Recipe '{path}': {error}. Known keys: {known}.") from error

@@ -1,0 +1,111 @@
+"""Which file of a bundle is run: the one asked for, else the first this machine can run, integers before floats."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_apps.errors import BadInput, MissingExtra, NotRunHere
+from edge_apps.runtime.device import usable_cores
+from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle
+from edge_apps.runtime.runner import Runner, known_suffixes, model_files, open_runner
+
+PREFERRED = ("int8", "int8-weights", "fp16", "fp32")
+"""Precisions, fastest first on the boards meant here; within one, the bundle's own order."""
+
+MOST_THREADS = 4
+"""Without ``--threads``: small networks gain nothing from more, and a Pi or Jetson Nano has four."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to run, how long opening took, and why better files of the bundle were passed over."""
+
+    runner: Runner
+    load_ms: float
+    passed_over: tuple[str, ...]
+
+
+def open_model(path: Path, target: str | None, precision: str | None, threads: int | None) -> Opened:
+    """Open a file, or the best file of a bundle; ``threads`` None takes the cores there are, at most four.
+
+    ``target`` and ``precision`` choose among a bundle's files; a single file must be what they say.
+
+    Raises:
+        BadInput: no such file or bundle, nothing in it that was asked for, or a runtime with another thread count.
+        ChangedFile: the bytes are not those that the bundle recorded. MissingExtra, NotRunHere: nothing can be run.
+    """
+    count = threads or min(usable_cores(), MOST_THREADS)
+    if not path.exists():
+        raise BadInput(f"No such bundle or file: '{path}'.")
+    if path.is_file() or path.suffix in known_suffixes():  # an .mlpackage is a folder and yet one file
+        opened = _open(_verified(path), count, ())
+        _check_asked(opened, target, precision)
+    else:
+        opened = _first_runnable(load_bundle(path), target, precision, count)
+    actual = opened.runner.threads
+    if threads is not None and actual != threads:
+        opened.runner.close()
+        raise BadInput(f"{opened.runner.runtime} runs on {actual} threads, not {threads}: leave --threads out.")
+    return opened
+
+
+def _first_runnable(bundle: Bundle, target: str | None, precision: str | None, threads: int) -> Opened:
+    candidates = _asked_for(bundle, target, precision)
+    refused: list[MissingExtra | NotRunHere] = []
+    passed_over: list[str] = []
+    for file in candidates:
+        try:
+            return _open(bundle.verified(file), threads, tuple(passed_over))
+        except (MissingExtra, NotRunHere) as error:
+            refused.append(error)
+            passed_over.append(f"{file.path}: {error}")
+    if len(refused) == 1:
+        raise refused[0]
+    # A missing package can be helped, so that is the status where it is one of the reasons.
+    kind = MissingExtra if any(isinstance(error, MissingExtra) for error in refused) else NotRunHere
+    raise kind(f"None of the {len(refused)} files of '{bundle.root}' can be run here. {' '.join(passed_over)}")
+
+
+def _asked_for(bundle: Bundle, target: str | None, precision: str | None) -> list[BundleFile]:
+    models = bundle.models()
+    found = [
+        file
+        for file in models
+        if (target is None or _is_target(file, target)) and (precision is None or file.precision == precision)
+    ]
+    if not found:
+        asked = " ".join(word for word in (target, precision) if word)
+        have = ", ".join(f"{file.target} {file.precision}" for file in models) or "no model at all"
+        raise BadInput(f"'{bundle.root}' has no file for '{asked}'. It has: {have}.")
+    return sorted(found, key=lambda file: PREFERRED.index(file.precision) if file.precision else len(PREFERRED))
+
+
+def _is_target(file: BundleFile, text: str) -> bool:
+    """A target goes by its name, or by the suffix of its files."""
+    return text in (file.target, Path(file.path).suffix.removeprefix("."))
+
+
+def _verified(file: Path) -> Path:
+    """A file that lies in a bundle is held to that bundle's hashes; ``open_runner`` names what it cannot open."""
+    return model_files(file)[0] if file.suffix in known_suffixes() else file
+
+
+def _open(path: Path, threads: int, passed_over: tuple[str, ...]) -> Opened:
+    start = time.perf_counter_ns()
+    runner = open_runner(path, threads)
+    return Opened(runner, (time.perf_counter_ns() - start) / 1e6, passed_over)
+
+
+def _check_asked(opened: Opened, target: str | None, precision: str | None) -> None:
+    is_target = target in (None, opened.runner.manifest.target, opened.runner.path.suffix.removeprefix("."))
+    is_precision = precision in (None, opened.runner.manifest.precision)
+    if not (is_target and is_precision):
+        manifest = opened.runner.manifest
+        opened.runner.close()
+        asked = " ".join(word for word in (target, precision) if word)
+        raise BadInput(
+            f"'{opened.runner.path}' is {manifest.target} {manifest.precision}, not '{asked}': leave that out, or name "
+            "a bundle that has it."
+        )

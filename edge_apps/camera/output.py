@@ -1,0 +1,203 @@
+"""What a run tells, to people (labels, a live line, a table at the end) and to programs (JSON lines)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from edge_apps.camera.log import Session
+from edge_apps.camera.loop import Result
+from edge_apps.camera.run import Tally
+from edge_apps.camera.sources import Skipped
+from edge_apps.console import progress, results
+from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
+
+LIVE_EVERY = 0.25
+"""Seconds between two states of the live line in a terminal."""
+
+NOTE_EVERY = 10.0
+"""Seconds between two such lines where there is no terminal."""
+
+INDICATIVE = f"* indicative: fewer than {ENOUGH_FOR_P99:,} frames"
+
+Item = Result | Skipped
+
+
+class ForPeople:
+    """Labels line by line (``lines``), or one live line; a table at the end."""
+
+    def __init__(self, *, lines: bool, quiet: bool, expected: int | None) -> None:
+        self._lines = lines and not quiet
+        self._notes = progress()
+        self._expected = expected
+        # Lines that go to the terminal say enough; a live line between them would tear them apart.
+        self._is_live = not quiet and not (self._lines and sys.stdout.isatty())
+        self._live: Live | None = None
+
+    def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
+        tell_start(self._notes, session, passed_over)
+        if self._is_live:
+            self._live = Live(self._notes, self._expected)
+
+    def item(self, item: Item, tally: Tally) -> None:
+        if isinstance(item, Skipped):
+            self._notes.print(Text(f"Skipped: {item.reason}"), soft_wrap=True)
+        elif self._lines:
+            print(f"{item.name:<32}  {_labels(item)}", flush=True)
+        if self._live:
+            self._live.show(item, tally)
+
+    def finished(self, tally: Tally) -> None:
+        self.close()
+        if not tally.frames:
+            self._notes.print(f"Stopped by {tally.ended_by} before the first frame was classified.")
+            return
+        stopped = f", stopped by {tally.ended_by}" if tally.ended_by.startswith("SIG") else ""
+        skipped = f", {tally.skipped} skipped" if tally.skipped else ""
+        out = results()
+        out.print(f"{tally.frames:,} frames in {tally.seconds:.2f} s, {tally.fps:.1f} fps{skipped}{stopped}")
+        out.print(Text("Most frequent: " + ", ".join(f"{label} {n:,}" for label, n in tally.labels.most_common(5))))
+        kept = len(tally.times)
+        title = "Latency" if kept == tally.frames else f"Latency of the last {kept:,} frames"
+        print_stages(title, tally.times.summaries())
+
+    def close(self) -> None:
+        if self._live:
+            self._live.close()
+            self._live = None
+
+
+class ForPrograms:
+    """One JSON object per line on stdout, its ``type`` first: session, frame, skipped, summary."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
+        tell_start(progress(), session, passed_over)
+        self._print({"type": "session", "fingerprint": session.device.fingerprint, **msgspec.to_builtins(session)})
+
+    def item(self, item: Item, tally: Tally) -> None:  # noqa: ARG002 - the protocol's signature
+        if self._quiet:
+            return
+        if isinstance(item, Skipped):
+            self._print({"type": "skipped", **asdict(item)})
+            return
+        self._print(
+            {
+                "type": "frame",
+                "sequence": item.sequence,
+                "name": item.name,
+                "captured_at": item.captured_at,
+                "top": [{"label": label, "probability": probability} for label, probability in item.top],
+                "ms": {stage: nanoseconds / 1e6 for stage, nanoseconds in item.times.items()},
+            }
+        )
+
+    def finished(self, tally: Tally) -> None:
+        self._print(
+            {
+                "type": "summary",
+                "frames": tally.frames,
+                "skipped": tally.skipped,
+                "seconds": tally.seconds,
+                "fps": tally.fps,
+                "ended_by": tally.ended_by,
+                "labels": dict(tally.labels.most_common()),
+                "ms": stages_as_json(tally.times.summaries()),
+            }
+        )
+
+    def close(self) -> None:
+        """Every line is out already."""
+
+    def _print(self, line: dict[str, Any]) -> None:
+        print(msgspec.json.encode(line).decode(), flush=True)
+
+
+class Live:
+    """How it goes: one line that changes in a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, console: Console, expected: int | None) -> None:
+        self._console = console
+        self._shown = time.perf_counter()
+        self._frames = 0
+        if not self._console.is_terminal:
+            self._bar: Progress | None = None
+            return
+        length = (BarColumn(), TimeRemainingColumn()) if expected else (SpinnerColumn(), TimeElapsedColumn())
+        # Refreshed by the loop itself: a thread of its own would disturb what is measured.
+        line = TextColumn("{task.description}", markup=False)
+        self._bar = Progress(*length, line, console=self._console, transient=True, auto_refresh=False)
+        self._task = self._bar.add_task("", total=expected)
+        self._bar.start()
+
+    def show(self, item: Item, tally: Tally) -> None:
+        """Say it, if the last time is long enough ago."""
+        now = time.perf_counter()
+        if now - self._shown < (LIVE_EVERY if self._bar else NOTE_EVERY):
+            return
+        fps = (tally.frames - self._frames) / (now - self._shown)
+        self._shown, self._frames = now, tally.frames
+        best = "" if isinstance(item, Skipped) else _label(*item.top[0])
+        line = f"{tally.frames:,} frames  {fps:.1f} fps  {best}"
+        if self._bar:
+            self._bar.update(self._task, completed=tally.frames + tally.skipped, description=line, refresh=True)
+        else:
+            self._console.print(Text(line))
+
+    def close(self) -> None:
+        """Take the changing line away."""
+        if self._bar:
+            self._bar.stop()
+
+
+def tell_start(out: Console, session: Session, passed_over: tuple[str, ...]) -> None:
+    """Which file runs, on what, and why not a better one."""
+    for reason in passed_over:
+        out.print(Text(f"Passed over {reason}"), soft_wrap=True)
+    threads = f"{session.threads} thread{'s' if session.threads != 1 else ''}"
+    out.print(
+        Text(
+            f"{session.file}: {session.model} {session.precision} for {session.target}, by {session.runtime} "
+            f"on {threads}. Loaded in {session.load_ms:.1f} ms, first inference {session.first_ms:.1f} ms."
+        ),
+        soft_wrap=True,
+    )
+
+
+def print_stages(title: str, stages: dict[str, Summary]) -> None:
+    """The table stage × (n, p50, p90, p95, p99, max), milliseconds."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("stage")
+    for name in ("n", "p50", "p90", "p95", "p99", "max"):
+        table.add_column(name, justify="right")
+    for stage, s in stages.items():
+        star = "*" if s.p99_is_indicative else ""
+        cells = (f"{value:.2f}" for value in (s.p50, s.p90, s.p95))
+        table.add_row(stage, f"{s.n:,}", *cells, f"{s.p99:.2f}{star}", f"{s.max:.2f}")
+    out = results()
+    out.print(table)
+    starred = any(s.p99_is_indicative for s in stages.values())
+    out.print(f"Milliseconds; percentiles of single frames.{f' {INDICATIVE}.' if starred else ''}")
+
+
+def stages_as_json(stages: dict[str, Summary]) -> dict[str, Any]:
+    """The same figures for programs."""
+    return {stage: {**asdict(s), "p99_is_indicative": s.p99_is_indicative} for stage, s in stages.items()}
+
+
+def _labels(item: Result) -> str:
+    return "  ".join(_label(label, probability) for label, probability in item.top)
+
+
+def _label(label: str, probability: float) -> str:
+    return f"{label} {probability * 100:.1f} %"

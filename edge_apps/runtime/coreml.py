@@ -1,0 +1,70 @@
+"""Runs ``.mlpackage`` files by Core ML, which exists on macOS only; elsewhere such a file is "not run"."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_apps.errors import BadInput, MissingExtra, NotRunHere
+from edge_apps.runtime.manifest import METADATA_NAME, no_file_manifest, parse_file_manifest
+from edge_apps.runtime.runner import check_batch, register_runner
+
+
+class CoreMLRunner:
+    """One loaded model. Core ML schedules its own threads; ``threads`` is what was asked for, not a promise."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        if _system() != "darwin":
+            raise NotRunHere(f"'{path.name}' is not run: Core ML exists on macOS only.")
+        coremltools, image = _library()
+        self._image: Any = image
+        self.runtime = f"coremltools {importlib.metadata.version('coremltools')}"
+        self.path = path
+        self.threads = threads
+        try:
+            self._model: Any = coremltools.models.MLModel(str(path))
+        except Exception as error:  # coremltools raises its own, RuntimeError and protobuf errors alike
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BadInput(f"Core ML cannot load '{path}': {reason}. Export it again.") from error
+        text = self._model.user_defined_metadata.get(METADATA_NAME)
+        if text is None:
+            raise no_file_manifest(path)
+        self.manifest = parse_file_manifest(text, path)
+
+    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``[N, K]`` of uint8 ``[N, H, W, 3]``, one picture at a time."""
+        check_batch(batch, self.manifest)
+        logits = np.empty((len(batch), len(self.manifest.labels)), np.float32)
+        for row, picture in enumerate(batch):
+            outputs = self._model.predict({"image": self._image.fromarray(picture)})
+            logits[row] = np.asarray(outputs["logits"], np.float32).reshape(-1)
+        return logits
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = None
+
+
+def _system() -> str:
+    """``sys.platform``, behind a call: a type checker would take the rest of the class for unreachable."""
+    return sys.platform
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        import coremltools
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtra(
+            f"Running .mlpackage needs coremltools and Pillow, and '{error.name}' is not installed: "
+            "pip install 'edge-pipeline[coreml]'."
+        ) from None
+    return coremltools, Image
+
+
+register_runner(".mlpackage", CoreMLRunner)

@@ -1,0 +1,71 @@
+"""Runs ``.pte`` files by the official Python API, which needs torch; nothing is imported until a file is opened."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_apps.errors import BadInput, MissingExtra
+from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
+from edge_apps.runtime.runner import check_batch, register_runner
+
+
+class ExecuTorchRunner:
+    """One loaded program. Its threads come from a pool that the whole process shares: the last opened file decides."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._torch, runtime, set_threads = _library()
+        self.runtime = f"executorch {importlib.metadata.version('executorch')}"
+        self.path = path
+        self.threads = threads
+        data = path.read_bytes()
+        if data[4:6] != b"ET":
+            raise BadInput(f"'{path}' is not an ExecuTorch program (no ET identifier). Export it again.")
+        set_threads(threads)
+        try:
+            # Verified: offsets that point out of the file are an error here, not a crash later.
+            from executorch.runtime import Verification
+
+            program = runtime.load_program(data, verification=Verification.InternalConsistency)
+            if EMBEDDED_NAME not in program.method_names:
+                raise no_file_manifest(path)
+            self.manifest = parse_file_manifest(program.load_method(EMBEDDED_NAME).execute([])[0], path)
+            self._method: Any = program.load_method("forward")
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            raise BadInput(f"{self.runtime} cannot load '{path}': {reason}. Export it again.") from error
+        self._program: Any = program  # owns the bytes that the method reads
+
+    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``[N, K]`` of uint8 ``[N, H, W, 3]``, one picture at a time."""
+        check_batch(batch, self.manifest)
+        logits = np.empty((len(batch), len(self.manifest.labels)), np.float32)
+        for row in range(len(batch)):
+            picture = self._torch.from_numpy(np.ascontiguousarray(batch[row : row + 1]))
+            logits[row] = self._method.execute([picture])[0][0].numpy()
+        return logits
+
+    def close(self) -> None:
+        """Free the program."""
+        self._method = None
+        self._program = None
+
+
+def _library() -> tuple[Any, Any, Any]:
+    try:
+        import torch
+        from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+        from executorch.runtime import Runtime
+    except ImportError as error:
+        raise MissingExtra(
+            f"Running .pte needs executorch and torch, and '{error.name}' is not installed: "
+            "pip install 'edge-pipeline[export]'."
+        ) from None
+    return torch, Runtime.get(), _unsafe_reset_threadpool
+
+
+register_runner(".pte", ExecuTorchRunner)

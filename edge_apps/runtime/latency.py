@@ -1,0 +1,105 @@
+"""How long each stage of a frame took, and what is said of many frames: percentiles of single samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+STAGES = ("capture", "preprocess", "infer", "postprocess", "total")
+"""In the order of a frame's life; ``total``, from asking for the frame to having its labels, is their sum."""
+
+ENOUGH_FOR_P99 = 10_000
+"""With fewer samples, fewer than 100 lie beyond the 99th percentile: it is shown, labelled indicative."""
+
+KEPT = 100_000
+"""Frames whose times a running program keeps in memory (4 MB); an endless run must not grow."""
+
+
+class StageClock:
+    """Times the stages of one frame after another on the monotonic clock, in whole nanoseconds."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """A frame begins: nothing of it is measured yet."""
+        self._times: dict[str, int] = {}
+        self._last = time.perf_counter_ns()
+
+    def mark(self, stage: str) -> None:
+        """``stage`` ends now; it began where the one before it ended, or at ``start``."""
+        now = time.perf_counter_ns()
+        self._times[stage] = now - self._last
+        self._last = now
+
+    def times(self) -> dict[str, int]:
+        """Nanoseconds of each stage that was marked, and their sum as ``total``."""
+        return {**self._times, "total": sum(self._times.values())}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of ``n`` samples; times in milliseconds."""
+
+    n: int
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+    @property
+    def p99_is_indicative(self) -> bool:
+        """Too few samples to say what the slowest hundredth really is."""
+        return self.n < ENOUGH_FOR_P99
+
+
+def summarize(nanoseconds: Sequence[int] | NDArray[np.int64]) -> Summary:
+    """Percentiles, mean and maximum of single samples, in milliseconds.
+
+    A percentile is the smallest sample that at least p % of all samples do not exceed (nearest rank; definition 1 of
+    Hyndman and Fan, "Sample Quantiles in Statistical Packages", 1996): a time that did occur, never a mean of two.
+
+    Raises:
+        ValueError: there is no sample.
+    """
+    samples = np.asarray(nanoseconds, np.int64)
+    if samples.size == 0:
+        raise ValueError("no samples to summarize")
+    p50, p90, p95, p99 = np.percentile(samples, [50, 90, 95, 99], method="inverted_cdf") / 1e6
+    return Summary(
+        n=int(samples.size),
+        mean=float(samples.mean() / 1e6),
+        p50=float(p50),
+        p90=float(p90),
+        p95=float(p95),
+        p99=float(p99),
+        max=float(samples.max() / 1e6),
+    )
+
+
+class RecentTimes:
+    """The stage times of the last ``capacity`` frames, in memory that is claimed once."""
+
+    def __init__(self, capacity: int = KEPT) -> None:
+        self._times = np.zeros((len(STAGES), capacity), np.int64)
+        self._added = 0
+
+    def __len__(self) -> int:
+        return min(self._added, self._times.shape[1])
+
+    def add(self, times: dict[str, int]) -> None:
+        """Keep one frame's times; the oldest frame makes room."""
+        self._times[:, self._added % self._times.shape[1]] = [times[stage] for stage in STAGES]
+        self._added += 1
+
+    def summaries(self) -> dict[str, Summary]:
+        """One ``Summary`` per stage; empty where no frame was added."""
+        if not len(self):
+            return {}
+        return {stage: summarize(self._times[row, : len(self)]) for row, stage in enumerate(STAGES)}

@@ -1,0 +1,99 @@
+"""The gate's verdict for other programs: JUnit XML for CI dashboards, Markdown for a summary page."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+from pipeline.accuracy.gate import FileVerdict, GateResult
+from pipeline.accuracy.show import drop_with_interval, percent
+
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# What a dashboard shows for each verdict. Undecided must not look green: it is an error, as is a file that was not run.
+_ELEMENTS = {"failed": "failure", "undecided": "error", "not run": "error", "not run (allowed)": "skipped"}
+
+_MARKS = {"passed": "✅", "failed": "❌", "undecided": "❓", "not run": "❓", "not run (allowed)": "➖"}
+
+
+def junit(result: GateResult) -> bytes:
+    """One test case per file, and one for the gate as a whole where its verdict is no file's."""
+    cases = [_case(file.path, file.target or "file", file.verdict, file.message) for file in result.files]
+    if result.verdict == "undecided" and not any(_is_open(file) for file in result.files):
+        cases.append(_case("the whole gate", "gate", "undecided", result.message))
+    counts = {kind: str(sum(case.find(kind) is not None for case in cases)) for kind in ("failure", "error", "skipped")}
+    suite = ET.Element(
+        "testsuite",
+        name="pipeline gate",
+        tests=str(len(cases)),
+        failures=counts["failure"],
+        errors=counts["error"],
+        skipped=counts["skipped"],
+    )
+    properties = ET.SubElement(suite, "properties")
+    evaluation = result.evaluation
+    for name, value in (
+        ("data", evaluation.data),
+        ("data_sha256", evaluation.data_sha256),
+        ("images", str(evaluation.images)),
+        ("max_drop_points", str(result.policy.max_drop)),
+        ("confidence", str(result.policy.confidence)),
+        ("verdict", result.verdict),
+    ):
+        ET.SubElement(properties, "property", name=name, value=_clean(value))
+    suite.extend(cases)
+    root = ET.Element("testsuites")
+    root.append(suite)
+    ET.indent(root, " ")
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def markdown(result: GateResult) -> bytes:
+    """A heading with the verdict, a table with a row per file, and why each file that did not pass did not."""
+    evaluation, reference = result.evaluation, result.evaluation.reference
+    lines = [f"## {_MARKS[result.verdict]} {_cell(result.message)}", ""]
+    about = f"{_cell(evaluation.data)}: {evaluation.images} images, {evaluation.classes} classes."
+    if reference is not None:
+        about += f" Float network: top-1 {percent(reference.top1)} %."
+    lines += [about, ""]
+    lines.append(
+        f"| verdict | file | target | precision | top-1 % | drop, points [{100 * result.policy.confidence:g} %] |"
+    )
+    lines.append("| --- | --- | --- | --- | ---: | ---: |")
+    for file, verdict in zip(evaluation.files, result.files, strict=True):
+        drop = "–" if file.comparison is None else drop_with_interval(file.comparison)
+        cells = (
+            f"{_MARKS[verdict.verdict]} {verdict.verdict}",
+            f"`{_cell(file.path)}`",
+            file.target or "–",
+            file.precision or "–",
+            percent(file.top1),
+            drop,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    reasons = [f"- `{_cell(file.path)}`: {_cell(file.message)}" for file in result.files if file.verdict != "passed"]
+    if reasons:
+        lines += ["", *reasons]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _case(name: str, group: str, verdict: str, message: str) -> ET.Element:
+    case = ET.Element("testcase", classname=f"gate.{_clean(group)}", name=_clean(name))
+    if verdict in _ELEMENTS:
+        ET.SubElement(case, _ELEMENTS[verdict], message=_clean(message), type=verdict)
+    else:
+        ET.SubElement(case, "system-out").text = _clean(message)
+    return case
+
+
+def _is_open(file: FileVerdict) -> bool:
+    return file.verdict in ("undecided", "not run")
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return _NOT_IN_XML.sub("�", text)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

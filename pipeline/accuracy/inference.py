@@ -1,0 +1,137 @@
+"""Logits of a whole set on all cores: of a file through the device's own runner, and of the float network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.runtime.runner import Runner, open_runner
+from pipeline.chatter import hushed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PARALLEL_SUFFIXES = frozenset({".tflite"})
+"""Files of which several runners work at once in threads. LiteRT gives the interpreter lock back while it computes
+and small networks gain little from threads inside one inference, so each core runs its own pictures. ExecuTorch
+holds the lock, and the thread pool that all its programs share is freed when the next one is opened: one runner, all
+threads inside. What is not named here is treated like that too: it is always safe."""
+
+CHUNK = 16
+"""Pictures that a thread takes at a time; progress moves in these steps."""
+
+NETWORK_BATCH = 64
+
+Done = Callable[[int], None]
+"""Told how many pictures more are finished."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits float32 ``[N, K]`` in the order of the pictures, what computed them, and how fast."""
+
+    logits: NDArray[np.float32]
+    runtime: str
+    images_per_second: float
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_file(path: Path, pictures: NDArray[np.uint8], threads: int, done: Done) -> Answers:
+    """Run an exported file on uint8 ``[N, H, W, 3]`` with at most ``threads`` threads.
+
+    Raises:
+        ValueError: the runner gave another number of logits than the file has labels. What ``open_runner`` raises.
+    """
+    starts = range(0, len(pictures), CHUNK)
+    with _opened(path, min(threads, len(starts)), threads) as runners:
+        logits = np.empty((len(pictures), len(runners[0].manifest.labels)), np.float32)
+        idle: SimpleQueue[Runner] = SimpleQueue()
+        for runner in runners:
+            idle.put(runner)
+
+        def work(start: int) -> int:
+            runner = idle.get()
+            try:
+                answered = runner.run(pictures[start : start + CHUNK])
+            finally:
+                idle.put(runner)
+            part = logits[start : start + CHUNK]
+            if answered.shape != part.shape:
+                raise ValueError(f"{list(answered.shape)} logits for {list(part.shape)} pictures and labels")
+            part[...] = answered
+            return len(part)
+
+        began = time.perf_counter()
+        _in_threads(work, starts, len(runners), done)
+        seconds = time.perf_counter() - began
+        return Answers(logits, runners[0].runtime, len(pictures) / seconds)
+
+
+def run_network(
+    network: nn.Module, preprocess: Preprocess, pictures: NDArray[np.uint8], threads: int, done: Done
+) -> Answers:
+    """Run the float network on the CPU in float32, on the bytes that the files get: (pixel / 255 − mean) / std."""
+    import torch
+
+    mean = torch.tensor(preprocess.mean).view(1, 3, 1, 1)
+    std = torch.tensor(preprocess.std).view(1, 3, 1, 1)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    logits = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        began = time.perf_counter()
+        with torch.inference_mode():
+            for start in range(0, len(pictures), NETWORK_BATCH):
+                batch = torch.from_numpy(pictures[start : start + NETWORK_BATCH]).permute(0, 3, 1, 2)
+                logits.append(network((batch.float() / 255 - mean) / std).numpy())
+                done(len(batch))
+        seconds = time.perf_counter() - began
+    finally:
+        torch.set_num_threads(before)
+    return Answers(np.concatenate(logits), f"torch {torch.__version__}", len(pictures) / seconds)
+
+
+@contextmanager
+def _opened(path: Path, useful: int, threads: int) -> Iterator[list[Runner]]:
+    """Runners that together use the threads; closed at the end."""
+    runners: list[Runner] = []
+    try:
+        with hushed():
+            if path.suffix in PARALLEL_SUFFIXES:
+                for _ in range(useful):
+                    runners.append(open_runner(path, 1))
+            else:
+                runners.append(open_runner(path, threads))
+        yield runners
+    finally:
+        for runner in runners:
+            runner.close()
+
+
+def _in_threads(work: Callable[[int], int], starts: range, threads: int, done: Done) -> None:
+    """All of the work; at the first error, or Ctrl-C, what has not begun is dropped."""
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for finished in as_completed([pool.submit(work, start) for start in starts]):
+                done(finished.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,32 @@
+"""How near one network's logits are to another's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import EdgeError
+
+ENOUGH_IMAGES = 32
+"""Fewer pictures say too little; a comparison on fewer is marked as such."""
+
+
+def sqnr_db(reference: NDArray[np.floating], measured: NDArray[np.floating]) -> float:
+    """Signal-to-quantization-noise ratio of logits ``[N, K]`` in decibels.
+
+    Pooled over all images with the per-class mean over the images removed from both, because an offset that is the
+    same for every picture says nothing about the pictures: 10 · log10(Σ s² / Σ (m − s)²). Infinite where both agree.
+
+    Raises:
+        EdgeError: NaN or infinite logits, or shapes that differ.
+    """
+    if reference.shape != measured.shape:
+        raise EdgeError(f"Cannot compare logits {list(measured.shape)} with {list(reference.shape)}.")
+    if not np.isfinite(reference).all() or not np.isfinite(measured).all():
+        raise EdgeError("Logits contain NaN or infinity: the file computes nothing usable.")
+    signal = reference.astype(np.float64) - reference.mean(0, dtype=np.float64)
+    noise = measured.astype(np.float64) - measured.mean(0, dtype=np.float64) - signal
+    power = float((noise**2).sum())
+    return math.inf if power == 0 else 10 * math.log10(float((signal**2).sum()) / power)

@@ -1,0 +1,267 @@
+"""The main job: checkpoint → calibrate → quantize → lower to every target → look at what was written → bundle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calibration.dataset import CalibrationSet, choose
+from calibration.quantize import find_ranges, quantize
+from calibration.ranges import Ranges
+from calibration.recipe import Recipe
+from edge_apps import __version__
+from edge_apps.files import write_whole
+from edge_apps.images import ImageSet
+from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
+from edge_apps.runtime.preprocess import to_batch
+from edge_apps.runtime.runner import open_runner
+from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db
+from pipeline.bundle import describe, staged, write_manifest
+from pipeline.capture import ImageInput, capture_images, fold_batch_norms, graph_of, input_range
+from pipeline.chatter import hushed
+from pipeline.checkpoint import Checkpoint
+from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotRunHere
+from pipeline.targets.base import Census, Source, Target
+
+COMPARED_IMAGES = 64
+"""A file is compared on this many of the calibration images."""
+
+TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make of a checkpoint. ``ranges`` are those of an earlier calibration, to be used again."""
+
+    checkpoint: Checkpoint
+    files: Sequence[tuple[Target, Precision]]
+    images: ImageSet
+    recipe: Recipe
+    out: Path
+    ranges: Ranges | None = None
+
+    def needs_ranges(self) -> bool:
+        """Whether any file is int8."""
+        return any(precision == "int8" for _, precision in self.files)
+
+    def steps(self) -> int:
+        """How often ``build`` announces something."""
+        return 2 + len(self.files)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The network as everything below sees it, and the pictures that it is looked at with."""
+
+    checkpoint: Checkpoint
+    folded: torch.nn.Module
+    program: torch.export.ExportedProgram
+    calibration_set: CalibrationSet
+    pictures: NDArray[np.uint8]  # [N, H, W, 3]
+
+    def batches(self, size: int) -> list[torch.Tensor]:
+        """The pictures as float32 ``[n, 3, H, W]``, 0…255."""
+        pixels = torch.from_numpy(self.pictures).permute(0, 3, 1, 2).float()
+        return list(torch.split(pixels, size))
+
+    def logits_of(self, graph: Any) -> NDArray[np.float32]:
+        """What a graph over float images answers for the pictures that files are compared on."""
+        with torch.no_grad():
+            answers = [graph(batch) for batch in self.batches(16)[: COMPARED_IMAGES // 16]]
+        return np.concatenate([answer.numpy() for answer in answers])
+
+
+def build(job: Job, announce: Announce) -> Bundle:
+    """Make the bundle of a job; it appears whole, or not at all.
+
+    Raises:
+        MissingExtra: a target's packages are not installed. LoweringFailed: an exporter refused the network, or the
+        file it wrote is not what was asked for. BadCalibration: too few pictures, or ranges of another checkpoint.
+    """
+    check_installed(job.files)
+    announce("Capturing the network")
+    captured = capture(job.checkpoint, job.images, job.recipe)
+    announce("Calibrating" if job.needs_ranges() and job.ranges is None else "Preparing")
+    ranges = job.ranges
+    if ranges is not None:
+        ranges.check_checkpoint(job.checkpoint.sha256, "the given ranges")
+    elif job.needs_ranges():
+        ranges = calibrate(captured, job.recipe)
+    references = _References(captured, ranges if job.needs_ranges() else None)
+
+    with staged(job.out) as folder:
+        entries = _write_evidence(folder, captured, ranges)
+        for target, precision in job.files:
+            announce(f"{target.name} {precision}")
+            manifest = file_manifest(job.checkpoint, target.name, precision, ranges)
+            path = folder / f"{manifest.model}-{precision}{target.suffix}"
+            float_layers, census = _lower(target, Source(captured.folded, ranges), manifest, path)
+            comparison = _compare(path, captured, references, precision)
+            entries.append(
+                describe(
+                    folder,
+                    path,
+                    "model",
+                    target=target.name,
+                    precision=precision,
+                    float_layers=float_layers,
+                    operators=dict(sorted(census.operators.items())),
+                    delegated={"partitions": census.partitions, "outside": dict(census.outside)},
+                    comparison=comparison,
+                )
+            )
+        about = file_manifest(job.checkpoint, "", "fp32", ranges)
+        write_manifest(folder, about, entries)
+    return load_bundle(job.out)
+
+
+def capture(checkpoint: Checkpoint, images: ImageSet, recipe: Recipe) -> Captured:
+    """Draw the calibration set and capture the network with batch norms folded."""
+    calibration_set, indices = choose(images, recipe.images, recipe.seed)
+    pictures = to_batch([images.image(i) for i in indices], checkpoint.preprocess)
+    folded = fold_batch_norms(checkpoint.network())
+    with hushed():
+        program = capture_images(ImageInput(folded, checkpoint.preprocess).eval(), checkpoint.preprocess)
+    return Captured(checkpoint, folded, program, calibration_set, pictures)
+
+
+def calibrate(captured: Captured, recipe: Recipe) -> Ranges:
+    """One calibration pass: every scale that any target will use."""
+    with hushed():
+        values = find_ranges(
+            graph_of(captured.program),
+            captured.batches(recipe.batch),
+            recipe,
+            input_range(captured.checkpoint.preprocess),
+        )
+    return Ranges(
+        checkpoint_sha256=captured.checkpoint.sha256,
+        recipe=recipe,
+        calibration_set=captured.calibration_set,
+        values=values,
+    )
+
+
+def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None) -> FileManifest:
+    """What a file says of itself."""
+    uses_ranges = precision == "int8" and ranges is not None
+    return FileManifest(
+        format=FORMAT,
+        model=checkpoint.spec.name,
+        options=dict(checkpoint.options),
+        target=target,
+        precision=precision,
+        labels=checkpoint.labels,
+        preprocess=checkpoint.preprocess,
+        provenance=Provenance(
+            checkpoint_sha256=checkpoint.sha256,
+            ranges_sha256=ranges.sha256() if uses_ranges and ranges is not None else None,
+            tools={"edge-pipeline": __version__, **{tool: importlib.metadata.version(tool) for tool in TOOLS}},
+        ),
+    )
+
+
+def check_installed(files: Sequence[tuple[Target, Precision]]) -> None:
+    """Refuse before work starts what would fail after minutes."""
+    for target in dict.fromkeys(target for target, _ in files):
+        missing = target.missing()
+        if missing:
+            raise MissingExtra(f"Target '{target.name}' cannot be exported: {missing}.")
+
+
+class _References:
+    """What files are compared with: the float network's logits and, for int8, those of the quantized graph."""
+
+    def __init__(self, captured: Captured, ranges: Ranges | None) -> None:
+        graph = graph_of(captured.program)
+        self.float_logits = captured.logits_of(graph)
+        self.int8_logits: NDArray[np.float32] | None = None
+        if ranges is not None:
+            with hushed():
+                simulated, _ = quantize(graph, ranges, fold_weights=True)
+                self.int8_logits = captured.logits_of(simulated)
+
+
+def _write_evidence(folder: Path, captured: Captured, ranges: Ranges | None) -> list[BundleFile]:
+    """The float reference, the calibration set, the ranges and the recipe."""
+    import tomli_w
+
+    def written(name: str, role: str, data: bytes) -> BundleFile:
+        write_whole(folder / name, data)
+        return describe(folder, folder / name, role)
+
+    (folder / "float").mkdir()
+    checkpoint = folder / "float" / f"checkpoint{captured.checkpoint.path.suffix}"
+    shutil.copyfile(captured.checkpoint.path, checkpoint)
+    with hushed():
+        torch.export.save(captured.program, folder / "float" / "program.pt2")
+    used = captured.calibration_set if ranges is None else ranges.calibration_set
+    entries = [
+        describe(folder, checkpoint, "checkpoint"),
+        describe(folder, folder / "float" / "program.pt2", "float-program"),
+        written("calibration-set.json", "calibration-set", msgspec.json.format(msgspec.json.encode(used), indent=1)),
+    ]
+    if ranges is not None:
+        entries.append(written("ranges.json", "ranges", ranges.to_json()))
+        entries.append(written("recipe.toml", "recipe", tomli_w.dumps(msgspec.to_builtins(ranges.recipe)).encode()))
+    return entries
+
+
+def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -> tuple[tuple[str, ...], Census]:
+    what = f"{target.name} {manifest.precision}"
+    try:
+        with hushed():
+            float_layers = target.lower(source, manifest, path)
+            census = target.census(path)
+    except EdgeError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise LoweringFailed(
+            f"{what}: the exporter failed with {type(error).__name__}: {reason}. Run with --debug for the traceback."
+        ) from error
+    if manifest.precision == "int8" and census.float_layers != len(float_layers):
+        raise LoweringFailed(
+            f"{what}: {census.float_layers} convolution and linear layers compute in float in the written file, "
+            f"{len(float_layers)} were meant to: it is not an int8 file."
+        )
+    return float_layers, census
+
+
+def _compare(path: Path, captured: Captured, references: _References, precision: Precision) -> dict[str, Any]:
+    """Run the written file through the device's own runner on the calibration pictures."""
+    pictures = captured.pictures[:COMPARED_IMAGES]
+    try:
+        runner = open_runner(path)
+    except (NotRunHere, MissingExtra) as reason:
+        return {"status": "not run", "reason": str(reason)}
+    try:
+        logits = runner.run(pictures)
+    finally:
+        runner.close()
+    comparison: dict[str, Any] = {
+        "status": "run",
+        "runtime": runner.runtime,
+        "images": len(pictures),
+        "enough_images": len(pictures) >= ENOUGH_IMAGES,
+        "sqnr_float_db": _finite(sqnr_db(references.float_logits, logits)),
+    }
+    if precision == "int8" and references.int8_logits is not None:
+        comparison["sqnr_graph_db"] = _finite(sqnr_db(references.int8_logits, logits))
+    return comparison
+
+
+def _finite(decibels: float) -> float:
+    """JSON knows no infinity; 200 dB is beyond what float32 can tell apart."""
+    return round(min(decibels, 200.0), 2)

@@ -1,0 +1,111 @@
+"""From a network to graphs: batch norm folded, normalisation inside, one front end per kind of picture input."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram, export
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from calibration.ranges import Range
+from edge_apps.runtime.preprocess import Preprocess
+
+
+class ImageInput(nn.Module):
+    """Float pixels 0…255, ``[N, 3, H, W]`` RGB → logits ``[N, K]``: what Core ML hands over, and what calibrates."""
+
+    scale: torch.Tensor
+    offset: torch.Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer("offset", (-mean / std).view(1, 3, 1, 1))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(pixel / 255 − mean) / std, then the network."""
+        logits: torch.Tensor = self.network(pixels * self.scale + self.offset)
+        return logits
+
+
+class BytesInput(ImageInput):
+    """Raw bytes uint8 ``[1, H, W, 3]`` RGB → logits ``[1, K]``: what ``.pte`` and ``.tflite`` take."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Channels first, as float, then as ``ImageInput``."""
+        return super().forward(pixels.permute(0, 3, 1, 2).to(self.scale.dtype))
+
+
+class ClassifierInput(ImageInput):
+    """As ``ImageInput``, with the probabilities in front of the logits: a Core ML classifier's two outputs."""
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        """``(softmax(logits), logits)``, both ``[N, K]``."""
+        logits = super().forward(pixels)
+        return torch.softmax(logits, dim=-1), logits
+
+
+class _HalfPrecision(nn.Module):
+    """Bytes in, float32 logits out, float16 between."""
+
+    def __init__(self, front: nn.Module) -> None:
+        super().__init__()
+        self.front = front
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.front(pixels)
+        return logits.float()
+
+
+def in_half(front: nn.Module) -> nn.Module:
+    """A copy that computes in float16."""
+    return _HalfPrecision(copy.deepcopy(front).half())
+
+
+def input_range(preprocess: Preprocess) -> Range:
+    """The interval of the normalised image: pixel 0 to 255 through every channel's mean and std."""
+    channels = list(zip(preprocess.mean, preprocess.std, strict=True))
+    return Range(min(-m / s for m, s in channels), max((1 - m) / s for m, s in channels))
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """A copy in eval mode whose batch norms are folded into the convolutions before them.
+
+    Done on modules, before capture, so that every target and the calibration see the same layers by the same paths.
+    """
+    folded = copy.deepcopy(network).eval()
+    for parent in list(folded.modules()):
+        children = list(parent.named_children())
+        for (name, module), (next_name, following) in pairwise(children):
+            if isinstance(module, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(module, following))
+                setattr(parent, next_name, nn.Identity())
+    return folded.requires_grad_(False)
+
+
+def capture_images(front: ImageInput, preprocess: Preprocess) -> ExportedProgram:
+    """The graph for batches of any size: calibration and simulation."""
+    example = torch.zeros(2, 3, preprocess.height, preprocess.width)
+    return export(front, (example,), dynamic_shapes=({0: Dim("batch", min=1, max=4096)},), strict=False)
+
+
+def capture_image(front: nn.Module, preprocess: Preprocess) -> ExportedProgram:
+    """The graph for one picture as float ``[1, 3, H, W]``."""
+    return export(front, (torch.zeros(1, 3, preprocess.height, preprocess.width),), strict=False)
+
+
+def capture_bytes(front: nn.Module, preprocess: Preprocess) -> ExportedProgram:
+    """The graph for one picture as bytes uint8 ``[1, H, W, 3]``."""
+    example = torch.zeros(1, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
+    return export(front, (example,), strict=False)
+
+
+def graph_of(program: ExportedProgram) -> Any:
+    """The program's graph as a module, which is what PT2E prepares."""
+    return program.module(check_guards=False)

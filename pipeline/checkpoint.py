@@ -1,0 +1,298 @@
+"""Checkpoints: trained weights, and in the file's own header what they are weights of.
+
+A checkpoint is a safetensors file whose header holds, under ``edge_pipeline``, JSON with the model, its options,
+the labels and the preprocessing. State dicts of others (``.pt``, ``.pth``, safetensors without that key) are read
+too; the caller then says what they are. Nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from edge_apps.files import write_whole
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline import zoo
+from pipeline.errors import BadCheckpoint
+from pipeline.zoo.spec import ModelSpec
+
+FORMAT = 1
+METADATA_KEY = "edge_pipeline"
+PICKLED = frozenset({".pt", ".pth"})
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON in the header."""
+
+    format: int
+    model: str
+    options: dict[str, float | int]
+    classes: int
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    training: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Trained weights that fit their network; ``state`` is float32 as the network wants it."""
+
+    path: Path
+    sha256: str
+    spec: ModelSpec
+    options: dict[str, float | int]
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    state: dict[str, torch.Tensor]
+    training: dict[str, Any]
+
+    def network(self) -> nn.Module:
+        """The network with these weights: float32, in evaluation mode, taking normalised ``[N, 3, H, W]``."""
+        network = self.spec.build(len(self.labels), **self.options)
+        network.load_state_dict(self.state)
+        return network.eval()
+
+
+def builtin() -> Path:
+    """The trained MobileNetV2 for digits that comes with the package."""
+    return Path(str(resources.files("pipeline.zoo") / "weights" / "mobilenet_v2-digits.safetensors"))
+
+
+def load(
+    path: Path,
+    *,
+    model: str | None = None,
+    options: Mapping[str, float | int] | None = None,
+    labels: tuple[str, ...] | None = None,
+    preprocess: Preprocess | None = None,
+) -> Checkpoint:
+    """Read a checkpoint, float16 weights as float32.
+
+    The keyword values say what a file without metadata is: model and labels are then needed, options and
+    preprocessing default to the model's. For a file with metadata they must not contradict it.
+
+    Raises:
+        BadCheckpoint: not a checkpoint, truncated, more than tensors in a pickle, keys or shapes that are not the
+            network's (the first three are named), NaN or infinite weights. BadInput: unknown model or option.
+    """
+    data = _read(path)
+    given = {"model": model, "options": options, "labels": labels, "preprocess": preprocess}
+    if path.suffix in PICKLED:
+        tensors, metadata = _unpickled(data, path), None
+    else:
+        tensors, metadata = _safetensors(data, path)
+    if metadata is None:
+        if model is None or not labels:
+            raise BadCheckpoint(
+                f"'{path}' does not say what it is (no {METADATA_KEY} metadata): name its model and its labels."
+            )
+        spec = zoo.get(model)
+        preprocess = preprocess or Preprocess(height=spec.input_size, width=spec.input_size)
+        metadata = Metadata(
+            format=FORMAT,
+            model=model,
+            options=spec.with_defaults(options or {}),
+            classes=len(labels),
+            labels=labels,
+            preprocess=preprocess,
+        )
+    _check(metadata, given, path)
+    spec = zoo.get(metadata.model)
+    chosen = spec.with_defaults(metadata.options)
+    spec.check_input(min(metadata.preprocess.height, metadata.preprocess.width))
+    with torch.device("meta"):
+        expected = spec.build(metadata.classes, **chosen).state_dict()
+    state = _fitted(tensors, expected, f"'{path}' is no {_words(metadata.model, chosen, metadata.classes)}")
+    return Checkpoint(
+        path,
+        hashlib.sha256(data).hexdigest(),
+        spec,
+        chosen,
+        metadata.labels,
+        metadata.preprocess,
+        state,
+        metadata.training,
+    )
+
+
+def save(
+    path: Path,
+    network: nn.Module,
+    *,
+    spec: ModelSpec,
+    options: Mapping[str, float | int],
+    labels: tuple[str, ...],
+    preprocess: Preprocess,
+    training: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a network's weights with their metadata; the file appears whole or not at all.
+
+    Raises:
+        BadCheckpoint: weights that are NaN, infinite, or too large for ``dtype``. BadInput: unwritable folder.
+    """
+    metadata = Metadata(
+        format=FORMAT,
+        model=spec.name,
+        options=spec.with_defaults(options),
+        classes=len(labels),
+        labels=labels,
+        preprocess=preprocess,
+        training=dict(training),
+    )
+    state = as_stored(network.state_dict(), dtype)
+    bad = _not_finite(state)
+    if bad:
+        raise BadCheckpoint(f"'{path}' is not written: {_first_three(bad)}. Train again with a lower learning rate.")
+    header = {METADATA_KEY: msgspec.json.encode(metadata).decode()}
+    write_whole(path, safetensors.torch.save(state, header))
+
+
+def as_stored(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """What ``save`` writes: convolution and linear weights in ``dtype``.
+
+    Biases and batch-norm tensors keep float32: they are few, and float16 turns a variance below 6e-8 into 0.
+    """
+    return {
+        name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.dim() > 1 else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, tensor in state.items()
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except IsADirectoryError as error:
+        raise BadCheckpoint(f"'{path}' is a folder, not a checkpoint file.") from error
+    except OSError as error:
+        raise BadCheckpoint(f"Cannot read checkpoint '{path}': {error.strerror}.") from error
+
+
+def _safetensors(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], Metadata | None]:
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch has no name for
+        raise BadCheckpoint(
+            f"'{path}' is not a whole safetensors file ({error}); it may be truncated, or of another format."
+        ) from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = header.get("__metadata__", {}).get(METADATA_KEY)
+    if text is None:
+        return tensors, None
+    try:
+        metadata = msgspec.json.decode(text, type=Metadata)
+    except msgspec.DecodeError as error:
+        raise BadCheckpoint(f"'{path}' has metadata that cannot be read: {error}.") from error
+    return tensors, metadata
+
+
+def _unpickled(data: bytes, path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a state dict as ``torch.save`` wrote it, also inside ``{"state_dict": …}``."""
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a hostile file can make the unpickler fail in any way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadCheckpoint(
+            f"'{path}' is not a state dict of plain tensors and was not executed ({reason}). Save it with "
+            "torch.save(network.state_dict(), …), or better as safetensors."
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise BadCheckpoint(f"'{path}' holds a {type(content).__name__}, not a state dict.")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise BadCheckpoint(f"'{path}' is not a state dict: '{name}' is a {type(value).__name__}, not a tensor.")
+    tensors: dict[str, torch.Tensor] = dict(content)
+    if all(name.startswith("module.") for name in tensors):  # as DataParallel names them
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
+    """Metadata that agrees with itself and with what the caller said."""
+    if metadata.format > FORMAT:
+        raise BadCheckpoint(
+            f"'{path}' has checkpoint format {metadata.format}; this version reads up to {FORMAT}: "
+            "upgrade edge-pipeline."
+        )
+    if len(metadata.labels) != metadata.classes or metadata.classes < 1:
+        raise BadCheckpoint(f"'{path}' says {metadata.classes} classes and lists {len(metadata.labels)} labels.")
+    for name, value in given.items():
+        recorded = getattr(metadata, name)
+        if name == "options" and value is not None:
+            value = {**recorded, **value}
+        if value is not None and value != recorded:
+            raise BadCheckpoint(f"'{path}' says {name} {recorded!r}, but {value!r} was given: leave it out.")
+
+
+def _fitted(
+    tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], failure: str
+) -> dict[str, torch.Tensor]:
+    """The tensors as the network's state: its keys, its shapes, its dtypes, every value finite."""
+    differences = []
+    for name, wanted in expected.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            if not _is_counter(name):
+                differences.append(f"{name} is missing")
+        elif tensor.shape != wanted.shape:
+            differences.append(f"{name} is {list(tensor.shape)}, expected {list(wanted.shape)}")
+        elif tensor.is_floating_point() != wanted.is_floating_point():
+            differences.append(f"{name} is {_dtype(tensor)}, expected {_dtype(wanted)}")
+        elif tensor.layout != torch.strided or tensor.is_meta:
+            differences.append(f"{name} is sparse or empty of values")
+    differences += [f"{name} is unknown" for name in tensors if name not in expected]
+    if differences:
+        raise BadCheckpoint(f"{failure}: {_first_three(differences)}.")
+    state = {
+        name: tensors[name].detach().to(wanted.dtype) if name in tensors else torch.zeros_like(wanted, device="cpu")
+        for name, wanted in expected.items()
+    }
+    bad = _not_finite(state)
+    if bad:
+        raise BadCheckpoint(f"{failure} that can be used: {_first_three(bad)}.")
+    return state
+
+
+def _is_counter(name: str) -> bool:
+    """Batch norm's ``num_batches_tracked``: of no use for inference, and absent from older files."""
+    return name.endswith("num_batches_tracked")
+
+
+def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    faults = []
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
+            faults.append(f"{name} has {kind} values")
+    return faults
+
+
+def _first_three(differences: list[str]) -> str:
+    more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return "; ".join(differences[:3]) + more
+
+
+def _words(model: str, options: Mapping[str, float | int], classes: int) -> str:
+    settings = [f"{name} {value}" for name, value in options.items()] + [f"{classes} classes"]
+    return f"{model} ({', '.join(settings)})"
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

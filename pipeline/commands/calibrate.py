@@ -1,0 +1,68 @@
+"""``pipeline calibrate``: find ranges once, to be used by many exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_apps.console import progress, results
+from pipeline.options import (
+    DATA_HELP,
+    calibration_images,
+    calibration_options,
+    checkpoint_options,
+    choose_recipe,
+    needs_export_extra,
+    open_checkpoint,
+)
+
+
+@click.command("calibrate", short_help="Find activation ranges and write them to a file.")
+@checkpoint_options
+@click.option("--data", required=True, help=f"Calibration images: {DATA_HELP}")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The ranges file to write (.json).")
+@calibration_options
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def command(
+    checkpoint: str | None,
+    model: str | None,
+    width: float | None,
+    input_size: int | None,
+    labels: Path | None,
+    data: str,
+    out: Path,
+    recipe_file: Path | None,
+    observer: str | None,
+    calibration_size: int | None,
+    seed: int | None,
+    skip_corrupt: bool,
+    force: bool,
+) -> None:
+    """Run calibration images through CHECKPOINT's network and record the range of every tensor.
+
+    'pipeline export --ranges FILE' uses them again, and refuses them for another checkpoint.
+    """
+    needs_export_extra()
+
+    from edge_apps.files import write_whole
+    from pipeline.build import calibrate, capture
+    from pipeline.errors import BadInput
+
+    if out.exists() and not force:
+        raise BadInput(f"'{out}' exists. Pass --force to replace it, or choose another --out.")
+    loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
+    recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
+    images, skipped = calibration_images(data, loaded, skip_corrupt)
+    console = progress()
+    for name in skipped:
+        console.print(f"Left out, corrupt: {name}", markup=False)
+    with console.status(f"Calibrating on {recipe.images} images"):
+        ranges = calibrate(capture(loaded, images, recipe), recipe)
+    write_whole(out, ranges.to_json())
+    counts = ranges.calibration_set.class_counts()
+    results().print(
+        f"{len(ranges.values)} ranges by {recipe.observer} from {recipe.images} images "
+        f"({min(counts.values())} to {max(counts.values())} of each of {len(counts)} classes): {out}",
+        markup=False,
+    )

@@ -1,0 +1,75 @@
+"""``pipeline evaluate``: what each exported file lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_apps.console import progress, results
+
+
+@click.command("evaluate", short_help="Measure the accuracy of exported files.")
+@click.argument("paths", metavar="BUNDLE|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="'digits', a folder of class folders, or an uncompressed tar of one.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="The checkpoint that single files are compared with; a bundle has its own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
+@click.option("--skip-corrupt", is_flag=True, help="Leave corrupt pictures out and list them, instead of stopping.")
+@click.option("--no-record", is_flag=True, help="Do not keep the result in the bundle.")
+def command(
+    paths: tuple[Path, ...],
+    data: str,
+    reference: Path | None,
+    as_json: bool,
+    threads: int | None,
+    skip_corrupt: bool,
+    no_record: bool,
+) -> int:
+    """Measure top-1 and top-5 of a BUNDLE's files, or of single FILES, as a device runs them.
+
+    The float network is measured on the same images; each file's drop comes with a 95 % interval. The result is kept
+    in the bundle as evaluation.json. Exit status 1: a file gave no usable answers, or none could be run here.
+    """
+    from edge_apps.runtime.runner import known_suffixes
+    from pipeline.accuracy.evaluation import candidates, evaluate
+    from pipeline.accuracy.in_bundle import evaluate_bundle, record
+    from pipeline.accuracy.show import show_evaluation
+    from pipeline.checkpoint import load
+    from pipeline.data import open_data
+    from pipeline.data.reading import usable
+    from pipeline.errors import BadInput
+
+    bundles = [path for path in paths if path.suffix not in known_suffixes()]
+    if bundles and len(paths) > 1:
+        raise BadInput(f"'{bundles[0]}' is evaluated alone: give one bundle, or files of one data set.")
+    if bundles and reference is not None:
+        raise BadInput("--reference is for single files: a bundle is compared with the checkpoint it carries.")
+    if no_record and not bundles:
+        raise BadInput("--no-record is for bundles: nothing is kept for single files.")
+    files = [] if bundles else candidates(paths)
+    compared = load(reference) if reference is not None else None
+    images = open_data(data, "test")
+    skipped: list[str] = []
+    if skip_corrupt:
+        images, skipped = usable(images, True)
+
+    if bundles:
+        result = evaluate_bundle(bundles[0], images, threads=threads, skipped=skipped)
+    else:
+        result = evaluate(files, images, compared, threads=threads, skipped=skipped)
+    if as_json:
+        click.echo(result.to_json())
+    else:
+        show_evaluation(result, results())
+    if bundles and not no_record:
+        try:
+            record(bundles[0], result)
+        except BadInput as error:
+            progress().print(f"Not kept in the bundle: {error}", markup=False, soft_wrap=True)
+    statuses = {file.status for file in result.files}
+    return 1 if "failed" in statuses or "run" not in statuses else 0

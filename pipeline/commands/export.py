@@ -1,0 +1,158 @@
+"""``pipeline export``: a checkpoint to a bundle of device files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_apps.console import progress, results
+from pipeline.options import (
+    DATA_HELP,
+    calibration_images,
+    calibration_options,
+    checkpoint_options,
+    choose_recipe,
+    needs_export_extra,
+    open_checkpoint,
+)
+
+if TYPE_CHECKING:
+    from edge_apps.runtime.manifest import Bundle
+    from pipeline.build import Job
+
+
+@click.command("export", short_help="Quantize a checkpoint and write device files as a bundle.")
+@checkpoint_options
+@click.option(
+    "--target", "target_texts", multiple=True, help="executorch, coreml, tflite or all; repeat or use commas."
+)
+@click.option(
+    "--precision", "precision_texts", multiple=True, help="fp32, fp16, int8, int8-weights. [default: fp32,int8]"
+)
+@click.option("--data", help=f"Calibration images: {DATA_HELP}")
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle to write. [default: <model>-bundle]")
+@calibration_options
+@click.option(
+    "--ranges", "ranges_file", type=click.Path(path_type=Path), help="Ranges that 'pipeline calibrate' wrote."
+)
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def command(
+    checkpoint: str | None,
+    model: str | None,
+    width: float | None,
+    input_size: int | None,
+    labels: Path | None,
+    target_texts: tuple[str, ...],
+    precision_texts: tuple[str, ...],
+    data: str | None,
+    out: Path | None,
+    recipe_file: Path | None,
+    observer: str | None,
+    calibration_size: int | None,
+    seed: int | None,
+    skip_corrupt: bool,
+    ranges_file: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Calibrate CHECKPOINT once and lower it to every target.
+
+    Without CHECKPOINT the built-in one (MobileNetV2 on handwritten digits) and its data are used. Each file is
+    opened again, its operators are counted, and it is compared with the float network and its own quantized graph.
+    """
+    from pipeline import targets
+
+    files, notes = targets.plan(targets.choose_targets(target_texts or ("all",)), precision_texts)
+    needs_export_extra()
+
+    from calibration.ranges import load_ranges
+    from pipeline.build import Job, check_installed
+    from pipeline.bundle import check_free
+    from pipeline.errors import BadInput
+
+    check_installed(files)
+    if checkpoint is None:
+        data = data or "digits"
+        progress().print("No checkpoint given: using the built-in mobilenet_v2 trained on handwritten digits.")
+    elif data is None:
+        raise BadInput("Missing --data: calibration needs pictures of the checkpoint's classes.")
+    loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
+    recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
+    ranges = None if ranges_file is None else load_ranges(ranges_file)
+    if ranges is not None:
+        if any(value is not None for value in (recipe_file, observer, calibration_size, seed)):
+            raise BadInput(
+                "--ranges come with their own recipe: leave --recipe, --observer, --calibration-size, --seed out."
+            )
+        ranges.check_checkpoint(loaded.sha256, str(ranges_file))
+        recipe = ranges.recipe
+    place = out or Path(f"{loaded.spec.name}-bundle")
+    check_free(place, force)
+    images, skipped = calibration_images(data, loaded, skip_corrupt)
+    job = Job(loaded, files, images, recipe, place, ranges)
+    bundle = run_with_progress(job, [*notes, *(f"Left out, corrupt: {name}" for name in skipped)])
+    if as_json:
+        click.echo((bundle.root / "manifest.json").read_text())
+    else:
+        show(bundle)
+
+
+def run_with_progress(job: Job, notes: list[str]) -> Bundle:
+    """Build with a progress bar on stderr."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from pipeline.build import build
+
+    console = progress()
+    for note in notes:
+        console.print(f"Note: {note}")
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Starting", total=job.steps())
+        started = 0
+
+        def announce(step: str) -> None:
+            nonlocal started
+            bar.update(task, description=step, completed=started)
+            if not console.is_terminal:
+                console.print(f"[{started + 1}/{job.steps()}] {step}", markup=False)
+            started += 1
+
+        bundle = build(job, announce)
+        bar.update(task, description="Done", completed=job.steps())
+    return bundle
+
+
+def show(bundle: Bundle) -> None:
+    """A table of the files, and what to type next."""
+    from rich.table import Table
+
+    table = Table(title=f"Bundle {bundle.root}", title_justify="left")
+    table.add_column("file", no_wrap=True)
+    for column in ("MB", "vs float, dB", "vs own graph, dB", "delegate partitions"):
+        table.add_column(column, justify="right")
+    table.add_column("checked by")
+    for file in bundle.models():
+        compared: dict[str, Any] = file.comparison
+        partitions = file.delegated.get("partitions")
+        table.add_row(
+            file.path,
+            f"{file.bytes / 1e6:.2f}",
+            _decibels(compared.get("sqnr_float_db")),
+            _decibels(compared.get("sqnr_graph_db")),
+            "–" if partitions is None else str(partitions),
+            compared["runtime"] if compared["status"] == "run" else "not run here",
+        )
+    console = results()
+    console.print(table)
+    few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
+    if few:
+        console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")
+    console.print(f"Next: pipeline evaluate {bundle.root} --data …", markup=False)
+
+
+def _decibels(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

@@ -1,0 +1,77 @@
+"""``pipeline gate``: may this bundle be shipped?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_apps.console import results
+
+_STYLES = {"passed": "green", "failed": "red", "undecided": "yellow", "not run": "yellow", "not run (allowed)": "dim"}
+
+
+@click.command("gate", short_help="Pass or fail a bundle by the accuracy its files lost.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="'digits', a folder of class folders, or an uncompressed tar of one.")
+@click.option("--max-drop", type=float, default=1.0, show_default=True, help="Most top-1 that may be lost, in points.")
+@click.option(
+    "--allow-not-run",
+    multiple=True,
+    metavar="TARGET",
+    help="A target whose files need not run on this machine; repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML for a CI dashboard.")
+@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write a summary in Markdown.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
+@click.option("--skip-corrupt", is_flag=True, help="Leave corrupt pictures out and list them, instead of stopping.")
+def command(
+    bundle: Path,
+    data: str,
+    max_drop: float,
+    allow_not_run: tuple[str, ...],
+    as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    threads: int | None,
+    skip_corrupt: bool,
+) -> int:
+    """Hold every file of a BUNDLE against a limit.
+
+    A file passes when the upper end of its drop's 95 % interval is within the limit, and fails when the lower end is
+    above it. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
+    """
+    from edge_apps.files import write_whole
+    from pipeline import targets
+    from pipeline.accuracy import gate_reports
+    from pipeline.accuracy.gate import GatePolicy, judge
+    from pipeline.accuracy.in_bundle import evaluate_bundle
+    from pipeline.accuracy.show import show_evaluation
+    from pipeline.data import open_data
+    from pipeline.data.reading import usable
+
+    allowed = tuple(dict.fromkeys(targets.canonical(name) for name in allow_not_run))
+    policy = GatePolicy(max_drop=max_drop, allow_not_run=allowed)
+    images = open_data(data, "test")
+    skipped: list[str] = []
+    if skip_corrupt:
+        images, skipped = usable(images, True)
+    result = judge(evaluate_bundle(bundle, images, threads=threads, skipped=skipped), policy)
+
+    if as_json:
+        click.echo(result.to_json())
+    else:
+        show = results()
+        styled = {file.path: f"[{_STYLES[file.verdict]}]{file.verdict}[/]" for file in result.files}
+        show_evaluation(result.evaluation, show, styled)
+        show.print()
+        for file in result.files:
+            if file.drop_points is not None:
+                show.print(f"{file.path}: {file.message}", markup=False, soft_wrap=True)
+        show.print(result.message, style=_STYLES[result.verdict], markup=False, soft_wrap=True)
+    if junit is not None:
+        write_whole(junit, gate_reports.junit(result))
+    if markdown is not None:
+        write_whole(markdown, gate_reports.markdown(result))
+    return result.exit_status

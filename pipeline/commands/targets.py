@@ -1,0 +1,45 @@
+"""``pipeline targets``: the kinds of device file."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from edge_apps.console import results
+from pipeline import targets
+
+
+@click.command("targets", short_help="List the kinds of device file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """Show every target: its file, its precisions, where it runs, and what is missing to export it here."""
+    rows = [
+        {
+            "name": target.name,
+            "suffix": target.suffix,
+            "aliases": list(target.aliases),
+            "precisions": list(target.precisions),
+            "summary": target.summary,
+            "missing": target.missing(),
+        }
+        for target in targets.targets().values()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.table import Table
+
+    table = Table()
+    for column in ("target", "file", "precisions", "also called", "runs on", "here"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            str(row["name"]),
+            str(row["suffix"]),
+            ", ".join(row["precisions"] or []),
+            ", ".join(row["aliases"] or []),
+            str(row["summary"]),
+            str(row["missing"] or "ready"),
+        )
+    results().print(table)

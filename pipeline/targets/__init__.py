@@ -1,0 +1,78 @@
+"""The kinds of device file: one exporter per file, found by listing this folder."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+
+from edge_apps.runtime.manifest import Precision
+from pipeline.errors import BadInput
+from pipeline.targets.base import Target
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-weights")
+DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+
+
+@cache
+def targets() -> dict[str, Target]:
+    """Every target by name."""
+    modules = (importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__))
+    found = [module.TARGET for module in modules if hasattr(module, "TARGET")]
+    return {target.name: target for target in sorted(found, key=lambda target: target.name)}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all targets."""
+    return tuple(targets())
+
+
+def canonical(text: str) -> str:
+    """The target that a name or an alias (``pte``, ``mlpackage``, ``litert``) means, or ``BadInput``."""
+    aliases = {alias: target.name for target in targets().values() for alias in (target.name, *target.aliases)}
+    wanted = text.strip().lower()
+    if wanted in aliases:
+        return aliases[wanted]
+    near = difflib.get_close_matches(wanted, aliases, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise BadInput(f"Unknown target '{text}'.{hint} Known: {', '.join(names())}.")
+
+
+def choose_targets(texts: Sequence[str]) -> tuple[Target, ...]:
+    """The targets that repeated or comma-separated names mean; ``all`` is every one."""
+    wanted = [part for text in texts for part in text.split(",") if part.strip()]
+    if not wanted:
+        raise BadInput(f"No target given. Known: {', '.join(names())}, or all.")
+    chosen = names() if "all" in wanted else dict.fromkeys(canonical(part) for part in wanted)
+    return tuple(targets()[name] for name in chosen)
+
+
+def plan(chosen: Sequence[Target], precision_texts: Sequence[str]) -> tuple[list[tuple[Target, Precision]], list[str]]:
+    """Which files to make, and notes on what the default list skipped.
+
+    Raises:
+        BadInput: an unknown precision, or one asked for by name that a chosen target cannot do.
+    """
+    asked = [part.strip() for text in precision_texts for part in text.split(",") if part.strip()]
+    for text in asked:
+        if text not in PRECISIONS:
+            near = difflib.get_close_matches(text, PRECISIONS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise BadInput(f"Unknown precision '{text}'.{hint} Known: {', '.join(PRECISIONS)}.")
+    files: list[tuple[Target, Precision]] = []
+    notes: list[str] = []
+    for precision in PRECISIONS:
+        if precision not in (asked or DEFAULT_PRECISIONS):
+            continue
+        for target in chosen:
+            if precision in target.precisions:
+                files.append((target, precision))
+            elif asked:
+                raise BadInput(
+                    f"Target '{target.name}' cannot do precision '{precision}'. It can: {', '.join(target.precisions)}."
+                )
+            else:
+                notes.append(f"{target.name} skips {precision}, which it cannot do.")
+    return files, notes

@@ -1,0 +1,176 @@
+"""TFLite ``.tflite``: raw bytes uint8 NHWC in; logits float32 out, or int8 with their scale in an int8 file.
+
+litert-torch takes the quantized graph with float weights behind quantize/dequantize pairs. fp16 and int8-weights
+store smaller weights in the float file (ai-edge-quantizer); the arithmetic stays in float.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from edge_apps.files import write_whole
+from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, to_json
+from pipeline.targets.base import Census, Source, missing_packages
+
+LAYERS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+IDENTIFIER = b"TFL3"
+
+
+class TFLiteTarget:
+    """See the module."""
+
+    name = "tflite"
+    suffix = ".tflite"
+    aliases = ("litert", "tfl", "tensorflow-lite")
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-weights")
+    summary = "phones, boards and Coral-class devices by LiteRT"
+
+    def missing(self) -> str | None:
+        """What to install first, or None."""
+        return missing_packages("torch", "litert_torch", "ai_edge_litert", "ai_edge_quantizer", "torchao")
+
+    def lower(self, source: Source, manifest: FileManifest, path: Path) -> tuple[str, ...]:
+        """Capture with bytes in front, quantize with the given ranges, convert, add the metadata."""
+        import litert_torch
+        import torch
+        from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+        from litert_torch.quantize.quant_config import QuantConfig
+
+        from calibration.quantize import quantize
+        from pipeline.capture import BytesInput, capture_bytes, graph_of
+
+        front: Any = BytesInput(source.network, manifest.preprocess).eval()
+        example = (torch.zeros(1, manifest.preprocess.height, manifest.preprocess.width, 3, dtype=torch.uint8),)
+        float_layers: tuple[str, ...] = ()
+        config = None
+        if manifest.precision == "int8":
+            graph = graph_of(capture_bytes(front, manifest.preprocess))
+            front, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
+            # Says only that the pairs in the graph are static int8; the scales are those already in it.
+            config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
+        model = litert_torch.convert(front, example, quant_config=config)
+        data = _flatbuffer(model)
+        if manifest.precision in ("fp16", "int8-weights"):
+            data = _smaller_weights(data, manifest.precision)
+        write_whole(path, _with_metadata(data, to_json(manifest)))
+        return float_layers
+
+    def census(self, path: Path) -> Census:
+        """Count operators from the tables of the file; partitions from an interpreter that took them."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        model = _read(path.read_bytes())
+        graph = model.subgraphs[0]
+        names = [_operator_name(model, operator) for operator in graph.operators]
+        layers = [
+            _is_int8(graph, operator) for name, operator in zip(names, graph.operators, strict=True) if name in LAYERS
+        ]
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        interpreter.allocate_tensors()
+        # With delegates in place the interpreter lists the file's operators and then one DELEGATE per partition.
+        running = Counter(operator["op_name"] for operator in interpreter._get_ops_details())
+        return Census(
+            operators=Counter(names),
+            partitions=running["DELEGATE"],
+            outside=Counter(),
+            integer_layers=sum(layers),
+            float_layers=len(layers) - sum(layers),
+            activations=frozenset(_activations(model, graph)),
+        )
+
+
+def _flatbuffer(model: Any) -> bytes:
+    """The bytes of a converted model; litert-torch writes files only."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        model.export(str(path))
+        return path.read_bytes()
+
+
+def _smaller_weights(data: bytes, precision: Precision) -> bytes:
+    """Store every weight as float16, or as int8 per output channel; nothing is skipped for being small."""
+    from ai_edge_quantizer import qtyping, quantizer
+
+    chosen = quantizer.Quantizer(data)
+    if precision == "fp16":
+        weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+        algorithm = "float_casting"
+    else:
+        weights = qtyping.TensorQuantizationConfig(
+            num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+        )
+        algorithm = "min_max_uniform_quantize"
+    config = qtyping.OpQuantizationConfig(
+        weight_tensor_config=weights,
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+        explicit_dequantize=True,
+        min_weight_elements=0,
+    )
+    for operator in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        chosen.update_quantization_recipe(
+            regex=".*",
+            operation_name=qtyping.TFLOperationName(operator),
+            op_config=config,
+            algorithm_key=algorithm,
+        )
+    return bytes(chosen.quantize().quantized_model)
+
+
+def _read(data: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
+
+
+def _with_metadata(data: bytes, text: str) -> bytes:
+    """Add one METADATA entry to a model and write it out again."""
+    import flatbuffers
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = _read(data)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(text.encode(), np.uint8)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _operator_name(model: Any, operator: Any) -> str:
+    from ai_edge_litert import schema_py_generated as schema
+
+    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    code = model.operatorCodes[operator.opcodeIndex]
+    return str(codes[max(code.builtinCode, code.deprecatedBuiltinCode)])
+
+
+def _is_int8(graph: Any, operator: Any) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensors = [graph.tensors[i] for i in (operator.inputs[0], operator.inputs[1], operator.outputs[0])]
+    return all(tensor.type == schema.TensorType.INT8 for tensor in tensors)
+
+
+def _activations(model: Any, graph: Any) -> list[Any]:
+    """Scale and zero point of int8 tensors that are no constants."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from calibration.ranges import QParams
+
+    found = []
+    for tensor in graph.tensors:
+        is_constant = model.buffers[tensor.buffer].data is not None
+        if tensor.type == schema.TensorType.INT8 and not is_constant:
+            found.append(QParams(float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])))
+    return found
+
+
+TARGET = TFLiteTarget()

@@ -1,0 +1,1 @@
+"""Training a network of the zoo on labelled pictures."""

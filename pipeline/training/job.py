@@ -1,0 +1,178 @@
+"""A whole training: read the pictures, train or take up again, write the checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edge_apps.images import ImageSet
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline import checkpoint
+from pipeline.data.classes import check_classes, check_trainable
+from pipeline.data.reading import Pixels, digest, load_all
+from pipeline.errors import BadInput
+from pipeline.training.hardware import choose_device, choose_precision
+from pipeline.training.loop import EpochResult, Normalise, Training, count_correct, epoch_seed
+from pipeline.training.settings import Settings, check_same
+from pipeline.training.state import read_state, save_state, state_path
+from pipeline.zoo.spec import ModelSpec
+
+VERSIONS = ("edge-pipeline", "torch", "numpy", "opencv-python-headless", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and where to. ``skipped`` (corrupt pictures) and ``command`` are only recorded."""
+
+    spec: ModelSpec
+    settings: Settings
+    data: ImageSet
+    val: ImageSet | None
+    out: Path
+    dtype: torch.dtype
+    device: str
+    restart: bool
+    skipped: tuple[str, ...]
+    command: str
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Pictures are stretched to the input."""
+        return Preprocess(height=self.settings.input, width=self.settings.input)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it: the last epoch, and how many of the validation pictures the written weights get right."""
+
+    last: EpochResult
+    correct: int | None
+
+
+def train(job: Job, console: Console) -> Trained:
+    """Train and write ``job.out``; an interrupted training of the same settings is taken up after its last epoch.
+
+    Raises:
+        BadInput: data of one class, other classes in the validation data, a saved state of other settings, an
+            unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last state is kept.
+    """
+    job.spec.check_input(job.settings.input)
+    check_trainable(job.data)
+    if job.val is not None:
+        check_classes(job.val, job.data.classes)
+    device, path = choose_device(job.device), state_path(job.out)
+    _check_writable(job.out)
+    if job.restart:
+        path.unlink(missing_ok=True)
+    saved = read_state(path)
+    if saved is not None:
+        check_same(job.settings, saved.settings)
+    data = load_all(job.data, job.preprocess)
+    val = None if job.val is None else load_all(job.val, job.preprocess)
+    torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
+    network = job.spec.build(len(job.data.classes), **job.settings.options)
+    settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
+    training = Training(network, settings, job.preprocess, data, device)
+    console.out(
+        f"{settings.model}, {len(data):,} pictures of {len(job.data.classes)} classes at "
+        f"{settings.input}×{settings.input}; {device.type}, threads: {torch.get_num_threads()}, "
+        f"{settings.precision} ({reason})."
+    )
+    if saved is not None:
+        saved.restore(training)
+        console.out(f"Taken up after epoch {training.epochs_done} of {settings.epochs}, from '{path}'.")
+    _epochs(training, path, val, job.preprocess, console)
+    trained = _write(job, training, val)
+    path.unlink(missing_ok=True)
+    return trained
+
+
+def _check_writable(out: Path) -> None:
+    """Find out before the work, not after it."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise BadInput(f"Cannot write '{out}': {error.strerror}. Choose a folder that you can write to.") from error
+
+
+def _decided(job: Job, network: torch.nn.Module, data: Pixels, device: torch.device) -> tuple[Settings, str]:
+    """The settings with a precision, and why it is this one."""
+    if job.settings.precision != "auto":
+        return job.settings, "as asked"
+    batch = Normalise(job.preprocess)(torch.from_numpy(data.images[: job.settings.batch_size])).to(device)
+    on_device: torch.nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    precision, reason = choose_precision(on_device, batch)
+    return msgspec.structs.replace(job.settings, precision=precision), reason
+
+
+def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Preprocess, console: Console) -> None:
+    """Train what is left, saving the state after each epoch."""
+    epochs, steps, before = training.settings.epochs, training.steps_per_epoch, training.epochs_done
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    start = time.monotonic()
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=epochs * steps, completed=before * steps)
+        for number in range(before + 1, epochs + 1):
+
+            def on_step(loss: float, number: int = number) -> None:
+                bar.update(task, advance=1, description=f"epoch {number}/{epochs}, loss {loss:.3f}")
+
+            result = training.run_epoch(on_step)
+            save_state(path, training)
+            line = f"epoch {number}/{epochs}  loss {result.loss:.4f}  lr {result.lr:.2e}  train {result.top1:.2%}"
+            if val is not None:
+                correct = count_correct(training.average.network, preprocess, val, training.device)
+                line += f"  val {correct / len(val):.2%}"
+            spent = (time.monotonic() - start) / 60
+            left = spent / (number - before) * (epochs - number)
+            console.out(f"{line}  {spent:.1f} min, about {left:.1f} min left")
+
+
+def _write(job: Job, training: Training, val: Pixels | None) -> Trained:
+    """Write the averaged network, and with it how it was made and how good it is."""
+    network = training.average.network
+    network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
+    correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
+    checkpoint.save(
+        job.out,
+        network,
+        spec=job.spec,
+        options=job.settings.options,
+        labels=job.data.classes,
+        preprocess=job.preprocess,
+        training=_record(job, training) | _result(job.val, correct),
+        dtype=job.dtype,
+    )
+    return Trained(training.history[-1], correct)
+
+
+def _record(job: Job, training: Training) -> dict[str, Any]:
+    return {
+        "command": job.command,
+        "data": job.data.name,
+        "images": len(job.data),
+        "skipped": list(job.skipped),
+        "settings": msgspec.to_builtins(training.settings),
+        "device": training.device.type,
+        "threads": torch.get_num_threads(),
+        "versions": {package: version(package) for package in VERSIONS},
+        "last_epoch": msgspec.to_builtins(training.history[-1]),
+    }
+
+
+def _result(val: ImageSet | None, correct: int | None) -> dict[str, Any]:
+    if val is None or correct is None:
+        return {}
+    top1 = correct / len(val)
+    return {"val": {"data": val.name, "sha256": digest(val), "images": len(val), "correct": correct, "top1": top1}}

@@ -1,0 +1,173 @@
+"""The training loop: forward, loss, backward, step, average; one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline.data.reading import Pixels
+from pipeline.errors import EdgeError
+from pipeline.training.augment import AUGMENTATIONS
+from pipeline.training.average import MovingAverage
+from pipeline.training.hardware import autocast
+from pipeline.training.schedule import learning_rate
+from pipeline.training.settings import Settings
+
+CHECK_EVERY = 20
+"""Steps between two looks at the loss: each look makes a GPU wait."""
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """Means over an epoch's augmented pictures; ``lr`` is that of its last step, ``top1`` a share 0…1."""
+
+    loss: float
+    top1: float
+    lr: float
+
+
+class Diverged(EdgeError):
+    """The loss or a weight is no number any more."""
+
+
+class Training:
+    """A network being trained on pictures that lie in memory.
+
+    All chance in an epoch comes from ``(seed, epoch)``, so that a training taken up between two epochs goes on as if
+    it had never stopped: bit for bit on a CPU with the same number of threads.
+    """
+
+    def __init__(
+        self, network: nn.Module, settings: Settings, preprocess: Preprocess, data: Pixels, device: torch.device
+    ) -> None:
+        self.settings = settings
+        self.device = device
+        self.normalise = Normalise(preprocess).to(device)
+        self.images = torch.from_numpy(data.images).to(device)
+        self.labels = torch.from_numpy(data.labels).to(device)
+        self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = MovingAverage(self.network, settings.ema)
+        self.optimizer = make_optimizer(self.network, settings)
+        self.history: list[EpochResult] = []
+        self.augment = AUGMENTATIONS[settings.augment]
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs trained."""
+        return len(self.history)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch. A last batch of one picture is left out: batch norm has no variance of one."""
+        whole, rest = divmod(len(self.labels), self.settings.batch_size)
+        return whole + (rest > 1)
+
+    def run_epoch(self, on_step: Callable[[float], None]) -> EpochResult:
+        """Train one epoch; ``on_step`` gets the latest known mean loss after every step.
+
+        Raises:
+            Diverged: the loss or a weight became NaN or infinite.
+        """
+        settings, epoch = self.settings, self.epochs_done
+        seed = epoch_seed(settings.seed, epoch)
+        torch.manual_seed(seed)  # dropout draws from the global generators
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.labels), generator=generator).to(self.device)
+        batches = torch.split(order, settings.batch_size)[: self.steps_per_epoch]
+        total = settings.epochs * len(batches)
+        loss_sum, correct = torch.zeros(2, dtype=torch.float64, device=self.device).unbind()
+        seen, mean, rate = 0, math.nan, 0.0
+        self.network.train()
+        for position, chosen in enumerate(batches):
+            step = epoch * len(batches) + position
+            rate = learning_rate(settings.schedule, step, total, settings.lr)
+            images = self.normalise(self.augment(self.images[chosen], generator))
+            labels = self.labels[chosen]
+            loss, logits = self.step(images, labels, rate)
+            self.average.update(self.network, step + 1)
+            loss_sum += loss * len(chosen)
+            correct += (logits.argmax(1) == labels).sum()
+            seen += len(chosen)
+            if position % CHECK_EVERY == 0 or position == len(batches) - 1:
+                mean = loss_sum.item() / seen
+                if not math.isfinite(mean):
+                    raise self._diverged(f"The loss became {mean}")
+            on_step(mean)
+        if not all(bool(torch.isfinite(p).all()) for p in self.average.network.parameters()):
+            raise self._diverged("Weights became NaN or infinite")
+        result = EpochResult(mean, correct.item() / seen, rate)
+        self.history.append(result)
+        return result
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step on a batch; returns its loss and logits, detached."""
+        with autocast(self.device, self.settings.precision):
+            logits = self.network(images)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return loss.detach(), logits.detach()
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"{what} in epoch {self.epochs_done + 1}: train again with --restart and an --lr below "
+            f"{self.settings.lr:g}. The state after epoch {self.epochs_done} is kept."
+        )
+
+
+class Normalise(nn.Module):
+    """uint8 ``[N, H, W, 3]`` to float32 ``[N, 3, H, W]`` in channels-last memory: ``(pixel / 255 − mean) / std``."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(preprocess.mean) * 255)
+        self.register_buffer("std", torch.tensor(preprocess.std) * 255)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Normalise one batch."""
+        return ((batch - self.mean) / self.std).permute(0, 3, 1, 2)
+
+
+def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW or SGD with Nesterov momentum 0.9. Everything but biases decays.
+
+    Batch-norm scales decay too: a channel that nothing uses then fades out, instead of keeping a scale that would
+    stretch the int8 range of its layer.
+    """
+    decayed = [p for name, p in network.named_parameters() if not name.endswith("bias")]
+    free = [p for name, p in network.named_parameters() if name.endswith("bias")]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """An independent 64-bit seed for every epoch of every run."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+
+
+@torch.inference_mode()
+def count_correct(network: nn.Module, preprocess: Preprocess, data: Pixels, device: torch.device) -> int:
+    """How many pictures a float32 network in evaluation mode classifies as labelled."""
+    normalise, correct = Normalise(preprocess).to(device), 0
+    for start in range(0, len(data), EVALUATION_BATCH):
+        images = torch.from_numpy(data.images[start : start + EVALUATION_BATCH]).to(device)
+        labels = torch.from_numpy(data.labels[start : start + EVALUATION_BATCH]).to(device)
+        correct += int((network(normalise(images)).argmax(1) == labels).sum())
+    return correct

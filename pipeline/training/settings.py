@@ -1,0 +1,52 @@
+"""Everything that decides what a training gives: two runs with equal settings give equal weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pipeline.errors import BadInput
+
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["onecycle", "cosine"]
+Precision = Literal["auto", "fp32", "bf16"]
+Augmentation = Literal["none", "flip-crop", "crop", "affine"]
+
+DEFAULT_LR: dict[Optimizer, float] = {"adamw": 3e-3, "sgd": 0.1}
+DEFAULT_WEIGHT_DECAY: dict[Optimizer, float] = {"adamw": 0.05, "sgd": 5e-4}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One training.
+
+    ``data`` is the digest of pictures and labels, ``lr`` the highest learning rate; ``precision`` auto is decided
+    before the first step, and the decision takes its place.
+    """
+
+    model: str
+    options: dict[str, float | int]
+    input: int
+    data: str
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    lr: float
+    weight_decay: float
+    schedule: Schedule
+    label_smoothing: float
+    ema: float
+    seed: int
+    augment: Augmentation
+    precision: Precision
+
+
+def check_same(asked: Settings, saved: Settings) -> None:
+    """Refuse to go on with a training of other settings; the message names the first that differs."""
+    for name in Settings.__struct_fields__:
+        want, have = getattr(asked, name), getattr(saved, name)
+        if want != have and not (name == "precision" and want == "auto"):
+            raise BadInput(
+                f"The interrupted training has {name.replace('_', '-')} {have}, asked is {want}: repeat its settings "
+                "to resume it, or discard it with --restart."
+            )

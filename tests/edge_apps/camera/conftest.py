@@ -1,0 +1,108 @@
+"""A fake runtime, a bundle of its files, and pictures whose label is known."""
+
+import hashlib
+import importlib.util
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from edge_apps.camera.cli import main
+from edge_apps.images import write_png
+from edge_apps.runtime import runner
+
+SCRIPT = Path(__file__).with_name("fake_camera.py")
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Ctrl-C works in these tests, and in the programs they start, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``fake_camera.py`` as a module: ``FakeRunner``, ``write_fake``. Its runtime is known to this test alone."""
+    runner.known_suffixes()  # the real runtimes register once, on import: not into the copy
+    monkeypatch.setattr(runner, "_factories", dict(runner._factories))
+    spec = importlib.util.spec_from_file_location("fake_camera", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def model(fake: ModuleType, tmp_path: Path) -> Path:
+    """One model file that runs."""
+    return fake.write_fake(tmp_path / "colours-int8.fake")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """``a/red.png``, ``b/green.png``, ``c/blue.png``."""
+    for folder, colour, rgb in [("a", "red", (200, 10, 10)), ("b", "green", (10, 180, 10)), ("c", "blue", (9, 9, 240))]:
+        (tmp_path / "pictures" / folder).mkdir(parents=True)
+        write_png(tmp_path / "pictures" / folder / f"{colour}.png", np.full((20, 30, 3), rgb, np.uint8))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def make_bundle(fake: ModuleType, tmp_path: Path) -> Callable[..., Path]:
+    """``make_bundle([{target, precision, …behaviour}, …])`` writes a bundle whose hashes are right."""
+
+    def make(files: list[dict]) -> Path:
+        root = tmp_path / "bundle"
+        entries = []
+        for number, behaviour in enumerate(files):
+            target, precision = behaviour.pop("target"), behaviour.pop("precision")
+            path = root / f"{number}-{target}-{precision}.fake"
+            fake.write_fake(path, manifest={"target": target, "precision": precision}, **behaviour)
+            data = path.read_bytes()
+            entries.append(
+                {
+                    "path": path.name,
+                    "role": "model",
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "bytes": len(data),
+                    "target": target,
+                    "precision": precision,
+                }
+            )
+        kept = ("format", "model", "options", "labels", "preprocess", "provenance")
+        manifest = {**{key: fake.MANIFEST[key] for key in kept}, "created": "2026-01-01T00:00:00Z", "files": entries}
+        (root / "manifest.json").write_text(json.dumps(manifest))
+        return root
+
+    return make
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a program left: its exit status and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def edge_camera(fake: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:  # noqa: ARG001
+    """Run the program in this process (one of its own costs half a second), with the fake runtime in it."""
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main.main(args=[str(argument) for argument in arguments], prog_name="edge-camera")
+        said = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), said.out, said.err)
+
+    return run

@@ -1,0 +1,199 @@
+"""``edge-camera`` as people and programs meet it: in a process of its own."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("fake_camera.py")
+
+
+def one_error_line(result, status: int) -> str:
+    assert result.returncode == status, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "Traceback" not in result.stderr
+    return line
+
+
+def test_pictures_get_their_labels_and_a_summary(edge_camera, model: Path, pictures: Path) -> None:
+    result = edge_camera("run", "--model", model, "--source", f"folder:{pictures}")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["a/red.png", "red"],
+        ["b/green.png", "green"],
+        ["c/blue.png", "blue"],
+    ]
+    assert "100.0 %" in lines[0]
+    assert lines[3].startswith("3 frames in ")
+    assert all(stage in result.stdout for stage in ("capture", "preprocess", "infer", "postprocess", "total"))
+    assert "* indicative: fewer than 10,000 frames" in result.stdout
+    assert "colours-int8.fake: colours int8 for tflite, by fake 1.0 on" in result.stderr
+
+
+def test_a_tar_is_read_like_the_folder(edge_camera, model: Path, pictures: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "p.tar", "w") as tar:
+        tar.add(pictures, arcname=".")
+    labels = [
+        edge_camera("run", "--model", model, "--source", f"folder:{path}").stdout.splitlines()[:3]
+        for path in (pictures, tmp_path / "p.tar")
+    ]
+    assert labels[0] == labels[1]
+
+
+def test_json_is_one_document_per_line_and_nothing_else(edge_camera, model: Path, pictures: Path) -> None:
+    (pictures / "b/green.png").write_bytes(b"")
+    result = edge_camera("run", "--model", model, "--source", f"folder:{pictures}", "--json", "--top-k", 2)
+    assert result.returncode == 0
+    session, first, skipped, last, summary = map(json.loads, result.stdout.splitlines())
+    assert [line["type"] for line in (session, first, skipped, last, summary)] == [
+        "session", "frame", "skipped", "frame", "summary",
+    ]  # fmt: skip
+    assert first["name"] == "a/red.png"
+    assert [entry["label"] for entry in first["top"]] == ["red", "green"]
+    assert first["ms"]["total"] == pytest.approx(sum(v for k, v in first["ms"].items() if k != "total"))
+    assert skipped["kind"] == "corrupt"
+    assert (summary["frames"], summary["skipped"], summary["ended_by"]) == (2, 1, "end of source")
+    assert summary["ms"]["infer"]["p99_is_indicative"] is True
+
+
+def test_quiet_says_only_the_start_and_the_summary(edge_camera, model: Path, pictures: Path) -> None:
+    arguments = ("run", "--model", model, "--source", f"folder:{pictures}", "--quiet")
+    assert edge_camera(*arguments).stdout.startswith("3 frames in ")
+    assert [json.loads(line)["type"] for line in edge_camera(*arguments, "--json").stdout.splitlines()] == [
+        "session",
+        "summary",
+    ]
+
+
+def test_corrupt_pictures_are_named_and_the_rest_is_done(edge_camera, model: Path, pictures: Path) -> None:
+    (pictures / "a/red.png").write_bytes(b"")
+    result = edge_camera("run", "--model", model, "--source", f"folder:{pictures}")
+    assert result.returncode == 0
+    assert "Skipped: Corrupt image 'a/red.png': it is empty." in result.stderr
+    assert "2 frames in " in result.stdout
+    assert ", 1 skipped" in result.stdout
+
+
+def test_nothing_but_corrupt_pictures_is_status_1(edge_camera, model: Path, pictures: Path) -> None:
+    for picture in pictures.rglob("*.png"):
+        picture.write_bytes(b"")
+    result = edge_camera("run", "--model", model, "--source", f"folder:{pictures}")
+    assert "None of the 3 frames" in one_error_line(result, 1)
+
+
+def test_a_bundle_says_which_file_it_took_and_why(edge_camera, make_bundle) -> None:
+    bundle = make_bundle(
+        [
+            {"target": "executorch", "precision": "int8", "refuses": "missing"},
+            {"target": "tflite", "precision": "fp32"},
+            {"target": "tflite", "precision": "int8"},
+        ]
+    )
+    result = edge_camera("run", "--model", bundle, "--source", "test-pattern", "--frames", 2, "--threads", 1)
+    assert result.returncode == 0, result.stderr
+    passed_over, taken = result.stderr.splitlines()[:2]
+    assert passed_over.startswith("Passed over 0-executorch-int8.fake: fake is not installed: pip install fake.")
+    assert taken.startswith("2-tflite-int8.fake: colours int8 for tflite, by fake 1.0 on 1 thread.")
+    # A stream has no names worth a line each.
+    assert result.stdout.startswith("2 frames in ")
+
+
+def test_the_log_of_two_runs_is_summarised(edge_camera, model: Path, pictures: Path, tmp_path: Path) -> None:
+    log = tmp_path / "latency.db"
+    for threads in (1, 1, 2):
+        result = edge_camera(
+            "run", "--model", model, "--source", f"folder:{pictures}", "--log", log, "--threads", threads
+        )
+        assert result.returncode == 0, result.stderr
+    for_people = edge_camera("log", "summary", log)
+    assert for_people.returncode == 0, for_people.stderr
+    assert for_people.stdout.count("postprocess") == 2, "one table for one thread, one for two"
+    assert "2 runs since " in for_people.stdout
+    one, two = json.loads(edge_camera("log", "summary", log, "--json").stdout)
+    assert (one["threads"], one["stages"]["infer"]["n"]) == (1, 6)
+    assert (two["threads"], two["stages"]["infer"]["n"]) == (2, 3)
+    assert set(one["stages"]["total"]) == {"n", "mean", "p50", "p90", "p95", "p99", "max", "p99_is_indicative"}
+    assert one["device"]["cores"] == os.cpu_count()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_program_ends_with_0_and_a_complete_log(model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    log = tmp_path / "latency.db"
+    command = [sys.executable, str(SCRIPT), "run", "--model", str(model), "--source", "test-pattern", "--log", str(log)]
+    program = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    told = [json.loads(program.stdout.readline()) for _ in range(20)]
+    program.send_signal(number)
+    out, err = program.communicate(timeout=30)
+    assert program.returncode == 0, err
+    told += [json.loads(line) for line in out.splitlines()]
+    assert told[-1]["type"] == "summary"
+    assert told[-1]["ended_by"] == number.name
+    database = sqlite3.connect(log)
+    frames = sum(line["type"] == "frame" for line in told)
+    assert database.execute("SELECT count(*) FROM frame").fetchone() == (frames,)
+    assert database.execute("SELECT ended_by FROM session").fetchone() == (number.name,)
+    database.close()
+
+
+def test_a_reader_that_goes_away_is_no_fault(model: Path, tmp_path: Path) -> None:
+    log = tmp_path / "latency.db"
+    command = [sys.executable, str(SCRIPT), "run", "--model", str(model), "--source", "test-pattern", "--log", str(log)]
+    program = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    assert program.stderr is not None
+    program.stdout.readline()
+    program.stdout.close()
+    said = program.stderr.read()
+    assert program.wait(timeout=30) == 1
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    database = sqlite3.connect(log)
+    assert database.execute("SELECT ended IS NULL FROM session").fetchone() == (0,)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--source", "foldr:x"], "Unknown source 'foldr'. Did you mean 'folder'?"),
+        (["--source", "test-pattern", "--loop"], "--loop"),
+        (["--source", "test-pattern", "--frames", "0"], "0 is not in the range x>=1"),
+        (["--source", "test-pattern", "--warmup", "0"], "0 is not in the range x>=1"),
+        (["--source", "test-pattern", "--top-k", "4"], "this model has 3 labels"),
+        (["--source", "test-pattern", "--precision", "int4"], "'int4' is not one of"),
+        (["--source", "test-pattern", "--target", "coreml"], "is tflite int8, not 'coreml'"),
+        (["--source", "test-pattern", "--log", "/proc/no/latency.db"], "Cannot open the log"),
+        ([], "Missing option '--source'"),
+    ],
+)
+def test_wrong_usage_is_status_2_in_one_line(edge_camera, model: Path, arguments: list[str], says: str) -> None:
+    assert says in one_error_line(edge_camera("run", "--model", model, *arguments), 2)
+
+
+def test_a_file_that_is_no_log_is_refused_before_the_model_is_opened(edge_camera, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    result = edge_camera(
+        "run", "--model", tmp_path / "no-model", "--source", "test-pattern", "--log", tmp_path / "notes.txt"
+    )
+    assert "notes.txt' is not a latency log" in one_error_line(result, 2)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_broken_runtime_is_status_1_in_one_line(edge_camera, fake, tmp_path: Path) -> None:
+    broken = fake.write_fake(tmp_path / "m.fake", fails_at=3)
+    result = edge_camera("run", "--model", broken, "--source", "test-pattern", "--warmup", 1)
+    assert "RuntimeError: the fake runtime broke." in one_error_line(result, 1)
+
+
+def test_help_and_version(edge_camera) -> None:
+    assert "--source" in edge_camera("run", "--help").stdout
+    assert edge_camera("--version").stdout.startswith("edge-camera, version ")
+    assert one_error_line(edge_camera("log", "sumary", "x"), 2)

@@ -1,0 +1,142 @@
+"""One run from start to end: what is counted, logged and closed, and how it ends."""
+
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from edge_apps.camera.loop import Result
+from edge_apps.camera.model import open_model
+from edge_apps.camera.run import Tally, labels_shown, run
+from edge_apps.camera.sources import Skipped, parse_source
+from edge_apps.errors import BadInput, EdgeError
+
+
+class Recorder:
+    """An output that remembers; ``at`` is called with each item."""
+
+    def __init__(self, at=lambda item: None) -> None:  # noqa: ARG005
+        self.items: list[Result | Skipped] = []
+        self.at = at
+        self.session = None
+        self.tally: Tally | None = None
+        self.closed = False
+
+    def started(self, session, passed_over) -> None:  # noqa: ARG002
+        self.session = session
+
+    def item(self, item, tally) -> None:  # noqa: ARG002
+        self.items.append(item)
+        self.at(item)
+
+    def finished(self, tally) -> None:
+        self.tally = tally
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def query(path: Path, sql: str) -> list[tuple]:
+    database = sqlite3.connect(path)
+    try:
+        return database.execute(sql).fetchall()
+    finally:
+        database.close()
+
+
+def test_every_frame_is_told_counted_and_logged(model: Path, pictures: Path, tmp_path: Path) -> None:
+    output, log = Recorder(), tmp_path / "latency.db"
+    opened = open_model(model, None, None, 1)
+    tally = run(parse_source(f"folder:{pictures}"), opened, output, warmup=5, log=log)
+    assert [item.top[0][0] for item in output.items] == ["red", "green", "blue"]
+    assert (tally.frames, tally.skipped, tally.ended_by) == (3, 0, "end of source")
+    assert tally.labels == {"red": 1, "green": 1, "blue": 1}
+    assert tally.times.summaries()["total"].n == 3
+    assert output.tally is tally
+    assert output.closed
+    assert opened.runner.closed
+    assert opened.runner.calls == 5 + 3, "warm-up first"
+    logged = query(log, "SELECT sequence, name, label, infer_ns, total_ns FROM frame")
+    assert logged == [(i.sequence, i.name, i.top[0][0], i.times["infer"], i.times["total"]) for i in output.items]
+    ((sha256, load_ms, first_ms, warmup, file, source),) = query(
+        log, "SELECT sha256, load_ms, first_ms, warmup, file, source FROM session"
+    )
+    assert len(sha256) == 64
+    assert load_ms > 0
+    assert first_ms > 0
+    assert (warmup, file, source) == (5, model.name, f"folder:{pictures}")
+
+
+def test_frames_ends_an_endless_source(model: Path, tmp_path: Path) -> None:
+    log = tmp_path / "latency.db"
+    tally = run(parse_source("test-pattern"), open_model(model, None, None, 1), Recorder(), warmup=1, frames=7, log=log)
+    assert (tally.frames, tally.ended_by) == (7, "frames")
+    assert query(log, "SELECT count(*) FROM frame") == [(7,)]
+
+
+def test_frames_counts_classified_ones(model: Path, pictures: Path) -> None:
+    (pictures / "a/red.png").write_bytes(b"")
+    output = Recorder()
+    run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), output, warmup=1, frames=1)
+    assert [item.name for item in output.items] == ["a/red.png", "b/green.png"]
+
+
+def test_a_corrupt_picture_is_an_event_and_the_run_goes_on(model: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "b/green.png").write_bytes(b"")
+    log = tmp_path / "latency.db"
+    tally = run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), Recorder(), warmup=1, log=log)
+    assert (tally.frames, tally.skipped) == (2, 1)
+    assert query(log, "SELECT sequence, name, kind FROM event") == [(1, "b/green.png", "corrupt")]
+    assert query(log, "SELECT sequence FROM frame") == [(0,), (2,)]
+
+
+def test_nothing_but_corrupt_pictures_is_a_failure(model: Path, pictures: Path, tmp_path: Path) -> None:
+    for picture in pictures.rglob("*.png"):
+        picture.write_bytes(b"no")
+    log, opened = tmp_path / "latency.db", open_model(model, None, None, 1)
+    with pytest.raises(EdgeError, match=r"None of the 3 frames .* The first: Corrupt image 'a/red.png'") as error:
+        run(parse_source(f"folder:{pictures}"), opened, Recorder(), warmup=1, log=log)
+    assert error.value.exit_status == 1
+    assert opened.runner.closed
+    assert query(log, "SELECT count(*) FROM event") == [(3,)]
+    assert query(log, "SELECT ended_by FROM session") == [("end of source",)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_in_order(model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    log = tmp_path / "latency.db"
+    output = Recorder(at=lambda item: os.kill(os.getpid(), number) if item.sequence == 4 else None)
+    tally = run(parse_source("test-pattern"), open_model(model, None, None, 1), output, warmup=1, log=log)
+    assert (tally.frames, tally.ended_by) == (5, number.name)
+    assert query(log, "SELECT count(*) FROM frame") == [(5,)]
+    assert query(log, "SELECT ended_by FROM session WHERE ended IS NOT NULL") == [(number.name,)]
+    assert signal.getsignal(number) is before
+
+
+def test_a_runtime_that_breaks_leaves_a_complete_log(fake, tmp_path: Path) -> None:
+    opened = open_model(fake.write_fake(tmp_path / "m.fake", fails_at=4), None, None, 1)
+    log, output = tmp_path / "latency.db", Recorder()
+    with pytest.raises(RuntimeError, match="broke"):
+        run(parse_source("test-pattern"), opened, output, warmup=1, log=log)
+    assert query(log, "SELECT count(*) FROM frame") == [(2,)], "one of four inferences was the warm-up, one failed"
+    assert query(log, "SELECT ended_by FROM session") == [("RuntimeError: the fake runtime broke",)]
+    assert opened.runner.closed
+    assert output.closed
+
+
+def test_more_labels_than_there_are_is_refused_before_anything_runs(model: Path, tmp_path: Path) -> None:
+    opened = open_model(model, None, None, 1)
+    with pytest.raises(BadInput, match="has 3 labels"):
+        run(parse_source("test-pattern"), opened, Recorder(), top_k=4, warmup=1, log=tmp_path / "latency.db")
+    assert opened.runner.calls == 0
+    assert opened.runner.closed
+    assert not (tmp_path / "latency.db").exists()
+
+
+def test_labels_shown() -> None:
+    assert labels_shown(None, 10) == 3
+    assert labels_shown(None, 2) == 2
+    assert labels_shown(10, 10) == 10

@@ -1,0 +1,130 @@
+"""What a log says: which sessions are pooled, and percentiles against sorting by hand."""
+
+import math
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from edge_apps.camera.log import Session, open_log
+from edge_apps.camera.loop import Result
+from edge_apps.camera.sources import Skipped
+from edge_apps.camera.summary import summarize_log
+from edge_apps.errors import BadInput
+from edge_apps.runtime.device import this_device
+from edge_apps.runtime.latency import STAGES
+
+FIELDS = {
+    "device": this_device(),
+    "runtime": "fake 1.0",
+    "threads": 1,
+    "model": "colours",
+    "file": "colours-int8.fake",
+    "sha256": "ab" * 32,
+    "target": "tflite",
+    "precision": "int8",
+    "input": "8×10",
+    "source": "folder:x",
+    "load_ms": 1.0,
+    "first_ms": 2.0,
+    "warmup": 5,
+}
+
+
+def log_run(
+    path: Path, infer_ns: list[int], ended_by: str | None = "end of source", skipped: int = 0, **changes: object
+) -> None:
+    with open_log(path) as log:
+        log.begin(Session(**{**FIELDS, **changes}))
+        for sequence, nanoseconds in enumerate(infer_ns):
+            times = {"capture": 1, "preprocess": 2, "infer": nanoseconds, "postprocess": 3, "total": nanoseconds + 6}
+            log.add(Result(sequence, "x", 0.0, (("cat", 0.5),), times))
+        for sequence in range(skipped):
+            log.add(Skipped(len(infer_ns) + sequence, "bad", 0.0, "corrupt", "it is truncated"))
+        log.end(ended_by or "")
+
+
+def test_sessions_of_one_kind_are_pooled_by_sample(tmp_path: Path) -> None:
+    path = tmp_path / "latency.db"
+    chance = random.Random(1)
+    slow, fast = ([chance.randrange(low, low + 10**6) for _ in range(n)] for low, n in ((5 * 10**6, 30), (10**6, 70)))
+    log_run(path, slow, load_ms=9.0, skipped=2)
+    log_run(path, fast, load_ms=3.0)
+    (group,) = summarize_log(path)
+    infer = sorted(slow + fast)
+    assert tuple(group.stages) == STAGES
+    for percent, value in (
+        (50, group.stages["infer"].p50),
+        (90, group.stages["infer"].p90),
+        (99, group.stages["infer"].p99),
+    ):
+        assert value == infer[math.ceil(percent / 100 * len(infer)) - 1] / 1e6, "nearest rank over all samples"
+    assert group.stages["infer"].n == 100
+    assert group.stages["infer"].max == infer[-1] / 1e6
+    assert group.stages["capture"].p50 == 1e-6
+    assert group.load_ms == (9.0, 3.0)
+    assert group.events == {"corrupt": 2}
+    assert group.unfinished == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sha256": "cd" * 32}, {"runtime": "fake 1.1"}, {"threads": 2}, {"source": "test-pattern"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_differs_is_not_pooled(tmp_path: Path, change: dict) -> None:
+    path = tmp_path / "latency.db"
+    log_run(path, [10])
+    log_run(path, [20], **change)
+    log_run(path, [30])
+    assert [group.stages["infer"].n for group in summarize_log(path)] == [2, 1]
+
+
+def test_another_device_is_another_group(tmp_path: Path) -> None:
+    import msgspec
+
+    path = tmp_path / "latency.db"
+    log_run(path, [10])
+    log_run(path, [20], device=msgspec.structs.replace(this_device(), board="Raspberry Pi 5 Model B"))
+    log_run(path, [30], device=msgspec.structs.replace(this_device(), os="Debian GNU/Linux 13"))
+    first, second = summarize_log(path)
+    assert (first.stages["infer"].n, second.stages["infer"].n) == (2, 1), "an upgrade is the same device"
+    assert second.device.board == "Raspberry Pi 5 Model B"
+    assert first.fingerprint != second.fingerprint
+
+
+def test_a_run_without_a_frame_is_listed_without_figures(tmp_path: Path) -> None:
+    log_run(tmp_path / "latency.db", [], skipped=1)
+    (group,) = summarize_log(tmp_path / "latency.db")
+    assert group.stages == {}
+    assert group.events == {"corrupt": 1}
+
+
+def test_a_killed_run_is_counted_as_unfinished(tmp_path: Path) -> None:
+    path = tmp_path / "latency.db"
+    log_run(path, [10])
+    log_run(path, [20])
+    database = sqlite3.connect(path)
+    database.execute("UPDATE session SET ended = NULL WHERE id = 2")
+    database.commit()
+    database.close()
+    (group,) = summarize_log(path)
+    assert (len(group.started), group.unfinished) == (2, 1)
+
+
+def test_a_log_without_a_session_says_so(tmp_path: Path) -> None:
+    with open_log(tmp_path / "latency.db"):
+        pass
+    with pytest.raises(BadInput, match="holds no session yet"):
+        summarize_log(tmp_path / "latency.db")
+
+
+def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "latency.db"
+    log_run(path, list(range(1, 2000)))
+    data = bytearray(path.read_bytes())
+    data[4096 * 6 : 4096 * 10] = b"\xff" * (4096 * 4)
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"latency\.db' is damaged"):
+        summarize_log(path)

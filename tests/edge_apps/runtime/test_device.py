@@ -1,0 +1,92 @@
+"""Who am I: on boards that are described by files, and here."""
+
+import getpass
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_apps.runtime.device import this_device, usable_cores
+
+PI_4_CPUINFO = """\
+processor\t: 0
+BogoMIPS\t: 108.00
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU part\t: 0xd08
+
+Revision\t: c03114
+Serial\t\t: 10000000abcdef01
+Model\t\t: Raspberry Pi 4 Model B Rev 1.4
+"""
+
+
+@pytest.fixture
+def pi(tmp_path: Path) -> Path:
+    tree = tmp_path / "proc" / "device-tree"
+    tree.mkdir(parents=True)
+    (tree / "model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    (tree / "compatible").write_bytes(b"raspberrypi,4-model-b\0brcm,bcm2711\0")
+    (tmp_path / "proc" / "cpuinfo").write_text(PI_4_CPUINFO)
+    return tmp_path
+
+
+def test_a_raspberry_pi(pi: Path) -> None:
+    device = this_device(pi)
+    assert device.board == "Raspberry Pi 4 Model B Rev 1.4"
+    assert device.soc == "brcm,bcm2711"
+    assert device.cpu == "Cortex-A72"
+    assert str(device).startswith("Raspberry Pi 4 Model B Rev 1.4, Cortex-A72, ")
+
+
+def test_a_pc(tmp_path: Path) -> None:
+    dmi = tmp_path / "sys" / "class" / "dmi" / "id"
+    dmi.mkdir(parents=True)
+    (dmi / "sys_vendor").write_text("LENOVO\n")
+    (dmi / "product_name").write_text("20XW\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\nflags\t\t: a b\n")
+    device = this_device(tmp_path)
+    assert (device.board, device.soc, device.cpu) == ("LENOVO 20XW", "", "Some CPU @ 3 GHz")
+
+
+def test_an_unknown_arm_core_is_shown_by_its_numbers(pi: Path) -> None:
+    cpuinfo = pi / "proc" / "cpuinfo"
+    cpuinfo.write_text(cpuinfo.read_text().replace("0xd08", "0xfff"))
+    assert this_device(pi).cpu == "Arm 0x41 0xfff"
+
+
+def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
+    device = this_device(tmp_path)
+    assert (device.board, device.soc, device.cpu) == ("", "", "")
+    assert device.arch in str(device)
+    assert len(device.fingerprint) == 12
+
+
+def test_the_fingerprint_is_of_the_hardware_alone(pi: Path) -> None:
+    device = this_device(pi)
+    upgraded = msgspec.structs.replace(device, os="Debian 13", kernel="6.12", python="3.13.5", opencv="5.1", numpy="3")
+    assert upgraded.fingerprint == device.fingerprint
+    assert msgspec.structs.replace(device, memory_mb=device.memory_mb + 30).fingerprint == device.fingerprint
+    for change in ({"board": "another"}, {"cpu": "another"}, {"cores": 99}, {"memory_mb": device.memory_mb * 2}):
+        assert msgspec.structs.replace(device, **change).fingerprint != device.fingerprint
+
+
+def test_nothing_names_the_owner(pi: Path) -> None:
+    for root in (pi, Path("/")):
+        said = msgspec.json.encode(this_device(root)).decode()
+        assert "abcdef01" not in said
+        for name in (socket.gethostname(), getpass.getuser()):
+            assert f'"{name}"' not in said
+
+
+def test_this_machine() -> None:
+    device = this_device()
+    assert 1 <= usable_cores() == device.usable_cores <= device.cores
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        kibibytes = int(meminfo.read_text().split()[1])
+        assert device.memory_mb == pytest.approx(kibibytes * 1024 / 1e6, rel=0.01)
+    assert this_device() == device
+    assert msgspec.json.decode(msgspec.json.encode(device), type=type(device)) == device

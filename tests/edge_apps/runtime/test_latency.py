@@ -1,0 +1,72 @@
+"""Stage clocks and percentiles, against arithmetic in whole numbers."""
+
+import itertools
+import random
+
+import pytest
+
+from edge_apps.runtime import latency
+from edge_apps.runtime.latency import STAGES, RecentTimes, StageClock, summarize
+
+
+def nearest_rank(samples: list[int], percent: int) -> int:
+    """The smallest sample that at least ``percent`` % do not exceed, found by counting."""
+    ordered = sorted(samples)
+    return next(value for rank, value in enumerate(ordered, 1) if 100 * rank >= percent * len(ordered))
+
+
+@pytest.mark.parametrize("n", [*range(1, 130), 1_000, 1_001, 9_999, 10_000])
+def test_percentiles_are_nearest_ranks(n: int) -> None:
+    chance = random.Random(n)
+    samples = [chance.randrange(1, 10**9) for _ in range(n)]
+    summary = summarize(samples)
+    for percent in (50, 90, 95, 99):
+        assert getattr(summary, f"p{percent}") == nearest_rank(samples, percent) / 1e6
+    assert summary.n == n
+    assert summary.max == max(samples) / 1e6
+    assert summary.mean == pytest.approx(sum(samples) / n / 1e6, rel=1e-12)
+
+
+def test_p99_needs_ten_thousand_samples() -> None:
+    assert summarize(range(9_999)).p99_is_indicative
+    assert not summarize(range(10_000)).p99_is_indicative
+
+
+def test_no_samples_have_no_summary() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        summarize([])
+
+
+def test_a_clock_times_stage_after_stage(monkeypatch) -> None:
+    ticks = iter([0, 100, 105, 125, 200, 1_000, 1_001])
+    monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: next(ticks))
+    clock = StageClock()  # 0
+    clock.start()  # 100
+    clock.mark("capture")
+    clock.mark("infer")
+    clock.mark("postprocess")
+    assert clock.times() == {"capture": 5, "infer": 20, "postprocess": 75, "total": 100}
+    clock.start()
+    clock.mark("capture")
+    assert clock.times() == {"capture": 1, "total": 1}, "nothing of the frame before is left"
+
+
+def times(value: int) -> dict[str, int]:
+    return dict(zip(STAGES, itertools.count(value), strict=False))
+
+
+def test_recent_times_keep_the_last_frames() -> None:
+    recent = RecentTimes(capacity=4)
+    assert len(recent) == 0
+    assert recent.summaries() == {}
+    for value in (10, 20):
+        recent.add(times(value))
+    assert len(recent) == 2
+    assert recent.summaries()["capture"] == summarize([10, 20])
+    for value in (30, 40, 50, 60):
+        recent.add(times(value))
+    assert len(recent) == 4
+    found = recent.summaries()
+    assert tuple(found) == STAGES
+    assert found["capture"] == summarize([30, 40, 50, 60])
+    assert found["total"] == summarize([34, 44, 54, 64])

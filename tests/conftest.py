@@ -1,10 +1,22 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that several rooms' tests share. torch is imported on use: the device's tests run without it."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from edge_apps.runtime.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edge_apps.runtime.manifest import Bundle
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SMALL_SIZE = 32
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +26,52 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip("the shared pictures are not on this machine: this test did NOT run")
     return data
+
+
+@pytest.fixture(scope="session")
+def preprocess() -> Preprocess:
+    """Of the small network."""
+    return Preprocess(height=SMALL_SIZE, width=SMALL_SIZE)
+
+
+@pytest.fixture(scope="session")
+def small() -> nn.Module:
+    """A MobileNetV2 in miniature with lively statistics: every operator that the quantizer knows, in a second."""
+    import torch
+    from torch import nn
+
+    from pipeline.capture import fold_batch_norms
+    from pipeline.zoo.blocks import ConvBatchNorm, FeatureClassifier
+    from pipeline.zoo.inverted_residual import InvertedResidual
+
+    torch.manual_seed(0)
+    features = nn.Sequential(ConvBatchNorm(3, 8, stride=2), InvertedResidual(8, 8, 1, 2), ConvBatchNorm(8, 16, 1))
+    network = FeatureClassifier(features, nn.Sequential(nn.Dropout(0.2), nn.Linear(16, 5)))
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(16, 3, SMALL_SIZE, SMALL_SIZE))
+    return fold_batch_norms(network)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> torch.Tensor:
+    """Float pixels 0…255, ``[N, 3, H, W]``, smooth enough to be pictures."""
+    import torch
+
+    coarse = torch.rand(40, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    return (torch.nn.functional.interpolate(coarse, size=(SMALL_SIZE, SMALL_SIZE), mode="bilinear") * 255).round()
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The built-in checkpoint exported to every target in fp32 and int8: real files, made once for all tests."""
+    from calibration.recipe import Recipe
+    from pipeline import targets
+    from pipeline.build import Job, build
+    from pipeline.checkpoint import builtin, load
+    from pipeline.data import open_data
+
+    files, _ = targets.plan(targets.choose_targets(["all"]), [])
+    out = tmp_path_factory.mktemp("demo") / "bundle"
+    images = open_data("digits", "calibration")
+    return build(Job(load(builtin()), files, images, Recipe(), out), lambda _step: None)

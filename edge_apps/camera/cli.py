@@ -33,7 +33,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8", "int8-weights"]),
-    help="Likewise. Without both: the first int8 file that this machine can run, else fp16, else fp32.",
+    help="Likewise. Without both: an int8 file that this machine can run, else fp16, else fp32; .tflite first.",
 )
 @click.option(
     "--source",

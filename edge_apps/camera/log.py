@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,6 +30,9 @@ from edge_apps.runtime.device import Device
 
 COMMIT_EVERY = 0.5
 """Seconds; with the time a commit takes, at most a second of rows is ever at stake."""
+
+PATIENCE = 10.0
+"""Seconds to wait for another program that writes to the same file."""
 
 APPLICATION_ID = 0x45444745
 """``EDGE``: marks the file as such a log (``PRAGMA application_id``)."""
@@ -54,7 +58,7 @@ CREATE TABLE session (
     precision TEXT NOT NULL,
     input TEXT NOT NULL,              -- height×width
     source TEXT NOT NULL,
-    load_ms REAL NOT NULL,            -- opening the file
+    load_ms REAL NOT NULL,            -- opening the file, the library's import included
     first_ms REAL NOT NULL,           -- the first, cold inference
     warmup INTEGER NOT NULL           -- inferences before the first frame, the cold one among them
 );
@@ -212,7 +216,7 @@ def open_log(path: Path) -> Iterator[Log]:
     check_is_log(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
     except (OSError, sqlite3.Error) as error:
         raise _cannot_open(path, error) from error
     try:
@@ -277,15 +281,28 @@ def _prepare(database: sqlite3.Connection) -> None:
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     database.execute("COMMIT")
     # Only now: in WAL mode those marks would reach the file itself, where check_is_log looks, at the end of the run.
-    database.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(database)
     database.execute("PRAGMA synchronous = FULL")
+
+
+def _switch_to_wal(database: sqlite3.Connection) -> None:
+    """SQLite does not wait here as it does elsewhere when another program is just opening the same new log."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
     """Merges what a killed run left beside the file (mode=ro could not, and would litter), then only reads."""
     where = path.absolute().as_uri()
     try:
-        database = sqlite3.connect(f"{where}?mode=rw", uri=True, timeout=10)
+        database = sqlite3.connect(f"{where}?mode=rw", uri=True, timeout=PATIENCE)
         database.execute("SELECT count(*) FROM session").fetchone()
     except sqlite3.OperationalError:
         if path.with_name(f"{path.name}-wal").exists():

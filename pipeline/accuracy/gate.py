@@ -122,7 +122,7 @@ def _sentence(table: PairedTable, interval: Interval, before: float, after: floa
     low, high = 100 * interval.low, 100 * interval.high
     digits = _digits(low, high, policy.max_drop)
     points = 100 * table.drop
-    moved = "stayed" if points == 0 else f"{'fell' if points > 0 else 'rose'} {abs(points):.{digits}f} points"
+    moved = f"{'fell' if points > 0 else 'rose'} {abs(points):.{digits}f} points" if points else "did not change"
     return (
         f"Top-1 {moved} ({100 * before:.{digits}f} → {100 * after:.{digits}f}, n = {table.n}, "
         f"{100 * policy.confidence:g} % interval {_number(low, digits)}…{_number(high, digits)}); "
@@ -132,17 +132,21 @@ def _sentence(table: PairedTable, interval: Interval, before: float, after: floa
 
 def _outlook(needed: int | None) -> str:
     if needed is None:
-        return f" The drop is too near the limit: not even {MOST_IMAGES:,} images would decide at this rate of disagreement."
-    rounded = round(needed, 2 - len(str(needed))) if needed >= 1000 else needed
-    return f" About {max(needed, rounded):,} images would decide at this rate of disagreement."
+        return f" The drop is too near the limit: not even {MOST_IMAGES:,} images would decide at these rates."
+    step = 10 ** max(0, len(str(needed)) - 2)  # two figures, upwards: the rates themselves are estimates
+    return f" About {-(-needed // step) * step:,} images would decide at the rates seen."
 
 
 def _digits(low: float, high: float, limit: float) -> int:
-    """One decimal; more where rounding would put an end of the interval on the other side of the limit, or on it."""
+    """One decimal; more where rounding would move an end of the interval onto or over the limit."""
     for digits in (1, 2, 3):
-        if all((round(end, digits) > limit) == (end > limit) and round(end, digits) != limit for end in (low, high)):
+        if all(_side(round(end, digits), limit) == _side(end, limit) for end in (low, high)):
             return digits
     return 4
+
+
+def _side(value: float, limit: float) -> int:
+    return (value > limit) - (value < limit)
 
 
 def _number(value: float, digits: int) -> str:

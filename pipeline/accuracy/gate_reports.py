@@ -45,7 +45,8 @@ def junit(result: GateResult) -> bytes:
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root, " ")
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
 
 
 def markdown(result: GateResult) -> bytes:
@@ -61,7 +62,9 @@ def markdown(result: GateResult) -> bytes:
     )
     lines.append("| --- | --- | --- | --- | ---: | ---: |")
     for file, verdict in zip(evaluation.files, result.files, strict=True):
-        drop = "–" if file.comparison is None else drop_with_interval(file.comparison)
+        drop = "–"
+        if verdict.drop_points is not None and verdict.interval_points is not None:
+            drop = drop_with_interval(verdict.drop_points, verdict.interval_points)
         cells = (
             f"{_MARKS[verdict.verdict]} {verdict.verdict}",
             f"`{_cell(file.path)}`",

@@ -1,22 +1,75 @@
-"""An evaluation as people read it."""
+"""Evaluations and verdicts as people read them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.accuracy.results import Comparison, EvaluationResult, FileResult
+from pipeline.accuracy.gate import GateResult
+from pipeline.accuracy.results import EvaluationResult, FileResult, ReferenceResult
+
+WIDE = 120
+"""Columns of a terminal from which the whole table fits. Below, what a file's name says and what matters least go."""
+
+_STYLES = {"passed": "green", "failed": "red", "undecided": "yellow", "not run": "yellow", "not run (allowed)": "dim"}
 
 
-def show_evaluation(result: EvaluationResult, console: Console, verdicts: Mapping[str, str] | None = None) -> None:
-    """Print the data, the table, and what the columns mean. ``verdicts`` by file path add the gate's column."""
-    console.print(f"{escape(result.data)}: {result.images} images, {result.classes} classes", soft_wrap=True)
-    console.print(_table(result, verdicts))
-    for line in _footnotes(result):
-        console.print(escape(line), soft_wrap=True)
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    of_file: Callable[[FileResult], str]
+    of_reference: Callable[[ReferenceResult], str]
+    numeric: bool = True
+
+
+def show_evaluation(result: EvaluationResult, console: Console) -> None:
+    """Print the data, a row for the float network and for every file, and what the columns mean."""
+    wide = console.width >= WIDE
+    columns = [*_names(wide), _Column("top-1\n%", _top1, lambda reference: percent(reference.top1))]
+    if result.classes > 5:
+        columns.append(_Column("top-5\n%", _top5, lambda reference: percent(reference.top5)))
+    if result.reference is not None:
+        columns.append(_Column(_drop_header(result.confidence), _drop, lambda _: "reference"))
+        columns.append(_Column("agree-\nment %", _agreement, lambda _: ""))
+        if wide:
+            columns.append(_Column("McNemar\np", _p, lambda _: ""))
+    if wide:
+        columns.append(_Column("images\nper s", _speed, lambda reference: f"{reference.images_per_second:,.0f}"))
+    _print(result, columns, console)
+    for line in _legend(result, wide):
+        console.print(line, soft_wrap=True)
+
+
+def show_gate(result: GateResult, console: Console) -> None:
+    """Print each file's verdict, why those that did not pass did not, and the verdict on the whole."""
+    verdicts = {file.path: file for file in result.files}
+
+    def verdict(file: FileResult) -> str:
+        said = verdicts[file.path].verdict
+        return f"[{_STYLES[said]}]{said}[/]"
+
+    def drop(file: FileResult) -> str:
+        judged = verdicts[file.path]
+        if judged.drop_points is None or judged.interval_points is None:
+            return "–"
+        return escape(drop_with_interval(judged.drop_points, judged.interval_points))
+
+    columns = [
+        _Column("\nverdict", verdict, lambda _: "", numeric=False),
+        *_names(console.width >= WIDE),
+        _Column("top-1\n%", _top1, lambda reference: percent(reference.top1)),
+        _Column(_drop_header(result.policy.confidence), drop, lambda _: "reference"),
+    ]
+    _print(result.evaluation, columns, console)
+    for file in result.files:
+        if file.verdict in ("failed", "undecided") and file.drop_points is not None:
+            console.print(f"{file.path}: {file.message}", markup=False, soft_wrap=True)
+    console.print(result.message, style=_STYLES[result.verdict], markup=False, soft_wrap=True)
 
 
 def percent(fraction: float | None) -> str:
@@ -24,79 +77,107 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.2f}"
 
 
-def signed(points: float, decimals: int = 2) -> str:
-    """With its sign, a true minus, and no sign for what rounds to zero."""
-    text = f"{points:+.{decimals}f}"
+def signed(points: float) -> str:
+    """Two decimals with their sign, a true minus, and no sign for what rounds to zero."""
+    text = f"{points:+.2f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
-def drop_with_interval(comparison: Comparison) -> str:
+def drop_with_interval(points: float, interval: tuple[float, float]) -> str:
     """As ``+0.44 [−0.28, +1.25]``."""
-    low, high = comparison.interval_points
-    return f"{signed(comparison.drop_points)} [{signed(low)}, {signed(high)}]"
+    return f"{signed(points)} [{signed(interval[0])}, {signed(interval[1])}]"
 
 
-def _table(result: EvaluationResult, verdicts: Mapping[str, str] | None) -> Table:
-    has_drop = result.reference is not None
-    has_top5 = result.classes > 5
+def _print(result: EvaluationResult, columns: Sequence[_Column], console: Console) -> None:
+    console.print(f"{result.data}: {result.images} images, {result.classes} classes", markup=False, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    if verdicts is not None:
-        table.add_column("verdict")
-    table.add_column("file", overflow="fold")
-    table.add_column("target")
-    table.add_column("precision")
-    table.add_column("top-1 %", justify="right")
-    if has_top5:
-        table.add_column("top-5 %", justify="right")
-    if has_drop:
-        table.add_column(f"drop, points [{result.confidence:.0%}]", justify="right")
-        table.add_column("agreement %", justify="right")
-        table.add_column("McNemar p", justify="right")
-    table.add_column("images/s", justify="right")
-
+    for column in columns:
+        if column.numeric:
+            table.add_column(escape(column.header), justify="right", no_wrap=True)
+        else:
+            table.add_column(column.header, overflow="fold")
     if result.reference is not None:
         reference = result.reference
-        accuracies = [percent(reference.top1), *([percent(reference.top5)] if has_top5 else [])]
-        row = ["float network", "reference", "fp32", *accuracies, "", "", "", _speed(reference.images_per_second)]
-        table.add_row(*([""] if verdicts is not None else []), *row, end_section=True)
+        table.add_row(*(column.of_reference(reference) for column in columns))
     for file in result.files:
-        row = [escape(file.path), file.target or "–", file.precision or "–", *_measured(file, has_top5, has_drop)]
-        table.add_row(*([verdicts[file.path]] if verdicts is not None else []), *row)
-    return table
+        table.add_row(*(column.of_file(file) for column in columns))
+    console.print(table)
+    for line in _remarks(result):
+        console.print(line, markup=False, soft_wrap=True)
 
 
-def _measured(file: FileResult, has_top5: bool, has_drop: bool) -> list[str]:
-    if file.status != "run":
-        blank = ["–"] * (has_top5 + 3 * has_drop + 1)
-        return [file.status if file.status == "not run" else "[red]failed[/]", *blank]
-    cells = [percent(file.top1)]
-    if has_top5:
-        cells.append(percent(file.top5))
-    if has_drop and file.comparison is not None:
-        cells += [
-            escape(drop_with_interval(file.comparison)),
-            percent(file.comparison.agreement),
-            f"{file.comparison.mcnemar_p:.2g}",
-        ]
-    return [*cells, _speed(file.images_per_second)]
+def _names(wide: bool) -> list[_Column]:
+    file = _Column("\nfile", lambda file: escape(file.path), lambda _: "float network", numeric=False)
+    if not wide:
+        return [file]
+    return [
+        file,
+        _Column("\ntarget", lambda file: file.target or "–", lambda _: "torch", numeric=False),
+        _Column("\nprecision", lambda file: file.precision or "–", lambda _: "fp32", numeric=False),
+    ]
 
 
-def _speed(images_per_second: float | None) -> str:
-    return "–" if images_per_second is None else f"{images_per_second:,.0f}"
+def _drop_header(confidence: float) -> str:
+    return f"drop, points\n[{_level(confidence)} interval]"
 
 
-def _footnotes(result: EvaluationResult) -> list[str]:
-    lines = [f"{file.status.capitalize()}: {file.path}: {file.reason}" for file in result.files if file.reason]
+def _top1(file: FileResult) -> str:
+    return percent(file.top1) if file.status == "run" else file.status
+
+
+def _top5(file: FileResult) -> str:
+    return percent(file.top5)
+
+
+def _drop(file: FileResult) -> str:
+    if file.comparison is None:
+        return "–"
+    return escape(drop_with_interval(file.comparison.drop_points, file.comparison.interval_points))
+
+
+def _agreement(file: FileResult) -> str:
+    return "–" if file.comparison is None else percent(file.comparison.agreement)
+
+
+def _p(file: FileResult) -> str:
+    return "–" if file.comparison is None else f"{file.comparison.mcnemar_p:.2g}"
+
+
+def _speed(file: FileResult) -> str:
+    return "–" if file.images_per_second is None else f"{file.images_per_second:,.0f}"
+
+
+def _level(confidence: float) -> str:
+    return f"{100 * confidence:g} %"
+
+
+def _legend(result: EvaluationResult, wide: bool) -> list[str]:
+    lines = []
+    if result.reference is None:
+        lines.append("No reference, so no drop: give --reference CHECKPOINT to see what was lost.")
+    else:
+        lines.append(
+            f"drop: top-1 lost against the float network on the same images, with its {_level(result.confidence)} "
+            "Tango score interval; minus is a gain."
+        )
+    if result.reference is not None and wide:
+        lines.append("McNemar p: how often equals would split the images they disagree on as unevenly.")
+    if wide:
+        threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+        lines.append(f"images per s: this evaluation's, on {threads}; it is not a device's latency.")
+    else:
+        lines.append(f"A terminal of {WIDE} columns also shows target, precision, McNemar's p and images per second.")
+    return lines
+
+
+def _remarks(result: EvaluationResult) -> list[str]:
+    """Why files have no numbers, what was left out, and what is unusual."""
+    lines = []
+    for file in result.files:
+        if file.reason is not None:
+            named = PurePath(file.path).name in file.reason
+            lines.append(file.reason if named else f"{file.path}: {file.status}: {file.reason}")
     if result.skipped:
         more = ", …" if len(result.skipped) > 3 else ""
         lines.append(f"{len(result.skipped)} corrupt images left out: {', '.join(result.skipped[:3])}{more}.")
-    lines += result.notes
-    if result.reference is not None:
-        lines.append(
-            f"drop: top-1 lost against the float network, with its {result.confidence:.0%} Tango score interval; "
-            "minus is a gain. McNemar p: chance of a split this uneven between equals."
-        )
-    else:
-        lines.append("drop: no reference. Give --reference CHECKPOINT to see what was lost against the float network.")
-    lines.append(f"images/s: of this evaluation on {result.threads} threads; a device's latency is something else.")
-    return lines
+    return [*lines, *result.notes]

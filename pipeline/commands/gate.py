@@ -8,8 +8,6 @@ import click
 
 from edge_apps.console import results
 
-_STYLES = {"passed": "green", "failed": "red", "undecided": "yellow", "not run": "yellow", "not run (allowed)": "dim"}
-
 
 @click.command("gate", short_help="Pass or fail a bundle by the accuracy its files lost.")
 @click.argument("bundle", type=click.Path(path_type=Path))
@@ -47,7 +45,7 @@ def command(
     from pipeline.accuracy import gate_reports
     from pipeline.accuracy.gate import GatePolicy, judge
     from pipeline.accuracy.in_bundle import evaluate_bundle
-    from pipeline.accuracy.show import show_evaluation
+    from pipeline.accuracy.show import show_gate
     from pipeline.data import open_data
     from pipeline.data.reading import usable
 
@@ -62,14 +60,7 @@ def command(
     if as_json:
         click.echo(result.to_json())
     else:
-        show = results()
-        styled = {file.path: f"[{_STYLES[file.verdict]}]{file.verdict}[/]" for file in result.files}
-        show_evaluation(result.evaluation, show, styled)
-        show.print()
-        for file in result.files:
-            if file.drop_points is not None:
-                show.print(f"{file.path}: {file.message}", markup=False, soft_wrap=True)
-        show.print(result.message, style=_STYLES[result.verdict], markup=False, soft_wrap=True)
+        show_gate(result, results())
     if junit is not None:
         write_whole(junit, gate_reports.junit(result))
     if markdown is not None:

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from edge_apps.console import progress, results
 from pipeline import zoo
-from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY
+from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, Optimizer
 
 NOT_RECORDED = frozenset({"restart", "force"})
 
@@ -33,7 +33,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _by_optimizer(values: Mapping[str, float]) -> str:
+def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     return ", ".join(f"{value:g} with {name}" for name, value in values.items())
 
 

@@ -16,6 +16,10 @@ from pipeline.targets.base import Census, Source, missing_packages
 
 LAYERS = {"conv", "linear"}
 ACTIVATIONS = {"clip", "relu", "relu6"}
+RESCALING = {
+    "common::distributive_quantized_binary_op_scale_normalization",
+    "common::nullify_redundant_quantization_zero_point",
+}
 
 
 class CoreMLTarget:
@@ -25,7 +29,7 @@ class CoreMLTarget:
     suffix = ".mlpackage"
     aliases = ("mlpackage", "ios", "apple", "core-ml")
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-weights")
-    summary = "iPhone, iPad and Mac (iOS 17, macOS 14 and later)"
+    summary = "iPhone, iPad and Mac (iOS 17, macOS 14 and later; fp16 from iOS 15)"
 
     def missing(self) -> str | None:
         """What to install first, or None."""
@@ -55,9 +59,11 @@ class CoreMLTarget:
                 )
             ],
             classifier_config=ct.ClassifierConfig(list(manifest.labels), predicted_probabilities_output="softmax"),
-            minimum_deployment_target=ct.target.iOS17,
+            # From iOS 16 on, float16 would also become the outputs' type, which fails for a classifier with logits.
+            minimum_deployment_target=ct.target.iOS15 if half else ct.target.iOS17,
             compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
             convert_to="mlprogram",
+            pass_pipeline=_without_rescaling(ct.PassPipeline.DEFAULT),
             skip_model_load=True,
         )
         if manifest.precision == "int8-weights":
@@ -82,6 +88,16 @@ class CoreMLTarget:
             float_layers=len(layers) - sum(layers),
             activations=frozenset(_activations(operations)),
         )
+
+
+def _without_rescaling(passes: Any) -> Any:
+    """The default passes less the two that give quantized tensors other scales, or another integer type.
+
+    Both are equal on paper, but the file would no longer show the scales of the one calibration, and the second adds
+    a dequantize/quantize pair in front of the classifier.
+    """
+    passes.remove_passes(RESCALING)
+    return passes
 
 
 def _smaller_weights(model: Any) -> Any:

@@ -92,13 +92,34 @@ def _payload(data: bytes) -> dict[str, Any]:
     from executorch.exir._serialize._flatbuffer import _flatc_decompile
 
     header = XNNHeader.from_bytes(data[:HEADER_BYTES])
+    flatbuffer = data[header.flatbuffer_offset : header.flatbuffer_offset + header.flatbuffer_size]
     schema = Path(next(iter(serialization.__path__))) / "schema.fbs"
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "graph.bin"
-        binary.write_bytes(data[header.flatbuffer_offset : header.flatbuffer_offset + header.flatbuffer_size])
+        binary.write_bytes(flatbuffer)
         _flatc_decompile(folder, str(schema), str(binary), ["--raw-binary"])
         graph: dict[str, Any] = json.loads((Path(folder) / "graph.json").read_text())
+    for index, value in enumerate(graph["xvalues"]):
+        if _is_quantized(value) and "scale" in value["xvalue_union"]["quant_params"]:
+            value["xvalue_union"]["quant_params"]["scale"] = _scale(flatbuffer, index)
     return graph
+
+
+def _scale(flatbuffer: bytes, index: int) -> float:
+    """``xvalues[index].xvalue_union.quant_params.scale`` exactly: flatc prints six decimals.
+
+    A table's field n stands at 4 + 2n of its vtable; a union takes two fields, the type before the value.
+    """
+    from flatbuffers import number_types
+    from flatbuffers.table import Table
+
+    def child(table: Any, field: int) -> Any:
+        return Table(flatbuffer, table.Indirect(table.Pos + table.Offset(field)))
+
+    root = Table(flatbuffer, int.from_bytes(flatbuffer[:4], "little"))
+    value = Table(flatbuffer, root.Indirect(root.Vector(root.Offset(8)) + 4 * index))
+    parameters = child(child(value, 6), 8)
+    return float(parameters.Get(number_types.Float32Flags, parameters.Pos + parameters.Offset(4)))
 
 
 def _is_quantized(value: dict[str, Any]) -> bool:

@@ -121,9 +121,10 @@ class Training:
         return loss.detach(), logits.detach()
 
     def _diverged(self, what: str) -> Diverged:
+        kept = f" The state after epoch {self.epochs_done} is kept until then." if self.epochs_done else ""
         return Diverged(
             f"{what} in epoch {self.epochs_done + 1}: train again with --restart and an --lr below "
-            f"{self.settings.lr:g}. The state after epoch {self.epochs_done} is kept."
+            f"{self.settings.lr:g}.{kept}"
         )
 
 

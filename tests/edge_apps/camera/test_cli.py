@@ -1,5 +1,6 @@
 """``edge-camera`` as people and programs meet it: in a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -91,16 +94,16 @@ def test_nothing_but_corrupt_pictures_is_status_1(edge_camera, model: Path, pict
 def test_a_bundle_says_which_file_it_took_and_why(edge_camera, make_bundle) -> None:
     bundle = make_bundle(
         [
-            {"target": "executorch", "precision": "int8", "refuses": "missing"},
+            {"target": "tflite", "precision": "int8", "refuses": "missing"},
             {"target": "tflite", "precision": "fp32"},
-            {"target": "tflite", "precision": "int8"},
+            {"target": "executorch", "precision": "int8"},
         ]
     )
     result = edge_camera("run", "--model", bundle, "--source", "test-pattern", "--frames", 2, "--threads", 1)
     assert result.returncode == 0, result.stderr
     passed_over, taken = result.stderr.splitlines()[:2]
-    assert passed_over.startswith("Passed over 0-executorch-int8.fake: fake is not installed: pip install fake.")
-    assert taken.startswith("2-tflite-int8.fake: colours int8 for tflite, by fake 1.0 on 1 thread.")
+    assert passed_over.startswith("Passed over 0-tflite-int8.fake: fake is not installed: pip install fake.")
+    assert taken.startswith("2-executorch-int8.fake: colours int8 for executorch, by fake 1.0 on 1 thread.")
     # A stream has no names worth a line each.
     assert result.stdout.startswith("2 frames in ")
 
@@ -123,41 +126,47 @@ def test_the_log_of_two_runs_is_summarised(edge_camera, model: Path, pictures: P
     assert one["device"]["cores"] == os.cpu_count()
 
 
+@contextlib.contextmanager
+def running(model: Path, log: Path) -> Iterator[tuple[subprocess.Popen, IO[str]]]:
+    """A program of its own that classifies the test pattern without end, and what it tells."""
+    command = [sys.executable, str(SCRIPT), "run", "--model", str(model), "--source", "test-pattern", "--log", str(log)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "--json"], text=True, **pipes) as program:
+        assert program.stdout is not None
+        yield program, program.stdout
+
+
+def rows(log: Path, sql: str) -> list[tuple]:
+    with contextlib.closing(sqlite3.connect(log)) as database:
+        return database.execute(sql).fetchall()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_program_ends_with_0_and_a_complete_log(model: Path, tmp_path: Path, number: signal.Signals) -> None:
     log = tmp_path / "latency.db"
-    command = [sys.executable, str(SCRIPT), "run", "--model", str(model), "--source", "test-pattern", "--log", str(log)]
-    program = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert program.stdout is not None
-    told = [json.loads(program.stdout.readline()) for _ in range(20)]
-    program.send_signal(number)
-    out, err = program.communicate(timeout=30)
-    assert program.returncode == 0, err
-    told += [json.loads(line) for line in out.splitlines()]
+    with running(model, log) as (program, out):
+        told = [json.loads(out.readline()) for _ in range(20)]
+        program.send_signal(number)
+        told += [json.loads(line) for line in out]  # communicate() would lose what readline() has buffered
+        assert program.wait(timeout=30) == 0
     assert told[-1]["type"] == "summary"
     assert told[-1]["ended_by"] == number.name
-    database = sqlite3.connect(log)
     frames = sum(line["type"] == "frame" for line in told)
-    assert database.execute("SELECT count(*) FROM frame").fetchone() == (frames,)
-    assert database.execute("SELECT ended_by FROM session").fetchone() == (number.name,)
-    database.close()
+    assert rows(log, "SELECT count(*) FROM frame") == [(frames,)]
+    assert rows(log, "SELECT ended_by FROM session WHERE ended IS NOT NULL") == [(number.name,)]
 
 
 def test_a_reader_that_goes_away_is_no_fault(model: Path, tmp_path: Path) -> None:
     log = tmp_path / "latency.db"
-    command = [sys.executable, str(SCRIPT), "run", "--model", str(model), "--source", "test-pattern", "--log", str(log)]
-    program = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert program.stdout is not None
-    assert program.stderr is not None
-    program.stdout.readline()
-    program.stdout.close()
-    said = program.stderr.read()
-    assert program.wait(timeout=30) == 1
+    with running(model, log) as (program, out):
+        out.readline()
+        out.close()
+        assert program.stderr is not None
+        said = program.stderr.read()
+        assert program.wait(timeout=30) == 1
     assert "Traceback" not in said
     assert "Exception ignored" not in said
-    database = sqlite3.connect(log)
-    assert database.execute("SELECT ended IS NULL FROM session").fetchone() == (0,)
-    database.close()
+    assert rows(log, "SELECT ended IS NULL FROM session") == [(0,)]
 
 
 @pytest.mark.parametrize(

@@ -22,23 +22,23 @@ def files(*extra: dict) -> list[dict]:
 
 def test_without_a_choice_an_int8_file_is_taken(make_bundle) -> None:
     opened = open_model(make_bundle(files()), None, None, 1)
-    assert name_of(opened) == "1-executorch-int8.fake"
+    assert name_of(opened) == "3-tflite-int8.fake"
     assert opened.passed_over == ()
     assert opened.load_ms > 0
 
 
 def test_an_int8_file_that_cannot_run_here_is_passed_over_by_name(make_bundle) -> None:
-    opened = open_model(make_bundle(files({}, {"refuses": "missing"})), None, None, 1)
-    assert name_of(opened) == "3-tflite-int8.fake"
+    opened = open_model(make_bundle(files({}, {}, {}, {"refuses": "missing"})), None, None, 1)
+    assert name_of(opened) == "1-executorch-int8.fake"
     (reason,) = opened.passed_over
-    assert "1-executorch-int8.fake" in reason
+    assert "3-tflite-int8.fake" in reason
     assert "pip install fake" in reason
 
 
 def test_fp32_is_taken_where_no_int8_file_runs(make_bundle) -> None:
     bundle = make_bundle(files({}, {"refuses": "missing"}, {}, {"refuses": "not-run"}))
     opened = open_model(bundle, None, None, 1)
-    assert name_of(opened) == "0-executorch-fp32.fake"
+    assert name_of(opened) == "2-tflite-fp32.fake"
     assert len(opened.passed_over) == 2
 
 
@@ -47,8 +47,9 @@ def test_fp32_is_taken_where_no_int8_file_runs(make_bundle) -> None:
     [
         ("tflite", None, "3-tflite-int8.fake"),
         ("tflite", "fp32", "2-tflite-fp32.fake"),
-        (None, "fp32", "0-executorch-fp32.fake"),
-        ("fake", None, "1-executorch-int8.fake"),  # by suffix
+        (None, "fp32", "2-tflite-fp32.fake"),
+        ("executorch", None, "1-executorch-int8.fake"),
+        ("fake", None, "3-tflite-int8.fake"),  # by suffix
     ],
 )
 def test_the_choice_is_honoured(make_bundle, target, precision, taken) -> None:
@@ -78,13 +79,13 @@ def test_where_nothing_runs_every_reason_is_given(make_bundle) -> None:
 
 def test_a_changed_file_is_not_run_and_not_passed_over(make_bundle) -> None:
     bundle = make_bundle(files())
-    changed = bundle / "1-executorch-int8.fake"
+    changed = bundle / "3-tflite-int8.fake"
     changed.write_text(changed.read_text() + " ")
     with pytest.raises(ChangedFile, match="was changed after export"):
         open_model(bundle, None, None, 1)
     with pytest.raises(ChangedFile, match="was changed after export"):
         open_model(changed, None, None, 1)
-    assert name_of(open_model(bundle, "tflite", None, 1)) == "3-tflite-int8.fake"
+    assert name_of(open_model(bundle, "executorch", None, 1)) == "1-executorch-int8.fake"
 
 
 def test_a_bundle_without_a_model_is_refused(make_bundle) -> None:

@@ -146,7 +146,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "says"),
-    [({"format": 2}, "upgrade"), ({"labels": []}, "labels is empty"), ({"files": None}, "Expected `array`")],
+    [({"format": 2}, "upgrade"), ({"labels": []}, "labels is empty"), ({"created": 3}, "Expected `str`")],
 )
 def test_a_bundle_manifest_that_does_not_say_what_it_must(bundle: Path, fields: dict, says: str) -> None:
     write_manifest(bundle, [], **fields)

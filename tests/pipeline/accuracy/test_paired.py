@@ -38,9 +38,7 @@ def table(n: int, lost: int, gained: int) -> PairedTable:
         (table(549, 48, 41), 0.90, -0.0157, 0.0414, 4),
     ],
 )
-def test_published_intervals(
-    counts: PairedTable, confidence: float, low: float, high: float, decimals: int
-) -> None:
+def test_published_intervals(counts: PairedTable, confidence: float, low: float, high: float, decimals: int) -> None:
     interval = drop_interval(counts, confidence)
     assert (round(interval.low, decimals), round(interval.high, decimals)) == (low, high)
 

@@ -1,0 +1,207 @@
+"""Annotation and conversion, on a small network that holds every kind of operator."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+from calibration.annotate import EdgeQuantizer, TensorKeys, in_network
+from calibration.dataset import CalibrationSet
+from calibration.errors import BadCalibration, BadRecipe
+from calibration.quantize import find_ranges, quantize
+from calibration.ranges import INPUT, Range, Ranges
+from calibration.recipe import Recipe
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline.capture import (
+    BytesInput,
+    ClassifierInput,
+    ImageInput,
+    capture_bytes,
+    capture_image,
+    capture_images,
+    graph_of,
+    input_range,
+)
+
+KEYS = {
+    INPUT,
+    "features.0.0:conv2d:0",
+    "features.1.conv.0.0:conv2d:0",
+    "features.1.conv.1.0:conv2d:0",
+    "features.1.conv.2:conv2d:0",
+    "features.1:add:0",
+    "features.2.0:conv2d:0",
+    "pool:mean:0",
+    "classifier.1:linear:0",
+}
+
+
+def calibrated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe) -> Ranges:
+    graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
+    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
+    nobody = CalibrationSet(source="test", how="all", seed=0, images=())
+    return Ranges(checkpoint_sha256="0" * 64, recipe=recipe, calibration_set=nobody, values=values)
+
+
+@pytest.fixture(scope="module")
+def ranges(small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> Ranges:
+    return calibrated(small, preprocess, pictures, Recipe(observer="minmax"))
+
+
+def fixed_scales(graph: Any) -> Counter[tuple[float, int]]:
+    quantizers = (n for n in graph.graph.nodes if "quantize_per_tensor.default" in str(n.target))
+    return Counter((n.args[1], n.args[2]) for n in quantizers if "dequantize" not in str(n.target))
+
+
+def test_every_tensor_of_the_network_has_one_range(ranges: Ranges) -> None:
+    assert set(ranges.values) == KEYS
+
+
+def test_minmax_ranges_are_those_of_the_tensors(
+    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, ranges: Ranges
+) -> None:
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [
+        small.get_submodule(path).register_forward_hook(lambda _m, _i, out, path=path: seen.update({path: out}))
+        for path in ("features.0", "features.1", "features.1.conv.3", "pool", "classifier")
+    ]
+    with torch.no_grad():
+        ImageInput(small, preprocess)(pictures)
+    for hook in hooks:
+        hook.remove()
+    for path, key in {
+        "features.0": "features.0.0:conv2d:0",  # after the fused ReLU6
+        "features.1": "features.1:add:0",
+        "features.1.conv.3": "features.1.conv.2:conv2d:0",  # the batch norm after it is folded
+        "pool": "pool:mean:0",
+        "classifier": "classifier.1:linear:0",
+    }.items():
+        assert ranges.values[key].low == pytest.approx(min(0.0, float(seen[path].min())), abs=1e-5)
+        assert ranges.values[key].high == pytest.approx(max(0.0, float(seen[path].max())), abs=1e-5)
+
+
+def test_input_range_follows_from_the_preprocessing(preprocess: Preprocess, ranges: Ranges) -> None:
+    assert ranges.values[INPUT] == Range(-0.485 / 0.229, (1 - 0.406) / 0.225)
+    assert input_range(preprocess) == ranges.values[INPUT]
+
+
+def test_all_front_ends_get_equal_scales(small: nn.Module, preprocess: Preprocess, ranges: Ranges) -> None:
+    captures = [
+        capture_bytes(BytesInput(small, preprocess).eval(), preprocess),
+        capture_image(ImageInput(small, preprocess).eval(), preprocess),
+        capture_image(ClassifierInput(small, preprocess).eval(), preprocess),
+    ]
+    scales = [
+        set(fixed_scales(quantize(graph_of(program), ranges, fold_weights=fold)[0]))
+        for program in captures
+        for fold in (True, False)
+    ]
+    assert scales[0] == {tuple(ranges.qparams(key)) for key in KEYS}
+    assert all(other == scales[0] for other in scales)
+
+
+def test_the_front_end_normalises_in_float(small: nn.Module, preprocess: Preprocess, ranges: Ranges) -> None:
+    """The first quantized tensor is the normalised picture: its multiply and add must not be rounded."""
+    program = capture_bytes(BytesInput(small, preprocess).eval(), preprocess)
+    graph, _ = quantize(graph_of(program), ranges, fold_weights=True)
+    front = [n for n in graph.graph.nodes if n.op == "call_function" and not in_network(n)]
+    first = next(i for i, n in enumerate(front) if "quantize_per_tensor" in str(n.target))
+    assert {"aten.mul.Tensor", "aten.add.Tensor"} <= {str(n.target) for n in front[:first]}
+
+
+def test_int8_graph_is_near_the_float_network(
+    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, ranges: Ranges
+) -> None:
+    front = ImageInput(small, preprocess).eval()
+    graph, floats = quantize(graph_of(capture_images(front, preprocess)), ranges, fold_weights=True)
+    with torch.no_grad():
+        expected, answered = front(pictures), graph(pictures)
+    assert floats == ()
+    assert float((expected - answered).norm() / expected.norm()) < 0.05
+    assert not torch.equal(expected, answered)
+
+
+def test_every_layer_computes_in_int8(small: nn.Module, preprocess: Preprocess, ranges: Ranges) -> None:
+    graph, _ = quantize(
+        graph_of(capture_image(ImageInput(small, preprocess).eval(), preprocess)), ranges, fold_weights=True
+    )
+    layers = [n for n in graph.graph.nodes if str(n.target) in ("aten.conv2d.default", "aten.linear.default")]
+    assert len(layers) == 6
+    for layer in layers:
+        assert all("dequantize" in str(layer.args[i].target) for i in (0, 1))
+
+
+def test_weights_are_symmetric_per_channel_and_cover_the_weight(
+    small: nn.Module, preprocess: Preprocess, ranges: Ranges
+) -> None:
+    graph, _ = quantize(
+        graph_of(capture_image(ImageInput(small, preprocess).eval(), preprocess)), ranges, fold_weights=True
+    )
+    layer = next(n for n in graph.graph.nodes if str(n.target) == "aten.conv2d.default")
+    scale = getattr(graph, layer.args[1].args[1].target)
+    weight = small.get_submodule("features.0.0").weight
+    assert torch.allclose(scale.float(), weight.abs().amax((1, 2, 3)) / 127, rtol=1e-5)
+
+
+def test_float_layers_stay_float_and_are_reported(
+    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
+) -> None:
+    kept = calibrated(small, preprocess, pictures, Recipe(observer="minmax", float_layers=("features.1.conv.1.0",)))
+    graph, floats = quantize(
+        graph_of(capture_image(ImageInput(small, preprocess).eval(), preprocess)), kept, fold_weights=True
+    )
+    assert floats == ("features.1.conv.1.0",)
+    convolutions = [n for n in graph.graph.nodes if str(n.target) == "aten.conv2d.default"]
+    assert sum("dequantize" not in str(n.args[1].target) for n in convolutions) == 1
+
+
+def test_float_layers_that_match_nothing_are_refused(
+    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
+) -> None:
+    with pytest.raises(BadRecipe, match="'backbone.\\*' matches no layer"):
+        calibrated(small, preprocess, pictures, Recipe(float_layers=("backbone.*",)))
+
+
+def test_no_images(small: nn.Module, preprocess: Preprocess) -> None:
+    graph = graph_of(capture_images(ImageInput(small, preprocess).eval(), preprocess))
+    with pytest.raises(BadCalibration, match="no images"):
+        find_ranges(graph, [], Recipe(), input_range(preprocess))
+
+
+def test_an_operator_used_twice_in_one_module_gets_two_keys(preprocess: Preprocess) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.conv(self.conv(x)) + x).mean((2, 3), keepdim=True).flatten(1)
+
+    graph = graph_of(capture_image(ImageInput(Twice().eval(), preprocess).eval(), preprocess))
+    keys = TensorKeys(graph)
+    found = {keys.of(n) for n in graph.graph.nodes if n.op == "call_function"}
+    assert {"conv:conv2d:0", "conv:conv2d.2:0", ":add:0", ":mean:0", INPUT} == found
+
+
+def test_a_relu_whose_convolution_has_other_readers_is_not_fused(preprocess: Preprocess) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu = nn.Conv2d(3, 4, 1), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return (y + self.relu(y)).mean((2, 3), keepdim=True).flatten(1)
+
+    graph = graph_of(capture_image(ImageInput(Shared().eval(), preprocess).eval(), preprocess))
+    keys = TensorKeys(graph)
+    relu = next(n for n in graph.graph.nodes if "relu" in str(n.target))
+    assert keys.of(relu) == "relu:relu:0"
+    quantizer = EdgeQuantizer(Recipe())
+    quantizer.annotate(graph)
+    assert Q_ANNOTATION_KEY not in relu.meta
+    assert any(Q_ANNOTATION_KEY in node.meta for node in graph.graph.nodes)

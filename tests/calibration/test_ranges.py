@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibration.dataset import CalibrationSet
+from calibration.errors import BadCalibration
+from calibration.ranges import QMAX, QMIN, Range, Ranges, load_ranges
+from calibration.recipe import Recipe
+
+EMPTY = CalibrationSet(source="x", how="x", seed=0, images=())
+
+
+def ranges(**values: Range) -> Ranges:
+    return Ranges(checkpoint_sha256="a" * 64, recipe=Recipe(), calibration_set=EMPTY, values=values)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 6.0), (-2.5, 0.0), (0.5, 2.0), (-3.0, -1.0), (-1e-3, 1e3)])
+def test_zero_and_both_ends_are_representable(low: float, high: float) -> None:
+    scale, zero_point = Range(low, high).qparams()
+    assert QMIN <= zero_point <= QMAX
+    lowest, highest = (QMIN - zero_point) * scale, (QMAX - zero_point) * scale
+    assert lowest <= min(low, 0) + scale / 2 + 1e-9
+    assert highest >= max(high, 0) - scale / 2 - 1e-9
+    assert scale == float(np.float32(scale))
+
+
+def test_relu6_by_hand() -> None:
+    assert Range(0.0, 6.0).qparams() == (float(np.float32(6 / 255)), -128)
+
+
+def test_nothing_at_all_still_has_a_scale() -> None:
+    scale, zero_point = Range(0.0, 0.0).qparams()
+    assert scale > 0
+    assert zero_point == QMIN
+
+
+def test_file_round_trip_and_hash(tmp_path: Path) -> None:
+    one = ranges(a=Range(-1.0, 2.0))
+    path = tmp_path / "r.json"
+    path.write_bytes(one.to_json())
+    assert load_ranges(path) == one
+    assert load_ranges(path).sha256() == one.sha256()
+
+
+def test_other_checkpoint_is_refused() -> None:
+    with pytest.raises(BadCalibration, match="belong to checkpoint aaaaaaaaaaaa…, not to bbbbbbbbbbbb…"):
+        ranges().check_checkpoint("b" * 64, "r.json")
+
+
+def test_unknown_tensor_is_named() -> None:
+    with pytest.raises(BadCalibration, match="No range for 'features.0:conv2d:0'"):
+        ranges().qparams("features.0:conv2d:0")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"values": 3}', "\xff"])
+def test_not_a_ranges_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(text, "latin-1")
+    with pytest.raises(BadCalibration, match="not a ranges file"):
+        load_ranges(path)

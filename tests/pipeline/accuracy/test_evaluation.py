@@ -1,0 +1,186 @@
+"""Evaluation with files whose answers the test chose, and a float network that torch alone ran beside it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_apps.runtime.manifest import sha256_of
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline.accuracy.evaluation import candidates, evaluate, rank_of_label
+from pipeline.accuracy.results import EvaluationResult, FileResult
+from pipeline.checkpoint import load
+from pipeline.errors import BadImage, BadInput
+
+
+def alone(laboratory: Any, path: Path, **more: Any) -> FileResult:
+    more.setdefault("threads", 1)
+    return evaluate(candidates([path]), laboratory.images, load(laboratory.checkpoint), **more).files[0]
+
+
+@pytest.fixture
+def fakes(laboratory: Any, fake_files: Callable[..., Any]) -> Any:
+    return fake_files(laboratory.images, sha256_of(laboratory.checkpoint))
+
+
+def test_the_float_network_is_the_one_of_the_checkpoint(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    path = fakes.write(tmp_path / "a.fake", laboratory.answers())
+    result = evaluate(candidates([path]), laboratory.images, load(laboratory.checkpoint), threads=1)
+    assert result.reference is not None
+    assert result.reference.top1 == len(laboratory.right) / len(laboratory.images)
+    assert result.reference.sha256 == sha256_of(laboratory.checkpoint)
+    assert 0 < result.reference.top1 < result.reference.top5 < 1
+    assert (result.images, result.classes, result.top_k, result.notes) == (120, 6, 5, ())
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (3, 0), (5, 2), (0, 4)])
+def test_losses_and_gains_are_counted(laboratory: Any, fakes: Any, tmp_path: Path, lost: int, gained: int) -> None:
+    file = alone(laboratory, fakes.write(tmp_path / "a.fake", laboratory.answers(lost, gained)))
+    right = len(laboratory.right)
+    assert file.status == "run"
+    assert (file.target, file.precision, file.runtime) == ("tflite", "int8", "fake 1.0")
+    assert file.top1 == (right - lost + gained) / 120
+    counts = file.comparison
+    assert counts is not None
+    assert (counts.both, counts.lost, counts.gained) == (right - lost, lost, gained)
+    assert counts.neither == 120 - right - gained
+    assert counts.drop_points == pytest.approx(100 * (lost - gained) / 120)
+    assert counts.interval_points[0] < counts.drop_points < counts.interval_points[1]
+    assert counts.agreement == (120 - lost - gained) / 120
+    assert file.images_per_second is not None
+    assert file.images_per_second > 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, 64])
+def test_threads_change_nothing(laboratory: Any, fakes: Any, tmp_path: Path, threads: int) -> None:
+    """120 pictures in chunks of 16: the last chunk is short, and there are fewer chunks than 64."""
+    path = fakes.write(tmp_path / "a.fakes", laboratory.answers(7, 3))
+    file = alone(laboratory, path, threads=threads)
+    assert file.comparison is not None
+    assert (file.comparison.lost, file.comparison.gained) == (7, 3)
+
+
+def test_every_runner_is_closed_and_shares_the_threads(
+    laboratory: Any, fakes: Any, tmp_path: Path, opened: list[Any]
+) -> None:
+    alone(laboratory, fakes.write(tmp_path / "a.fakes", laboratory.answers()), threads=3)
+    assert [runner.threads for runner in opened] == [3, 1, 1, 1]  # the first one only looked
+    alone(laboratory, fakes.write(tmp_path / "a.fake", laboratory.answers()), threads=3)
+    assert [runner.threads for runner in opened[4:]] == [3, 3]
+    assert all(runner.closed for runner in opened)
+
+
+def test_ties_go_to_the_lower_class() -> None:
+    logits = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32)
+    labels = np.array([0, 1, 2])
+    rank = rank_of_label(logits, labels)
+    assert rank.tolist() == [0, 1, 2]
+    assert ((rank == 0) == (logits.argmax(1) == labels)).all()
+
+
+def test_top5_against_sorting() -> None:
+    noise = np.random.default_rng(5)
+    logits = noise.integers(0, 4, (500, 12)).astype(np.float32)  # many ties
+    labels = noise.integers(0, 12, 500)
+    order = np.argsort(-logits, axis=1, kind="stable")
+    expected = [row.tolist().index(label) for row, label in zip(order, labels, strict=True)]
+    assert rank_of_label(logits, labels).tolist() == expected
+
+
+def test_without_a_reference_there_is_no_drop(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    path = fakes.write(tmp_path / "a.fake", laboratory.answers(1))
+    result = evaluate(candidates([path]), laboratory.images, None)
+    assert result.reference is None
+    assert result.files[0].comparison is None
+    assert result.files[0].top1 == (len(laboratory.right) - 1) / 120
+
+
+@pytest.mark.parametrize(("how", "words"), [("not here", "the moon only"), ("missing", "pip install")])
+def test_what_cannot_run_here_is_not_run(laboratory: Any, fakes: Any, tmp_path: Path, how: str, words: str) -> None:
+    good = fakes.write(tmp_path / "good.fake", laboratory.answers())
+    other = fakes.write(tmp_path / "other.fake", laboratory.answers(), open=how)
+    result = evaluate(candidates([other, good]), laboratory.images, load(laboratory.checkpoint), threads=1)
+    assert [file.status for file in result.files] == ["not run", "run"]
+    assert result.files[0].top1 is None
+    assert words in str(result.files[0].reason)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_fail_the_file(laboratory: Any, fakes: Any, tmp_path: Path, poison: float) -> None:
+    logits = laboratory.answers()
+    logits[7, 2] = poison
+    file = alone(laboratory, fakes.write(tmp_path / "a.fake", logits))
+    assert (file.status, file.top1) == ("failed", None)
+    assert file.reason == "NaN or infinite logits for 1 of 120 images"
+
+
+@pytest.mark.parametrize("suffix", [".fake", ".fakes"])
+def test_a_runtime_that_gives_up_fails_its_file_only(laboratory: Any, fakes: Any, tmp_path: Path, suffix: str) -> None:
+    bad = fakes.write(tmp_path / f"bad{suffix}", laboratory.answers(), run="out of arena\nsecond line")
+    good = fakes.write(tmp_path / f"good{suffix}", laboratory.answers())
+    result = evaluate(candidates([bad, good]), laboratory.images, load(laboratory.checkpoint), threads=1)
+    assert [(file.status, file.reason) for file in result.files] == [
+        ("failed", "RuntimeError: out of arena"),
+        ("run", None),
+    ]
+
+
+def test_too_few_logits_fail_the_file(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    """One column would otherwise be broadcast over all classes."""
+    file = alone(laboratory, fakes.write(tmp_path / "a.fake", laboratory.answers()[:, :1]))
+    assert file.status == "failed"
+    assert "[16, 1] logits" in str(file.reason)
+
+
+def test_other_classes_are_refused(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    labels = (*laboratory.images.classes[:5], "zebra")
+    path = fakes.write(tmp_path / "a.fake", laboratory.answers(), labels=labels)
+    with pytest.raises(BadInput, match=r"class 5 is 'class5', expected 'zebra'"):
+        evaluate(candidates([path]), laboratory.images, None)
+
+
+def test_another_input_than_the_reference_is_refused(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    other = Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5))
+    path = fakes.write(tmp_path / "a.fake", laboratory.answers(), preprocess=other)
+    with pytest.raises(BadInput, match="other bytes than the reference"):
+        alone(laboratory, path)
+    assert evaluate(candidates([path]), laboratory.images, None).files[0].status == "run"
+
+
+def test_another_checkpoint_is_noted(laboratory: Any, fake_files: Any, tmp_path: Path) -> None:
+    stranger = fake_files(laboratory.images, "f" * 64).write(tmp_path / "a.fake", laboratory.answers())
+    result = evaluate(candidates([stranger]), laboratory.images, load(laboratory.checkpoint), threads=1)
+    assert "another checkpoint" in result.notes[0]
+
+
+def test_one_image_and_few_classes(make_images: Any, fake_files: Any, one_hot: Any, tmp_path: Path) -> None:
+    images = make_images(1, 1)
+    path = fake_files(images).write(tmp_path / "a.fake", one_hot([0], 1))
+    result = evaluate(candidates([path]), images, None)
+    assert (result.files[0].top1, result.files[0].top5, result.top_k) == (1.0, 1.0, 1)
+    assert "top-5" in result.notes[0]
+
+
+def test_a_corrupt_picture_stops(make_images: Any, fake_files: Any, one_hot: Any, tmp_path: Path) -> None:
+    images = make_images(2, 2, seed=9)
+    path = fake_files(images).write(tmp_path / "a.fake", one_hot([0, 0, 1, 1], 2))
+    picture = images.root / images.item_name(3)
+    picture.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(BadImage, match=r"class1/001\.png"):
+        evaluate(candidates([path]), images, None)
+
+
+def test_the_json_reads_back(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    path = fakes.write(tmp_path / "a.fake", laboratory.answers(2, 1))
+    result = evaluate(candidates([path]), laboratory.images, load(laboratory.checkpoint), threads=1, skipped=["x.png"])
+    assert msgspec.json.decode(result.to_json(), type=EvaluationResult) == result
+
+
+def test_a_file_without_pictures_is_not_divided_by(laboratory: Any) -> None:
+    from pipeline.data.subset import Subset
+
+    with pytest.raises(BadInput, match="no pictures"):
+        evaluate([], Subset(laboratory.images, []), None)

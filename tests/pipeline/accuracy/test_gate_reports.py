@@ -1,0 +1,97 @@
+"""What a CI dashboard makes of the gate's verdict."""
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+from pipeline.accuracy.gate import FileVerdict, GatePolicy, GateResult
+from pipeline.accuracy.gate_reports import junit, markdown
+from pipeline.accuracy.results import FORMAT, EvaluationResult, FileResult
+
+
+def result(verdict: Any, *files: tuple[str, Any], data: str = "some data") -> GateResult:
+    evaluation = EvaluationResult(
+        format=FORMAT,
+        data=data,
+        data_sha256="0" * 64,
+        images=450,
+        skipped=(),
+        classes=10,
+        top_k=5,
+        confidence=0.95,
+        threads=1,
+        reference=None,
+        files=tuple(
+            FileResult(path=path, sha256="0" * 64, status="not run", target="tflite", precision="int8")
+            for path, _ in files
+        ),
+        notes=(),
+    )
+    verdicts = tuple(
+        FileVerdict(
+            path=path,
+            target="tflite",
+            precision="int8",
+            verdict=kind,
+            message="a < b & c",
+            drop_points=0.5,
+            interval_points=(-0.25, 1.25),
+        )
+        for path, kind in files
+    )
+    policy = GatePolicy(max_drop=1)
+    return GateResult(verdict=verdict, message="as it went", policy=policy, files=verdicts, evaluation=evaluation)
+
+
+def test_each_verdict_has_its_element() -> None:
+    kinds = ["passed", "failed", "undecided", "not run", "not run (allowed)"]
+    suite = ET.fromstring(junit(result("failed", *[(kind, kind) for kind in kinds]))).find("testsuite")
+    assert suite is not None
+    outcome = {case.get("name"): [child.tag for child in case] for case in suite.findall("testcase")}
+    assert outcome == {
+        "passed": ["system-out"],
+        "failed": ["failure"],
+        "undecided": ["error"],
+        "not run": ["error"],
+        "not run (allowed)": ["skipped"],
+    }
+    counts = {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "5", "failures": "1", "errors": "2", "skipped": "1"}
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "a < b & c"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "files", "green"),
+    [
+        ("passed", [("a", "passed"), ("b", "not run (allowed)")], True),
+        ("undecided", [("a", "not run (allowed)")], False),  # every case is skipped, yet it must not look green
+        ("undecided", [("a", "undecided")], False),
+        ("failed", [("a", "failed")], False),
+    ],
+)
+def test_only_a_passed_gate_looks_green(verdict: str, files: list[tuple[str, str]], green: bool) -> None:
+    suite = ET.fromstring(junit(result(verdict, *files))).find("testsuite")
+    assert suite is not None
+    assert (suite.get("failures") == "0" and suite.get("errors") == "0") == green
+
+
+def test_names_that_xml_cannot_hold() -> None:
+    strange = "a\x00\x1b[31m<b>&\ud800.tflite"
+    suite = ET.fromstring(junit(result("passed", (strange, "passed"), data="\x07"))).find("testsuite")
+    assert suite is not None
+    case = suite.find("testcase")
+    assert case is not None
+    assert case.get("name") == "a��[31m<b>&�.tflite"
+
+
+def test_markdown() -> None:
+    text = markdown(result("failed", ("x|y.pte", "failed"), ("good.pte", "passed"))).decode()
+    lines = text.splitlines()
+    assert lines[0] == "## ❌ as it went"
+    rows = [line for line in lines if line.startswith("|")]
+    assert rows[2] == r"| ❌ failed | `x\|y.pte` | tflite | int8 | – | +0.50 [−0.25, +1.25] |"
+    assert len({row.replace(r"\|", "").count("|") for row in rows}) == 1
+    assert [line for line in lines if line.startswith("- ")] == [r"- `x\|y.pte`: a < b & c"]

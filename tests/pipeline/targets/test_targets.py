@@ -1,0 +1,182 @@
+"""Every target, every precision, found through the registry, on a small network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from calibration.dataset import CalibrationSet
+from calibration.quantize import find_ranges
+from calibration.ranges import Ranges
+from calibration.recipe import Recipe
+from edge_apps.errors import BadInput, NotRunHere
+from edge_apps.runtime.manifest import FORMAT, FileManifest, Precision, Provenance
+from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.runtime.runner import open_runner
+from pipeline import targets
+from pipeline.accuracy.sqnr import sqnr_db
+from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+from pipeline.chatter import hushed
+from pipeline.targets.base import Source
+
+LABELS = ("a", "b", "c", "d", "e")
+EVERY = [(name, precision) for name, target in targets.targets().items() for precision in target.precisions]
+LAYERS = 6  # of the small network
+
+
+@pytest.fixture(scope="module")
+def source(small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> Source:
+    graph = graph_of(capture_images(ImageInput(small, preprocess).eval(), preprocess))
+    recipe = Recipe(observer="minmax")
+    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
+    nobody = CalibrationSet(source="test", how="all", seed=0, images=())
+    return Source(small, Ranges(checkpoint_sha256="0" * 64, recipe=recipe, calibration_set=nobody, values=values))
+
+
+def about(target: str, precision: Precision, preprocess: Preprocess) -> FileManifest:
+    return FileManifest(
+        format=FORMAT,
+        model="small",
+        options={},
+        target=target,
+        precision=precision,
+        labels=LABELS,
+        preprocess=preprocess,
+        provenance=Provenance(checkpoint_sha256="0" * 64),
+    )
+
+
+@pytest.fixture(scope="module")
+def written(
+    source: Source, preprocess: Preprocess, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, Precision], Path]:
+    folder = tmp_path_factory.mktemp("files")
+    paths = {}
+    for name, precision in EVERY:
+        target = targets.targets()[name]
+        paths[name, precision] = folder / f"small-{precision}{target.suffix}"
+        with hushed():
+            assert target.lower(source, about(name, precision, preprocess), paths[name, precision]) == ()
+    return paths
+
+
+@pytest.mark.parametrize(("name", "precision"), EVERY)
+def test_census_finds_every_layer(
+    written: dict[tuple[str, Precision], Path], name: str, precision: Precision
+) -> None:
+    with hushed():
+        census = targets.targets()[name].census(written[name, precision])
+    assert census.integer_layers + census.float_layers == LAYERS
+    assert census.integer_layers == (LAYERS if precision == "int8" else 0)
+    assert bool(census.activations) == (precision == "int8")
+    assert sum(census.operators.values()) >= LAYERS
+    if census.partitions is not None and precision in ("fp32", "int8"):
+        assert census.partitions == 1
+
+
+def test_all_int8_files_have_the_scales_of_the_one_calibration(
+    written: dict[tuple[str, Precision], Path], source: Source
+) -> None:
+    expected = sorted({source.required_ranges.qparams(key) for key in source.required_ranges.values})
+    for name, target in targets.targets().items():
+        with hushed():
+            found = sorted(target.census(written[name, "int8"]).activations)
+        assert [zero_point for _, zero_point in found] == [zero_point for _, zero_point in expected], name
+        assert [scale for scale, _ in found] == pytest.approx([scale for scale, _ in expected], rel=1e-6), name
+
+
+@pytest.mark.parametrize(("name", "precision"), EVERY)
+def test_the_file_computes_the_network(
+    written: dict[tuple[str, Precision], Path],
+    small: nn.Module,
+    preprocess: Preprocess,
+    pictures: torch.Tensor,
+    name: str,
+    precision: Precision,
+) -> None:
+    path = written[name, precision]
+    if targets.targets()[name].suffix == ".mlpackage":
+        with pytest.raises(NotRunHere, match="Core ML exists on macOS only"):
+            open_runner(path)
+        return
+    with torch.no_grad():
+        expected = ImageInput(small, preprocess).eval()(pictures).numpy()
+    runner = open_runner(path)
+    batch = pictures.permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    answered = runner.run(batch)
+    assert answered.dtype == np.float32
+    assert answered.shape == (len(batch), len(LABELS))
+    assert sqnr_db(expected, answered) > {"fp32": 60, "fp16": 40, "int8": 15, "int8-weights": 25}[precision]
+    assert runner.manifest == about(name, precision, preprocess)
+    assert runner.threads == 1
+    with pytest.raises(BadInput, match="takes uint8 \\[N, 32, 32, 3\\]"):
+        runner.run(batch.astype(np.float32))  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="takes uint8"):
+        runner.run(batch[:, :16])
+    runner.close()
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_a_truncated_or_foreign_file_is_one_line(
+    written: dict[tuple[str, Precision], Path], name: str, tmp_path: Path
+) -> None:
+    path = written[name, "int8"]
+    if path.is_dir():
+        pytest.skip("a Core ML package cannot be opened on this machine: NOT run")
+    data = path.read_bytes()
+    for label, damaged in {"half": data[: len(data) // 2], "foreign": b"hello" * 100, "empty": b""}.items():
+        copy = tmp_path / f"{label}{path.suffix}"
+        copy.write_bytes(damaged)
+        with pytest.raises(BadInput) as caught:
+            open_runner(copy)
+        assert "\n" not in str(caught.value)
+        assert str(copy) in str(caught.value)
+
+
+@pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("fp16", 2), ("int8", 1), ("int8-weights", 1)])
+def test_every_tflite_weight_is_stored_as_asked(
+    written: dict[tuple[str, Precision], Path], small: nn.Module, precision: Precision, bytes_each: int
+) -> None:
+    """Depthwise kernels too, which a default size threshold would skip."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(written["tflite", precision].read_bytes()), 0))
+    stored = [len(buffer.data) for buffer in model.buffers if buffer.data is not None]
+    weights = [module.weight.numel() for module in small.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert len(weights) == LAYERS
+    for count in weights:
+        assert count * bytes_each in stored
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("pte", "executorch"), ("ios", "coreml"), ("MLPackage", "coreml"), ("litert", "tflite"), ("tflite", "tflite")],
+)
+def test_aliases(text: str, name: str) -> None:
+    assert targets.canonical(text) == name
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(
+        BadInput, match="Unknown target 'coreml2'. Did you mean 'coreml'\\? Known: coreml, executorch, tflite."
+    ):
+        targets.canonical("coreml2")
+    with pytest.raises(BadInput, match="Unknown precision 'int9'. Did you mean 'int8'\\?"):
+        targets.plan(targets.choose_targets(["all"]), ["int9"])
+
+
+def test_plan_skips_by_default_and_refuses_by_name() -> None:
+    every = targets.choose_targets(["all"])
+    files, notes = targets.plan(every, [])
+    assert {(t.name, p) for t, p in files} == {(n, p) for n in targets.names() for p in ("fp32", "int8")}
+    assert notes == []
+    with pytest.raises(BadInput, match="Target 'executorch' cannot do precision 'int8-weights'"):
+        targets.plan(every, ["fp32,int8-weights"])
+
+
+def test_targets_may_be_repeated_or_comma_separated() -> None:
+    assert [t.name for t in targets.choose_targets(["pte,tflite", "executorch"])] == ["executorch", "tflite"]
+    with pytest.raises(BadInput, match="No target given"):
+        targets.choose_targets([" ,"])

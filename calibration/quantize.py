@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from calibration.annotate import EdgeQuantizer
+from calibration.annotate import WEIGHTED, EdgeQuantizer
 from calibration.errors import BadCalibration
 from calibration.observers import RangeObserver
-from calibration.ranges import INPUT, Range, Ranges
+from calibration.ranges import INPUT, QMAX, Range, Ranges
 from calibration.recipe import Recipe
 
 
@@ -55,6 +55,7 @@ def quantize(graph: GraphModule, ranges: Ranges, *, fold_weights: bool) -> tuple
     prepared = prepare_pt2e(copy.deepcopy(graph), quantizer)
     with torch.no_grad():
         _observe_weights(prepared)
+        _round_parameters(prepared)
     converted: Any = convert_pt2e(prepared, fold_quantize=fold_weights)
     return converted, tuple(quantizer.float_layers)
 
@@ -65,6 +66,32 @@ def _observe_weights(prepared: GraphModule) -> None:
         if node.op == "call_module" and node.all_input_nodes[0].op == "get_attr":
             weight = node.all_input_nodes[0].target
             prepared.get_submodule(node.target)(_attribute(prepared, str(weight)))
+
+
+def _round_parameters(prepared: GraphModule) -> None:
+    """Put weights on their int8 grid and biases on the int32 grid that all runtimes store them on.
+
+    Converters that get float parameters round them by their own rules (LiteRT's rounds halves away from zero, torch
+    to even), and the graph itself computes with float biases. Rounded here, once, there is nothing left to differ.
+    A bias step is input scale · weight scale.
+    """
+    for node in prepared.graph.nodes:
+        if node.target not in WEIGHTED or node.args[1].op != "call_module":
+            continue  # no layer, or one that stays in float
+        source, weight = node.args[:2]
+        scale = _scale(prepared, weight)
+        values = _attribute(prepared, str(weight.all_input_nodes[0].target)).data
+        step = scale.view(-1, *[1] * (values.dim() - 1))
+        values.copy_((values.double() / step).round().clamp(-QMAX, QMAX) * step)
+        if len(node.args) > 2 and node.args[2] is not None:
+            values = _attribute(prepared, str(node.args[2].target)).data
+            step = _scale(prepared, source) * scale
+            values.copy_((values.double() / step).round() * step)
+
+
+def _scale(prepared: GraphModule, observer: Node) -> torch.Tensor:
+    scale: torch.Tensor = prepared.get_submodule(str(observer.target)).calculate_qparams()[0]
+    return scale.double()
 
 
 def _attribute(root: Any, path: str) -> Any:

@@ -84,7 +84,8 @@ def evaluate(
     if reference is not None:
         inputs.add(reference.preprocess)
     pixels = {preprocess: load_all(images, preprocess).images for preprocess in inputs}
-    with Progress(*_COLUMNS, console=progress(), transient=True) as bars:
+    console = progress()
+    with Progress(*_COLUMNS, console=console, transient=True, disable=not console.is_terminal) as bars:
         evaluation = _Evaluation(images, pixels, threads, confidence, bars)
         reference_result = None if reference is None else evaluation.of_reference(reference)
         results = [evaluation.of_file(look) for look in looks]

@@ -158,11 +158,8 @@ def _limit(policy: GatePolicy) -> str:
 
 
 def _summary(verdict: Verdict, files: tuple[FileVerdict, ...], policy: GatePolicy) -> str:
-    counts = {kind: sum(file.verdict == kind for file in files) for kind in dict.fromkeys(f.verdict for f in files)}
-    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    why = (
-        ""
-        if "passed" in counts or verdict != "undecided"
-        else " No file passed: a gate that ran nothing decides nothing."
-    )
-    return f"Gate {verdict} at {_limit(policy)} points of top-1: {listed}.{why}"
+    verdicts = [file.verdict for file in files]
+    kinds = ("passed", "failed", "undecided", "not run", "not run (allowed)")
+    listed = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in kinds if kind in verdicts)
+    nothing = " Nothing ran, so nothing is shown." if set(verdicts) <= {"not run", "not run (allowed)"} else ""
+    return f"Gate {verdict} at {_limit(policy)} points of top-1: {listed}.{nothing}"

@@ -31,8 +31,6 @@ threads inside. What is not named here is treated like that too: it is always sa
 CHUNK = 16
 """Pictures that a thread takes at a time; progress moves in these steps."""
 
-NETWORK_BATCH = 64
-
 Done = Callable[[int], None]
 """Told how many pictures more are finished."""
 
@@ -93,20 +91,25 @@ def run_network(
     mean = torch.tensor(preprocess.mean).view(1, 3, 1, 1)
     std = torch.tensor(preprocess.std).view(1, 3, 1, 1)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    logits = []
+    starts = range(0, len(pictures), CHUNK)
+    parts: dict[int, NDArray[np.float32]] = {}
+
+    def work(start: int) -> int:
+        batch = torch.from_numpy(pictures[start : start + CHUNK]).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            parts[start] = network((batch.float() / 255 - mean) / std).numpy()
+        return len(batch)
+
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # pictures side by side, as for files: torch's own threads spin where cores are shared
     try:
         began = time.perf_counter()
-        with torch.inference_mode():
-            for start in range(0, len(pictures), NETWORK_BATCH):
-                batch = torch.from_numpy(pictures[start : start + NETWORK_BATCH]).permute(0, 3, 1, 2)
-                logits.append(network((batch.float() / 255 - mean) / std).numpy())
-                done(len(batch))
+        _in_threads(work, starts, min(threads, len(starts)), done)
         seconds = time.perf_counter() - began
     finally:
         torch.set_num_threads(before)
-    return Answers(np.concatenate(logits), f"torch {torch.__version__}", len(pictures) / seconds)
+    logits = np.concatenate([parts[start] for start in starts])
+    return Answers(logits, f"torch {torch.__version__}", len(pictures) / seconds)
 
 
 @contextmanager

@@ -157,8 +157,7 @@ def test_an_undecided_file_says_how_many_images_would_decide() -> None:
 
 def test_nothing_ran_is_said() -> None:
     assert gate(NOT_RUN, allow=("coreml",)).message == (
-        "Gate undecided at 1.0 points of top-1: 1 not run (allowed). "
-        "No file passed: a gate that ran nothing decides nothing."
+        "Gate undecided at 1.0 points of top-1: 1 not run (allowed). Nothing ran, so nothing is shown."
     )
 
 

@@ -58,7 +58,7 @@ def test_the_gate_shows_each_verdict_and_the_whole(evaluated: EvaluationResult) 
     assert ["not", "run", "b.fake"] in [row[:3] for row in rows]
     assert ["failed", "c.fake"] in [row[:2] for row in rows]
     assert "[50 % interval]" in text
-    assert text.splitlines()[-1] == "Gate failed at 50.0 points of top-1: 1 passed, 1 not run, 1 failed."
+    assert text.splitlines()[-1] == "Gate failed at 50.0 points of top-1: 1 passed, 1 failed, 1 not run."
     assert "Top-1 fell 0.8 points" in shown(show_gate, judge(evaluated, GatePolicy(max_drop=1)))
 
 

@@ -142,7 +142,9 @@ def test_corrupt_pictures_stop_it_or_are_listed(folder, tmp_path, run):
 
 def _interrupt(arguments):
     """Start it in a process of its own and press Ctrl-C after the second epoch."""
-    code = "from pipeline.cli import main; main()"
+    # A test run in a shell's background inherits an ignored Ctrl-C; the handler of a terminal is put back.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from pipeline.cli import main; main()"
     command = [sys.executable, "-u", "-c", code, "train", *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         seen = []

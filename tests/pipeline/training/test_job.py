@@ -24,7 +24,7 @@ from pipeline.training.job import Job, train
 from pipeline.training.settings import Settings
 
 ARGUMENTS = shlex.split(
-    "--epochs 12 --input 32 --width 0.1 --batch-size 8 --precision fp32 --device cpu --threads 1 --ema 0.9"
+    "--epochs 40 --input 32 --width 0.1 --batch-size 8 --precision fp32 --device cpu --threads 1 --ema 0.9"
 )
 """What ``_job`` says by default, as it is typed."""
 
@@ -160,7 +160,7 @@ def one_thread():
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_training_loses_at_most_one_epoch(folder, tmp_path):
     """kill -9 in the middle; the second process takes up after the last epoch that was announced, or a later one."""
-    job = functools.partial(_job, folder, epochs=12, augment="flip-crop")
+    job = functools.partial(_job, folder, epochs=40, augment="flip-crop")
     killed, whole = tmp_path / "killed.safetensors", tmp_path / "whole.safetensors"
     code = "from pipeline.cli import main; main()"
     command = [sys.executable, "-u", "-c", code, "train", "mobilenet_v2", "--data", str(folder), *ARGUMENTS]
@@ -172,7 +172,7 @@ def test_a_killed_training_loses_at_most_one_epoch(folder, tmp_path):
         announced = 3 + sum(line.startswith("epoch ") for line in process.stderr)
     assert not killed.exists()
     _, lines = _train(job(out=killed))
-    resumed = int(re.search(r"Taken up after epoch (\d+) of 12", lines[1])[1])
+    resumed = int(re.search(r"Taken up after epoch (\d+) of 40", lines[1])[1])
     assert announced <= resumed <= announced + 1
     _train(job(out=whole))
     assert load_file(killed).keys() == load_file(whole).keys()

@@ -1,0 +1,127 @@
+"""``pipeline gate`` as a CI job runs it: exit status, and the files that it leaves for others."""
+
+import importlib.util
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_apps.runtime.manifest import MANIFEST
+from pipeline.cli import main
+
+# The accuracy room's fake runtime and bundles serve its two commands too.
+_conftest = Path(__file__).parents[1] / "accuracy" / "conftest.py"
+_spec = importlib.util.spec_from_file_location("accuracy_conftest", _conftest)
+assert _spec is not None
+assert _spec.loader is not None
+_fixtures = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = _fixtures  # where dataclasses look
+_spec.loader.exec_module(_fixtures)
+opened, make_images = _fixtures.opened, _fixtures.make_images
+laboratory, make_bundle = _fixtures.laboratory, _fixtures.make_bundle
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, ["gate", "--threads", "1", *map(str, arguments)])
+
+
+@pytest.fixture
+def bundle(laboratory: Any, make_bundle: Any) -> Path:
+    """One file as good as the float network, one that lost 10 of 120 images, and one that runs elsewhere."""
+    answers = {
+        "same.fake": laboratory.answers(),
+        "worse.fake": laboratory.answers(10),
+        "mac.fake": laboratory.answers(),
+    }
+    root: Path = make_bundle(answers, targets={"mac.fake": "coreml"}, **{"mac.fake": {"open": "not here"}})
+    return root
+
+
+@pytest.mark.parametrize(
+    ("limit", "more", "status", "verdict"),
+    [
+        (20, ["--allow-not-run", "coreml"], 0, "passed"),
+        (20, ["--allow-not-run", "mlpackage"], 0, "passed"),  # an alias
+        (20, [], 4, "undecided"),
+        (20, ["--allow-not-run", "tflite"], 4, "undecided"),
+        (8, ["--allow-not-run", "coreml"], 4, "undecided"),
+        (1, ["--allow-not-run", "coreml"], 3, "failed"),
+        (1, [], 3, "failed"),
+    ],
+)
+def test_exit_status(laboratory: Any, bundle: Path, limit: float, more: list[str], status: int, verdict: str) -> None:
+    result = run(bundle, "--data", laboratory.images.name, "--max-drop", limit, *more)
+    assert result.exit_code == status, result.output
+    assert result.stdout.splitlines()[-1].startswith(f"Gate {verdict} at")
+
+
+def test_nothing_ran_never_passes(laboratory: Any, make_bundle: Any) -> None:
+    root = make_bundle(
+        {"a.fake": laboratory.answers()}, targets={"a.fake": "coreml"}, **{"a.fake": {"open": "not here"}}
+    )
+    result = run(root, "--data", laboratory.images.name, "--max-drop", 100, "--allow-not-run", "coreml")
+    assert result.exit_code == 4
+    assert "Nothing ran" in result.stdout
+
+
+def test_reports(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
+    junit, markdown = tmp_path / "new" / "gate.xml", tmp_path / "gate.md"
+    before = (bundle / MANIFEST).read_bytes()
+    arguments = [bundle, "--data", laboratory.images.name, "--max-drop", 1, "--json"]
+    result = run(*arguments, "--junit", junit, "--markdown", markdown)
+    assert result.exit_code == 3
+    said = json.loads(result.stdout)
+    assert said["verdict"] == "failed"
+    assert {file["path"]: file["verdict"] for file in said["files"]} == {
+        "same.fake": "undecided",
+        "worse.fake": "failed",
+        "mac.fake": "not run",
+    }
+    suite = ET.parse(junit).find("testsuite")
+    assert suite is not None
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "3",
+        "failures": "1",
+        "errors": "2",
+        "skipped": "0",
+    }
+    assert markdown.read_text().startswith("## ❌ Gate failed at 1.0 points of top-1")
+    assert (bundle / MANIFEST).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.glob("**/.*tmp*")) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--max-drop", "nan"], "0 to 100"),
+        (["--max-drop", "inf"], "0 to 100"),
+        (["--max-drop", "-1"], "0 to 100"),
+        (["--max-drop", "101"], "0 to 100"),
+        (["--max-drop", "much"], "not a valid float"),
+        (["--allow-not-run", "coreml2"], "Unknown target 'coreml2'. Did you mean 'coreml'?"),
+        (["--junit", "/proc/nowhere/gate.xml"], "Cannot write"),
+        (["--junit", "/"], "is a directory"),
+    ],
+)
+def test_bad_options(laboratory: Any, bundle: Path, more: list[str], words: str) -> None:
+    result = run(bundle, "--data", laboratory.images.name, *more)
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_file_is_no_bundle(laboratory: Any, bundle: Path) -> None:
+    result = run(bundle / "same.fake", "--data", laboratory.images.name)
+    assert result.exit_code == 2
+    assert "is not a bundle" in result.stderr
+
+
+def test_calibration_images_are_refused(laboratory: Any, make_bundle: Any) -> None:
+    root = make_bundle({"a.fake": laboratory.answers()}, calibrated=laboratory.images)
+    result = run(root, "--data", laboratory.images.name)
+    assert result.exit_code == 2
+    assert "were used for calibration" in result.stderr

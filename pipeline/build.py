@@ -27,7 +27,7 @@ from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db
 from pipeline.bundle import describe, staged, write_manifest
 from pipeline.capture import ImageInput, capture_images, fold_batch_norms, graph_of, input_range
-from pipeline.chatter import hushed
+from edge_apps.chatter import hushed
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotRunHere
 from pipeline.targets.base import Census, Source, Target

@@ -41,8 +41,8 @@ def small() -> nn.Module:
     from torch import nn
 
     from pipeline.capture import fold_batch_norms
-    from pipeline.zoo.blocks import ConvBatchNorm, FeatureClassifier
-    from pipeline.zoo.inverted_residual import InvertedResidual
+    from pipeline.zoo.units.blocks import ConvBatchNorm, FeatureClassifier
+    from pipeline.zoo.units.inverted_residual import InvertedResidual
 
     torch.manual_seed(0)
     features = nn.Sequential(ConvBatchNorm(3, 8, stride=2), InvertedResidual(8, 8, 1, 2), ConvBatchNorm(8, 16, 1))

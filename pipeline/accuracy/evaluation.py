@@ -23,7 +23,7 @@ from edge_apps.runtime.runner import model_files, open_runner
 from pipeline.accuracy.inference import Done, cores, run_file, run_network
 from pipeline.accuracy.paired import agreement, drop_interval, mcnemar_p, paired_table
 from pipeline.accuracy.results import FORMAT, Comparison, EvaluationResult, FileResult, ReferenceResult
-from pipeline.chatter import hushed
+from edge_apps.chatter import hushed
 from pipeline.data.classes import check_classes
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadInput, MissingExtra, NotRunHere

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import Runner, open_runner
-from pipeline.chatter import hushed
+from edge_apps.chatter import hushed
 
 if TYPE_CHECKING:
     from torch import nn

@@ -53,7 +53,7 @@ def command(classes: int | None, input_size: int | None, width: float | None, as
 def _row(spec: ModelSpec, classes: int | None, input_size: int | None, width: float | None) -> dict[str, Any]:
     import torch
 
-    from pipeline.zoo.cost import count
+    from pipeline.cost import count
 
     given = {"width": width} if width is not None and "width" in spec.options else {}
     size = spec.check_input(spec.input_size if input_size is None else input_size)

@@ -19,6 +19,8 @@ def specs() -> dict[str, ModelSpec]:
     """Every known model by name."""
     found: dict[str, ModelSpec] = {}
     for module in pkgutil.iter_modules(__path__):
+        if module.ispkg:
+            continue  # shared units, which import torch
         for spec in getattr(importlib.import_module(f"{__name__}.{module.name}"), "SPECS", ()):
             if spec.name in found:
                 raise RuntimeError(f"Two families define '{spec.name}'.")

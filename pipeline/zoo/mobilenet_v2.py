@@ -33,8 +33,8 @@ def build(classes: int, width: float) -> nn.Module:
     """The network for ``classes`` classes at a width multiplier (§5.1)."""
     from torch import nn
 
-    from pipeline.zoo.blocks import ConvBatchNorm, FeatureClassifier, initialise, make_divisible
-    from pipeline.zoo.inverted_residual import InvertedResidual
+    from pipeline.zoo.units.blocks import ConvBatchNorm, FeatureClassifier, initialise, make_divisible
+    from pipeline.zoo.units.inverted_residual import InvertedResidual
 
     channels = make_divisible(STEM * width)
     units: list[nn.Module] = [ConvBatchNorm(3, channels, stride=2)]

@@ -18,7 +18,7 @@ from edge_apps.runtime.runner import open_runner
 from pipeline import targets
 from pipeline.accuracy.sqnr import sqnr_db
 from pipeline.capture import ImageInput, capture_images, graph_of, input_range
-from pipeline.chatter import hushed
+from edge_apps.chatter import hushed
 from pipeline.targets.base import Source
 
 LABELS = ("a", "b", "c", "d", "e")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pipeline.zoo.blocks import ConvBatchNorm
+from pipeline.zoo.units.blocks import ConvBatchNorm
 
 
 class InvertedResidual(nn.Module):

@@ -144,9 +144,7 @@ class EdgeQuantizer(Quantizer):
         for pattern in self.recipe.float_layers:
             if not any(Recipe(float_layers=(pattern,)).keeps_float(layer) for layer in layers):
                 shown = ", ".join([*layers[:3], "…", layers[-1]])
-                raise BadRecipe(
-                    f"float_layers pattern '{pattern}' matches no layer. Layers: {shown}."
-                )
+                raise BadRecipe(f"float_layers pattern '{pattern}' matches no layer. Layers: {shown}.")
 
 
 class TensorKeys:

@@ -1,7 +1,7 @@
-"""Keeps exporter libraries from talking over our own output.
+"""Keeps libraries from talking over our own output.
 
 They print by every way there is (C++ streams, logging, warnings, progress bars), so it is stopped at the file
-descriptors. What they said is shown when they fail, and left alone when ``EDGE_PIPELINE_CHATTER=1``.
+descriptors. ``EDGE_PIPELINE_CHATTER=1`` lets them talk, for when one of them has to be debugged.
 """
 
 from __future__ import annotations
@@ -9,20 +9,44 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 SHOW = "EDGE_PIPELINE_CHATTER"
+
+_lock = threading.Lock()
+_inside = 0
+_outermost = ExitStack()
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Send stdout and stderr, of C++ libraries too, to a scratch file while the block runs."""
+    """Send stdout and stderr, of C++ libraries too, to a scratch file while the block runs.
+
+    Blocks may overlap, in threads too: descriptors belong to the process, so the first in redirects and the last out
+    restores.
+    """
+    global _inside
+    with _lock:
+        if _inside == 0:
+            _outermost.enter_context(_redirected())
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _outermost.close()
+
+
+@contextmanager
+def _redirected() -> Iterator[None]:
     if os.environ.get(SHOW) == "1":
         yield
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     kept = [os.dup(1), os.dup(2)]
     with tempfile.TemporaryFile() as scratch:
         os.dup2(scratch.fileno(), 1)
@@ -30,8 +54,12 @@ def hushed() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             for descriptor, original in zip((1, 2), kept, strict=True):
                 os.dup2(original, descriptor)
                 os.close(original)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

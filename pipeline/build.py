@@ -19,6 +19,7 @@ from calibration.quantize import find_ranges, quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps import __version__
+from edge_apps.chatter import hushed
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
@@ -27,7 +28,6 @@ from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db
 from pipeline.bundle import describe, staged, write_manifest
 from pipeline.capture import ImageInput, capture_images, fold_batch_norms, graph_of, input_range
-from edge_apps.chatter import hushed
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotRunHere
 from pipeline.targets.base import Census, Source, Target

@@ -9,28 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, MissingExtra
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, register_runner
+from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
 
 class ExecuTorchRunner:
     """One loaded program. Its threads come from a pool that the whole process shares: the last opened file decides."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        self._torch, runtime, set_threads = _library()
+        with hushed():  # torch's and the runtime's own start-up messages
+            self._torch, runtime, set_threads = _library()
         self.runtime = f"executorch {importlib.metadata.version('executorch')}"
         self.path = path
         self.threads = threads
         data = path.read_bytes()
         if data[4:6] != b"ET":
             raise BadInput(f"'{path}' is not an ExecuTorch program (no ET identifier). Export it again.")
-        set_threads(threads)
         try:
-            # Verified: offsets that point out of the file are an error here, not a crash later.
-            from executorch.runtime import Verification
-
-            program = runtime.load_program(data, verification=Verification.InternalConsistency)
+            with hushed():
+                program = _load(runtime, set_threads, data, threads)
             if EMBEDDED_NAME not in program.method_names:
                 raise no_file_manifest(path)
             self.manifest = parse_file_manifest(program.load_method(EMBEDDED_NAME).execute([])[0], path)
@@ -38,6 +37,7 @@ class ExecuTorchRunner:
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[0]
             raise BadInput(f"{self.runtime} cannot load '{path}': {reason}. Export it again.") from error
+        check_outputs(self._method.metadata.output_tensor_meta(0).sizes()[-1], self.manifest, path)
         self._program: Any = program  # owns the bytes that the method reads
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -53,6 +53,14 @@ class ExecuTorchRunner:
         """Free the program."""
         self._method = None
         self._program = None
+
+
+def _load(runtime: Any, set_threads: Any, data: bytes, threads: int) -> Any:
+    from executorch.runtime import Verification
+
+    set_threads(threads)
+    # Verified: offsets that point out of the file are an error here, not a crash later.
+    return runtime.load_program(data, verification=Verification.InternalConsistency)
 
 
 def _library() -> tuple[Any, Any, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, MissingExtra
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, no_file_manifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, register_runner
+from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
 # Field positions in the vtables of the TFLite schema (schema.fbs, file identifier TFL3).
 _MODEL_BUFFERS, _MODEL_METADATA = 12, 16
@@ -29,12 +30,14 @@ class LiteRTRunner:
         data = path.read_bytes()
         self.manifest = _read_manifest(data, path)
         try:
-            self._interpreter: Any = interpreter_class(model_content=data, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with hushed():  # "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+                self._interpreter: Any = interpreter_class(model_content=data, num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BadInput(f"{self.runtime} cannot load '{path}': {_first_line(error)}. Export it again.") from error
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
+        check_outputs(int(self._output["shape"][-1]), self.manifest, path)
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits float32 ``[N, K]`` of uint8 ``[N, H, W, 3]``, one picture at a time."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge_apps.runtime
-from edge_apps.errors import BadInput
+from edge_apps.errors import BadInput, BadManifest
 from edge_apps.runtime.manifest import FileManifest, load_bundle
 
 
@@ -84,6 +84,14 @@ def check_batch(batch: NDArray[np.uint8], manifest: FileManifest) -> None:
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != expected:
         raise BadInput(
             f"Input is {batch.dtype} {list(batch.shape)}; '{manifest.model}' takes uint8 [N, {str(expected)[1:-1]}]."
+        )
+
+
+def check_outputs(outputs: int, manifest: FileManifest, path: Path) -> None:
+    """Refuse a file that computes another number of logits than it has labels."""
+    if outputs != len(manifest.labels):
+        raise BadManifest(
+            f"'{path}' computes {outputs} logits but names {len(manifest.labels)} labels: export it again."
         )
 
 

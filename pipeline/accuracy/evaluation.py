@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from edge_apps.chatter import hushed
 from edge_apps.console import progress
 from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import FileManifest, sha256_of
@@ -23,7 +24,6 @@ from edge_apps.runtime.runner import model_files, open_runner
 from pipeline.accuracy.inference import Done, cores, run_file, run_network
 from pipeline.accuracy.paired import agreement, drop_interval, mcnemar_p, paired_table
 from pipeline.accuracy.results import FORMAT, Comparison, EvaluationResult, FileResult, ReferenceResult
-from edge_apps.chatter import hushed
 from pipeline.data.classes import check_classes
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadInput, MissingExtra, NotRunHere

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.chatter import hushed
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import Runner, open_runner
-from edge_apps.chatter import hushed
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from calibration.annotate import EdgeQuantizer, TensorKeys, in_network

@@ -11,6 +11,7 @@ from calibration.dataset import CalibrationSet
 from calibration.quantize import find_ranges
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
+from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, NotRunHere
 from edge_apps.runtime.manifest import FORMAT, FileManifest, Precision, Provenance
 from edge_apps.runtime.preprocess import Preprocess
@@ -18,7 +19,6 @@ from edge_apps.runtime.runner import open_runner
 from pipeline import targets
 from pipeline.accuracy.sqnr import sqnr_db
 from pipeline.capture import ImageInput, capture_images, graph_of, input_range
-from edge_apps.chatter import hushed
 from pipeline.targets.base import Source
 
 LABELS = ("a", "b", "c", "d", "e")

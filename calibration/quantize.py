@@ -90,7 +90,8 @@ def _round_parameters(prepared: GraphModule) -> None:
 
 
 def _scale(prepared: GraphModule, observer: Node) -> torch.Tensor:
-    scale: torch.Tensor = prepared.get_submodule(str(observer.target)).calculate_qparams()[0]
+    module: Any = prepared.get_submodule(str(observer.target))
+    scale: torch.Tensor = module.calculate_qparams()[0]
     return scale.double()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -27,8 +28,17 @@ def results() -> Console:
 
 
 def progress() -> Console:
-    """Where progress and notes go."""
-    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+    """Where progress and notes go. A bar goes on moving while libraries are hushed (``edge_apps.chatter``)."""
+    file = _own_stderr()
+    return Console(file=file, width=None if file.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+
+
+def _own_stderr() -> IO[str]:
+    """A descriptor of our own for the process's stderr; what a test or a caller put in its place is left alone."""
+    if sys.stderr is sys.__stderr__:
+        with contextlib.suppress(OSError, ValueError):
+            return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
+    return sys.stderr
 
 
 class Program(click.Group):

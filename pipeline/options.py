@@ -127,9 +127,21 @@ def calibration_images(text: str, checkpoint: Checkpoint, skip_corrupt: bool) ->
     return usable(images, True) if skip_corrupt else (images, [])
 
 
-def needs_export_extra() -> None:
-    """``MissingExtra`` where the workbench's packages are not installed."""
+def needs_export_extra(*, torchao: bool = False) -> None:
+    """``MissingExtra`` where the workbench's packages are not installed.
+
+    With ``torchao`` it is imported too, so that what it prints while it loads goes nowhere.
+    """
+    import importlib
     import importlib.util
 
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtra("This command needs torch, which is not installed: pip install 'edge-pipeline[export]'.")
+    for package in ("torch", "torchao") if torchao else ("torch",):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(
+                f"This command needs {package}, which is not installed: pip install 'edge-pipeline[export]'."
+            )
+    if torchao:
+        from edge_apps.chatter import hushed
+
+        with hushed():
+            importlib.import_module("torchao.quantization.pt2e.quantize_pt2e")

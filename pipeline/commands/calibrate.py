@@ -43,7 +43,7 @@ def command(
 
     'pipeline export --ranges FILE' uses them again, and refuses them for another checkpoint.
     """
-    needs_export_extra()
+    needs_export_extra(torchao=True)
 
     from edge_apps.files import write_whole
     from pipeline.build import calibrate, capture

@@ -66,7 +66,7 @@ def command(
     from pipeline import targets
 
     files, notes = targets.plan(targets.choose_targets(target_texts or ("all",)), precision_texts)
-    needs_export_extra()
+    needs_export_extra(torchao=True)
 
     from calibration.ranges import load_ranges
     from pipeline.build import Job, check_installed

@@ -1,0 +1,100 @@
+"""``pipeline demo``: the main job on built-in data."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_apps.console import progress, results
+from pipeline.options import needs_export_extra
+
+if TYPE_CHECKING:
+    from edge_apps.runtime.manifest import Bundle
+    from pipeline.accuracy.gate import GateResult
+    from pipeline.demo import CameraRun, Place
+
+
+@click.command("demo", short_help="Do the main job on built-in data; start here.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("edge-demo"),
+    show_default=True,
+    help="Where to write. A demo that is there already is replaced; its latency log goes on.",
+)
+def command(out: Path) -> int:
+    """Calibrate, export, evaluate, gate and run the camera program, on a built-in network and built-in pictures.
+
+    Takes two to four minutes on two cores. Exit status 0 unless something failed; 3 if the gate failed.
+    """
+    needs_export_extra(torchao=True)
+    started = time.monotonic()
+
+    from pipeline.accuracy.show import show_gate
+    from pipeline.build import check_installed
+    from pipeline.bundle import check_free
+    from pipeline.commands.export import run_with_progress
+    from pipeline.demo import Place, evaluate_and_gate, export_job, run_camera, write_frames
+
+    place = Place(out)
+    say = progress()
+    job = export_job(place)
+    check_installed(job.files)
+    check_free(place.bundle, force=True)
+
+    say.print("1/4 Export: MobileNetV2, trained on handwritten digits, to six device files")
+    bundle = run_with_progress(job, [])
+    say.print("2/4 Evaluate every file that this machine can run, on 450 held-out pictures")
+    evaluation, verdict = evaluate_and_gate(place)
+    say.print("3/4 Write the held-out pictures as camera frames")
+    frames = write_frames(place)
+    say.print(f"4/4 Run the camera program on {frames} frames through each file, one thread")
+    runs = run_camera(place, bundle, evaluation)
+
+    _show_summary(bundle, verdict, runs)
+    show_gate(verdict, results())
+    _show_next(place, time.monotonic() - started)
+    return 3 if verdict.verdict == "failed" else 0
+
+
+def _show_summary(bundle: Bundle, verdict: GateResult, runs: dict[str, CameraRun]) -> None:
+    from rich.table import Table
+
+    from pipeline.accuracy.show import percent
+
+    measured = {file.path: file for file in verdict.evaluation.files}
+    table = Table(title="What flies", title_justify="left")
+    table.add_column("file", no_wrap=True)
+    for header in ("MB", "vs float\ndB", "top-1\n%", "camera:\nright", "infer p50\nms", "total p50\nms"):
+        table.add_column(header, justify="right")
+    for file in bundle.models():
+        camera = runs.get(file.path)
+        decibels = file.comparison.get("sqnr_float_db")
+        table.add_row(
+            file.path,
+            f"{file.bytes / 1e6:.2f}",
+            "not run" if decibels is None else f"{decibels:.1f}",
+            percent(measured[file.path].top1),
+            "not run" if camera is None else f"{camera.right} of {camera.frames}",
+            "–" if camera is None else f"{camera.stages['infer'].p50:.2f}",
+            "–" if camera is None else f"{camera.stages['total'].p50:.2f}",
+        )
+    results().print(table)
+
+
+def _show_next(place: Place, seconds: float) -> None:
+    say = results()
+    say.print()
+    say.print(f"Done in {seconds:.0f} s. Everything is in {place.root}. Next:", markup=False)
+    for text in (
+        f"pipeline evaluate {place.bundle} --data digits",
+        f"pipeline gate {place.bundle} --data digits --max-drop 3 --allow-not-run coreml",
+        f"edge-camera run --model {place.bundle} --source folder:{place.frames}",
+        f"edge-camera log summary {place.log}",
+        "pipeline train mobilenet_v2 --data YOUR_FOLDER --epochs 30 --input 96 --out mine.safetensors",
+        "pipeline export mine.safetensors --data YOUR_FOLDER --out mine",
+    ):
+        say.print(f"  {text}", markup=False, soft_wrap=True)

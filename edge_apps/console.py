@@ -35,7 +35,7 @@ def progress() -> Console:
 
 def _own_stderr() -> IO[str]:
     """A descriptor of our own for the process's stderr; what a test or a caller put in its place is left alone."""
-    if sys.stderr is sys.__stderr__:
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
     return sys.stderr

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from calibration.dataset import CalibrationSet, choose
 from calibration.quantize import find_ranges, quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
+from calibration.simulate import Simulator
 from edge_apps import __version__
 from edge_apps.chatter import hushed
 from edge_apps.files import write_whole
@@ -28,8 +29,8 @@ from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db
 from pipeline.bundle import describe, staged, write_manifest
 from pipeline.capture import ImageInput, capture_images, fold_batch_norms, graph_of, input_range
-from pipeline.checkpoint import Checkpoint
-from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotRunHere
+from pipeline.checkpoint import Checkpoint, save
+from pipeline.errors import BadImage, EdgeError, LoweringFailed, MissingExtra, NotRunHere
 from pipeline.targets.base import Census, Source, Target
 
 COMPARED_IMAGES = 64
@@ -104,7 +105,7 @@ def build(job: Job, announce: Announce) -> Bundle:
         entries = _write_evidence(folder, captured, ranges)
         for target, precision in job.files:
             announce(f"{target.name} {precision}")
-            manifest = file_manifest(job.checkpoint, target.name, precision, ranges)
+            manifest = file_manifest(job.checkpoint, target.name, precision, ranges if precision == "int8" else None)
             path = folder / f"{manifest.model}-{precision}{target.suffix}"
             float_layers, census = _lower(target, Source(captured.folded, ranges), manifest, path)
             comparison = _compare(path, captured, references, precision)
@@ -129,7 +130,10 @@ def build(job: Job, announce: Announce) -> Bundle:
 def capture(checkpoint: Checkpoint, images: ImageSet, recipe: Recipe) -> Captured:
     """Draw the calibration set and capture the network with batch norms folded."""
     calibration_set, indices = choose(images, recipe.images, recipe.seed)
-    pictures = to_batch([images.image(i) for i in indices], checkpoint.preprocess)
+    try:
+        pictures = to_batch([images.image(i) for i in indices], checkpoint.preprocess)
+    except BadImage as error:
+        raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
     folded = fold_batch_norms(checkpoint.network())
     with hushed():
         program = capture_images(ImageInput(folded, checkpoint.preprocess).eval(), checkpoint.preprocess)
@@ -154,8 +158,7 @@ def calibrate(captured: Captured, recipe: Recipe) -> Ranges:
 
 
 def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None) -> FileManifest:
-    """What a file says of itself."""
-    uses_ranges = precision == "int8" and ranges is not None
+    """What a file says of itself; ``ranges`` are those it was quantized with."""
     return FileManifest(
         format=FORMAT,
         model=checkpoint.spec.name,
@@ -166,10 +169,19 @@ def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ran
         preprocess=checkpoint.preprocess,
         provenance=Provenance(
             checkpoint_sha256=checkpoint.sha256,
-            ranges_sha256=ranges.sha256() if uses_ranges and ranges is not None else None,
-            tools={"edge-pipeline": __version__, **{tool: importlib.metadata.version(tool) for tool in TOOLS}},
+            ranges_sha256=None if ranges is None else ranges.sha256(),
+            tools={"edge-pipeline": __version__, **_versions(TOOLS)},
         ),
     )
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of those that are installed: one target can be exported without the others' packages."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def check_installed(files: Sequence[tuple[Target, Precision]]) -> None:
@@ -190,7 +202,7 @@ class _References:
         if ranges is not None:
             with hushed():
                 simulated, _ = quantize(graph, ranges, fold_weights=True)
-                self.int8_logits = captured.logits_of(simulated)
+                self.int8_logits = captured.logits_of(Simulator(simulated))
 
 
 def _write_evidence(folder: Path, captured: Captured, ranges: Ranges | None) -> list[BundleFile]:
@@ -202,8 +214,8 @@ def _write_evidence(folder: Path, captured: Captured, ranges: Ranges | None) -> 
         return describe(folder, folder / name, role)
 
     (folder / "float").mkdir()
-    checkpoint = folder / "float" / f"checkpoint{captured.checkpoint.path.suffix}"
-    shutil.copyfile(captured.checkpoint.path, checkpoint)
+    checkpoint = folder / "float" / "checkpoint.safetensors"
+    _write_checkpoint(checkpoint, captured.checkpoint)
     with hushed():
         torch.export.save(captured.program, folder / "float" / "program.pt2")
     used = captured.calibration_set if ranges is None else ranges.calibration_set
@@ -216,6 +228,23 @@ def _write_evidence(folder: Path, captured: Captured, ranges: Ranges | None) -> 
         entries.append(written("ranges.json", "ranges", ranges.to_json()))
         entries.append(written("recipe.toml", "recipe", tomli_w.dumps(msgspec.to_builtins(ranges.recipe)).encode()))
     return entries
+
+
+def _write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """The user's file byte for byte, or a state dict of others as a file that says what it is."""
+    if checkpoint.describes_itself:
+        write_whole(path, checkpoint.content)
+        return
+    save(
+        path,
+        checkpoint.network(),
+        spec=checkpoint.spec,
+        options=checkpoint.options,
+        labels=checkpoint.labels,
+        preprocess=checkpoint.preprocess,
+        training=checkpoint.training,
+        made_from=checkpoint.sha256,
+    )
 
 
 def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -> tuple[tuple[str, ...], Census]:
@@ -255,13 +284,17 @@ def _compare(path: Path, captured: Captured, references: _References, precision:
         "runtime": runner.runtime,
         "images": len(pictures),
         "enough_images": len(pictures) >= ENOUGH_IMAGES,
-        "sqnr_float_db": _finite(sqnr_db(references.float_logits, logits)),
+        "sqnr_float_db": _decibels(path, references.float_logits, logits),
     }
     if precision == "int8" and references.int8_logits is not None:
-        comparison["sqnr_graph_db"] = _finite(sqnr_db(references.int8_logits, logits))
+        comparison["sqnr_graph_db"] = _decibels(path, references.int8_logits, logits)
     return comparison
 
 
-def _finite(decibels: float) -> float:
+def _decibels(path: Path, reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
     """JSON knows no infinity; 200 dB is beyond what float32 can tell apart."""
-    return round(min(decibels, 200.0), 2)
+    try:
+        decibels = sqnr_db(reference, logits)
+    except EdgeError as error:  # float16 overflows where float32 does not
+        raise LoweringFailed(f"{path.name} and the network cannot be compared: {error}") from error
+    return round(max(-200.0, min(decibels, 200.0)), 2)

@@ -1,9 +1,10 @@
-"""Writing a bundle: everything in a staging folder beside it, then one exchange."""
+"""Writing a bundle: everything in a staging folder near it, then one exchange."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from edge_apps.files import sync_folder, write_whole
 from edge_apps.runtime.manifest import (
@@ -29,21 +32,21 @@ from pipeline.errors import BadInput
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 
+KINDS = ("tmp", "old", "probe")
+"""What lies near a bundle while it is made, as ``.<name>.<kind>-<process>``."""
+
 
 def check_free(out: Path, force: bool) -> None:
-    """Refuse, before work starts, a place that may not be written or replaced.
+    """Refuse, before work starts, a place that may not be written or replaced; nothing is left there.
 
     Raises:
         BadInput: it exists and ``force`` is not given; it exists and is no bundle; it cannot be written.
     """
-    if out.exists() and not _is_empty_folder(out):
-        if not (out / MANIFEST).is_file():
-            raise BadInput(f"'{out}' exists and is not a bundle: it is not replaced. Choose another --out.")
-        if not force:
-            raise BadInput(f"Bundle '{out}' exists. Pass --force to replace it, or choose another --out.")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        probe = _beside(out, "probe")
+        place = out.resolve()
+        if place.exists():
+            _check_replaceable(out, place, force)
+        probe = _near(place, "probe")
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
@@ -52,17 +55,29 @@ def check_free(out: Path, force: bool) -> None:
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` to write into; it becomes ``out`` when the block ends, or vanishes if it fails."""
-    _remove_abandoned(out)
-    folder = _beside(out, "tmp")
-    folder.mkdir(parents=True)
+    """A folder near ``out`` to write into; it becomes ``out`` when the block ends, or vanishes if it fails.
+
+    Replaces a bundle that was there when the block began, and an empty folder; a link is followed.
+
+    Raises:
+        BadInput: something else lies at ``out`` when the block ends.
+    """
+    place = out.resolve()
+    _clear_up(place)
+    replaces = _is_bundle(place)
+    folder = _near(place, "tmp")
+    folder.mkdir()
     try:
         yield folder
         for path in folder.rglob("*"):
             if path.is_file():
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
-        _take_the_place(folder, out)
+        if replaces and place.exists():
+            _replace(folder, place)
+        else:
+            _appear(folder, place)
+        sync_folder(place.parent)
     finally:
         # After an exchange this is the old bundle; after a failure, what was half done.
         shutil.rmtree(folder, ignore_errors=True)
@@ -93,19 +108,46 @@ def write_manifest(folder: Path, about: FileManifest, files: list[BundleFile]) -
     return load_bundle(folder)
 
 
-def _take_the_place(folder: Path, out: Path) -> None:
-    if not out.exists():
-        folder.rename(out)
-    elif not _exchange(folder, out):
-        old = _beside(out, "old")
-        out.rename(old)
-        try:
-            folder.rename(out)
-        except BaseException:
-            old.rename(out)
-            raise
-        shutil.rmtree(old)
-    sync_folder(out.parent)
+def _check_replaceable(out: Path, place: Path, force: bool) -> None:
+    if Path.cwd().is_relative_to(place) or place.is_mount():
+        raise BadInput(f"'{out}' is a folder in use: it cannot be replaced. Choose an --out inside it.")
+    if place.is_dir() and not any(place.iterdir()):
+        return
+    if not _is_bundle(place):
+        raise BadInput(f"'{out}' exists and is not a bundle: it is not replaced. Choose another --out.")
+    if not force:
+        raise BadInput(f"Bundle '{out}' exists. Pass --force to replace it, or choose another --out.")
+
+
+def _is_bundle(path: Path) -> bool:
+    """Any folder may hold some program's ``manifest.json``; a bundle's can be read as one."""
+    try:
+        load_bundle(path)
+    except BadInput:
+        return False
+    return True
+
+
+def _appear(folder: Path, place: Path) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(place)  # onto nothing or an empty folder; the system refuses anything else
+    except OSError as error:
+        raise BadInput(f"Cannot put the bundle at '{place}': {error.strerror}. Choose another --out.") from error
+
+
+def _replace(folder: Path, place: Path) -> None:
+    if _exchange(folder, place):
+        return
+    old = _near(place, "old")
+    try:
+        place.rename(old)
+        folder.rename(place)
+    except BaseException:
+        if old.exists() and not place.exists():
+            old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -116,17 +158,22 @@ def _exchange(one: Path, other: Path) -> bool:
     return False
 
 
-def _remove_abandoned(out: Path) -> None:
-    """Folders of exports that were killed: their process is gone."""
-    for left in out.parent.glob(f".{out.name}.tmp-*"):
-        process = left.name.rpartition("-")[2]
-        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
+def _clear_up(place: Path) -> None:
+    """Remove what a killed export left; the old bundle of one killed between its two renames is put back."""
+    for left in _nearest_folder(place).glob(f".{glob.escape(place.name)}.*-*"):
+        kind, _, process = left.name.removeprefix(f".{place.name}.").partition("-")
+        # A container gives its first process the same number every time: what bears ours is not ours either.
+        abandoned = process.isdigit() and (int(process) == os.getpid() or not psutil.pid_exists(int(process)))
+        if abandoned and kind == "old" and not place.exists():
+            left.rename(place)
+        elif abandoned and kind in KINDS:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _beside(out: Path, kind: str) -> Path:
-    return out.parent / f".{out.name}.{kind}-{os.getpid()}"
+def _near(place: Path, kind: str) -> Path:
+    return _nearest_folder(place) / f".{place.name}.{kind}-{os.getpid()}"
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _nearest_folder(place: Path) -> Path:
+    """The folder of ``place``, or where that is still to be made, the first above it: failures leave no folder."""
+    return next(folder for folder in place.parents if folder.exists())

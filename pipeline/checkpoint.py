@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,22 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     preprocess: Preprocess
     training: dict[str, Any] = {}
+    made_from: str | None = None
+    """sha256 of the state dict of others that was written down with what it is."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Trained weights that fit their network; ``state`` is float32 as the network wants it."""
+    """Trained weights that fit their network; ``state`` is float32 as the network wants it.
+
+    ``sha256`` names the weights: of the file, or of the state dict of others that the file was made from. ``content``
+    is the file as it was read, and ``describes_itself`` says whether it holds metadata.
+    """
 
     path: Path
     sha256: str
+    content: bytes = field(repr=False)
+    describes_itself: bool
     spec: ModelSpec
     options: dict[str, float | int]
     labels: tuple[str, ...]
@@ -93,6 +101,7 @@ def load(
         tensors, metadata = _unpickled(data, path), None
     else:
         tensors, metadata = _safetensors(data, path)
+    describes_itself = metadata is not None
     if metadata is None:
         if model is None or not labels:
             raise BadCheckpoint(
@@ -116,14 +125,16 @@ def load(
         expected = spec.build(metadata.classes, **chosen).state_dict()
     state = _fitted(tensors, expected, f"'{path}' is no {_words(metadata.model, chosen, metadata.classes)}")
     return Checkpoint(
-        path,
-        hashlib.sha256(data).hexdigest(),
-        spec,
-        chosen,
-        metadata.labels,
-        metadata.preprocess,
-        state,
-        metadata.training,
+        path=path,
+        sha256=metadata.made_from or hashlib.sha256(data).hexdigest(),
+        content=data,
+        describes_itself=describes_itself,
+        spec=spec,
+        options=chosen,
+        labels=metadata.labels,
+        preprocess=metadata.preprocess,
+        state=state,
+        training=metadata.training,
     )
 
 
@@ -137,8 +148,11 @@ def save(
     preprocess: Preprocess,
     training: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
+    made_from: str | None = None,
 ) -> None:
     """Write a network's weights with their metadata; the file appears whole or not at all.
+
+    ``made_from`` is the sha256 of the state dict of others that these weights are.
 
     Raises:
         BadCheckpoint: weights that are NaN, infinite, or too large for ``dtype``. BadInput: unwritable folder.
@@ -151,6 +165,7 @@ def save(
         labels=labels,
         preprocess=preprocess,
         training=dict(training),
+        made_from=made_from,
     )
     state = as_stored(network.state_dict(), dtype)
     bad = _not_finite(state)

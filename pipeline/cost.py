@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Cost:
 
 
 def count(network: nn.Module, height: int, width: int) -> Cost:
-    """Count a network for one ``[1, 3, height, width]`` image; nothing is computed (meta tensors)."""
+    """Count a network for one ``[1, 3, height, width]`` image, on a copy; nothing is computed (meta tensors)."""
     mult_adds = 0
     handed_on = [0]
 
@@ -46,14 +47,13 @@ def count(network: nn.Module, height: int, width: int) -> Cost:
     def unit(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
         handed_on.append(output.numel())
 
-    meta = network.to("meta").eval()
+    meta = copy.deepcopy(network).to("meta").eval()
     features = getattr(meta, "features", meta)
-    hooks = [m.register_forward_hook(layer) for m in meta.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    hooks += [child.register_forward_hook(unit) for child in features.children()]
-    try:
-        meta(torch.empty(1, 3, height, width, device="meta"))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for module in meta.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(layer)
+    for child in features.children():
+        child.register_forward_hook(unit)
+    meta(torch.empty(1, 3, height, width, device="meta"))
     params = sum(p.numel() for p in meta.parameters())
     return Cost(params, mult_adds, params * 4 / 1e6, 2 * max(handed_on))

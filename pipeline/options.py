@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edge_apps.console import progress
 from pipeline.errors import BadInput, BadRecipe, MissingExtra
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ def checkpoint_options(command: F) -> F:
         click.argument("checkpoint", required=False),
         click.option("--model", help="For a state dict without metadata: its model."),
         click.option("--width", type=float, help="For a state dict without metadata: its width multiplier."),
-        click.option("--input", "input_size", type=int, help="For a state dict without metadata: its input side."),
+        click.option(
+            "--input",
+            "input_size",
+            type=click.IntRange(1),
+            help="For a state dict without metadata: its input side.",
+        ),
         click.option(
             "--labels",
             type=click.Path(path_type=Path),
@@ -60,7 +66,7 @@ def calibration_options(command: F) -> F:
 def open_checkpoint(
     text: str | None, model: str | None, width: float | None, input_size: int | None, labels: Path | None
 ) -> Checkpoint:
-    """The checkpoint that the user named; without one, the built-in.
+    """The checkpoint that the user named; without one, the built-in, saying so.
 
     Raises:
         BadInput: a model's name instead of a file. BadCheckpoint: not a checkpoint of this network.
@@ -70,8 +76,8 @@ def open_checkpoint(
     from pipeline.checkpoint import builtin, load
 
     if text is None:
-        return load(builtin())
-    if text in zoo.specs() and not Path(text).exists():
+        progress().print("No checkpoint given: using the built-in mobilenet_v2 trained on handwritten digits.")
+    elif text in zoo.specs() and not Path(text).exists():
         raise BadInput(
             f"'{text}' is a model without weights: give a checkpoint file. "
             f"Train one with 'pipeline train {text} --data … --epochs … --out {text}.safetensors'."
@@ -79,7 +85,7 @@ def open_checkpoint(
     options = None if width is None else {"width": width}
     preprocess = None if input_size is None else Preprocess(height=input_size, width=input_size)
     return load(
-        Path(text),
+        builtin() if text is None else Path(text),
         model=model,
         options=options,
         labels=None if labels is None else read_labels(labels),
@@ -124,7 +130,11 @@ def calibration_images(text: str, checkpoint: Checkpoint, skip_corrupt: bool) ->
     images = open_data(text, "calibration")
     check_trainable(images)
     check_classes(images, checkpoint.labels)
-    return usable(images, True) if skip_corrupt else (images, [])
+    if not skip_corrupt:
+        return images, []
+    left, skipped = usable(images, True)
+    check_trainable(left)
+    return left, skipped
 
 
 def needs_export_extra(*, torchao: bool = False) -> None:

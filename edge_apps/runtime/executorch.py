@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,12 @@ from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_fi
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
 
+_open: weakref.WeakSet[ExecuTorchRunner] = weakref.WeakSet()
+_lock = threading.Lock()
+
+
 class ExecuTorchRunner:
-    """One loaded program. Its threads come from a pool that the whole process shares: the last opened file decides."""
+    """One loaded program. Its threads come from a pool that all open programs of the process share."""
 
     def __init__(self, path: Path, threads: int) -> None:
         with hushed():  # torch's and the runtime's own start-up messages
@@ -29,7 +35,8 @@ class ExecuTorchRunner:
             raise BadInput(f"'{path}' is not an ExecuTorch program (no ET identifier). Export it again.")
         try:
             with hushed():
-                program = _load(runtime, set_threads, data, threads)
+                _share_threads(threads, set_threads)
+                program = _load(runtime, data)
             if EMBEDDED_NAME not in program.method_names:
                 raise no_file_manifest(path)
             self.manifest = parse_file_manifest(program.load_method(EMBEDDED_NAME).execute([])[0], path)
@@ -39,6 +46,7 @@ class ExecuTorchRunner:
             raise BadInput(f"{self.runtime} cannot load '{path}': {reason}. Export it again.") from error
         check_outputs(self._method.metadata.output_tensor_meta(0).sizes()[-1], self.manifest, path)
         self._program: Any = program  # owns the bytes that the method reads
+        _open.add(self)
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits float32 ``[N, K]`` of uint8 ``[N, H, W, 3]``, one picture at a time."""
@@ -53,12 +61,25 @@ class ExecuTorchRunner:
         """Free the program."""
         self._method = None
         self._program = None
+        _open.discard(self)
 
 
-def _load(runtime: Any, set_threads: Any, data: bytes, threads: int) -> Any:
+def _share_threads(threads: int, set_threads: Any) -> None:
+    """Size the process's thread pool. Doing so frees the pool that open programs still use, so never under them."""
+    with _lock:
+        in_use = {runner.threads for runner in _open}
+        if in_use - {threads}:
+            raise BadInput(
+                f"threads is {threads}, but another open .pte file uses {in_use.pop()}: all of one process share "
+                "them. Use the same number, or close that file first."
+            )
+        if not in_use:
+            set_threads(threads)
+
+
+def _load(runtime: Any, data: bytes) -> Any:
     from executorch.runtime import Verification
 
-    set_threads(threads)
     # Verified: offsets that point out of the file are an error here, not a crash later.
     return runtime.load_program(data, verification=Verification.InternalConsistency)
 

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge_apps.chatter import hushed
 from edge_apps.console import progress
 from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import FileManifest, sha256_of
@@ -131,8 +130,7 @@ class _Look:
 def _look_at(file: Candidate, threads: int) -> _Look:
     """Open and close: a foreign file, or one without its runtime, is met before any work is done."""
     try:
-        with hushed():
-            runner = open_runner(file.path, threads)
+        runner = open_runner(file.path, threads)
     except (NotRunHere, MissingExtra) as error:
         return _Look(file, None, str(error))
     manifest = runner.manifest

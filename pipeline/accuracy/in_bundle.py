@@ -36,7 +36,11 @@ def evaluate_bundle(
         raise BadManifest(f"Bundle '{root}' lists no model; export it again.")
     reference = _reference(bundle)
     _check_apart(bundle, images)
-    return evaluate(files, images, reference, threads=threads, skipped=skipped)
+    result = evaluate(files, images, reference, threads=threads, skipped=skipped)
+    assert result.reference is not None
+    # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
+    named = msgspec.structs.replace(result.reference, path=bundle.file("checkpoint").path)
+    return msgspec.structs.replace(result, reference=named)
 
 
 def record(root: Path, result: EvaluationResult) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_apps.chatter import hushed
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import Runner, open_runner
 
@@ -117,12 +116,11 @@ def _opened(path: Path, useful: int, threads: int) -> Iterator[list[Runner]]:
     """Runners that together use the threads; closed at the end."""
     runners: list[Runner] = []
     try:
-        with hushed():
-            if path.suffix in PARALLEL_SUFFIXES:
-                for _ in range(useful):
-                    runners.append(open_runner(path, 1))
-            else:
-                runners.append(open_runner(path, threads))
+        if path.suffix in PARALLEL_SUFFIXES:
+            for _ in range(useful):
+                runners.append(open_runner(path, 1))
+        else:
+            runners.append(open_runner(path, threads))
         yield runners
     finally:
         for runner in runners:

@@ -17,7 +17,8 @@ def sqnr_db(reference: NDArray[np.floating], measured: NDArray[np.floating]) -> 
     """Signal-to-quantization-noise ratio of logits ``[N, K]`` in decibels.
 
     Pooled over all images with the per-class mean over the images removed from both, because an offset that is the
-    same for every picture says nothing about the pictures: 10 · log10(Σ s² / Σ (m − s)²). Infinite where both agree.
+    same for every picture says nothing about the pictures: 10 · log10(Σ s² / Σ (m − s)²). Infinite where both agree,
+    minus infinity where only the reference says the same of every picture.
 
     Raises:
         EdgeError: NaN or infinite logits, or shapes that differ.
@@ -29,4 +30,7 @@ def sqnr_db(reference: NDArray[np.floating], measured: NDArray[np.floating]) -> 
     signal = reference.astype(np.float64) - reference.mean(0, dtype=np.float64)
     noise = measured.astype(np.float64) - measured.mean(0, dtype=np.float64) - signal
     power = float((noise**2).sum())
-    return math.inf if power == 0 else 10 * math.log10(float((signal**2).sum()) / power)
+    if power == 0:
+        return math.inf
+    ratio = float((signal**2).sum()) / power
+    return 10 * math.log10(ratio) if ratio > 0 else -math.inf

@@ -56,7 +56,7 @@ def command(
     images, skipped = calibration_images(data, loaded, skip_corrupt)
     console = progress()
     for name in skipped:
-        console.print(f"Left out, corrupt: {name}", markup=False)
+        console.print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
     with console.status(f"Calibrating on {recipe.images} images"):
         ranges = calibrate(capture(loaded, images, recipe), recipe)
     write_whole(out, ranges.to_json())
@@ -65,4 +65,5 @@ def command(
         f"{len(ranges.values)} ranges by {recipe.observer} from {recipe.images} images "
         f"({min(counts.values())} to {max(counts.values())} of each of {len(counts)} classes): {out}",
         markup=False,
+        soft_wrap=True,
     )

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from edge_apps.console import progress, results
+from pipeline.options import DATA_HELP, needs_export_extra
 
 
 @click.command("evaluate", short_help="Measure the accuracy of exported files.")
 @click.argument("paths", metavar="BUNDLE|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="'digits', a folder of class folders, or an uncompressed tar of one.")
+@click.option("--data", required=True, help=DATA_HELP)
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
@@ -35,6 +36,7 @@ def command(
     The float network is measured on the same images; each file's drop comes with a 95 % interval. The result is kept
     in the bundle as evaluation.json. Exit status 1: a file gave no usable answers, or none could be run here.
     """
+    needs_export_extra()
     from edge_apps.runtime.runner import known_suffixes
     from pipeline.accuracy.evaluation import candidates, evaluate
     from pipeline.accuracy.in_bundle import evaluate_bundle, record

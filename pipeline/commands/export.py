@@ -69,18 +69,18 @@ def command(
     needs_export_extra(torchao=True)
 
     from calibration.ranges import load_ranges
+    from edge_apps.runtime.manifest import MANIFEST
     from pipeline.build import Job, check_installed
     from pipeline.bundle import check_free
     from pipeline.errors import BadInput
 
     check_installed(files)
-    if checkpoint is None:
-        data = data or "digits"
-        progress().print("No checkpoint given: using the built-in mobilenet_v2 trained on handwritten digits.")
-    elif data is None:
+    if checkpoint is not None and data is None:
         raise BadInput("Missing --data: calibration needs pictures of the checkpoint's classes.")
     loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
     recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
+    if (ranges_file or observer) and not any(precision == "int8" for _, precision in files):
+        raise BadInput("--ranges and --observer are for int8 files, and none is asked for: leave them out.")
     ranges = None if ranges_file is None else load_ranges(ranges_file)
     if ranges is not None:
         if any(value is not None for value in (recipe_file, observer, calibration_size, seed)):
@@ -91,11 +91,11 @@ def command(
         recipe = ranges.recipe
     place = out or Path(f"{loaded.spec.name}-bundle")
     check_free(place, force)
-    images, skipped = calibration_images(data, loaded, skip_corrupt)
+    images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
     job = Job(loaded, files, images, recipe, place, ranges)
     bundle = run_with_progress(job, [*notes, *(f"Left out, corrupt: {name}" for name in skipped)])
     if as_json:
-        click.echo((bundle.root / "manifest.json").read_text())
+        click.echo((bundle.root / MANIFEST).read_text("utf-8"))
     else:
         show(bundle)
 
@@ -108,7 +108,7 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
 
     console = progress()
     for note in notes:
-        console.print(f"Note: {note}")
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Starting", total=job.steps())
@@ -128,9 +128,10 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
 
 def show(bundle: Bundle) -> None:
     """A table of the files, and what to type next."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Bundle {bundle.root}", title_justify="left")
+    table = Table(title=escape(f"Bundle {bundle.root}"), title_justify="left")
     table.add_column("file", no_wrap=True)
     for column in ("MB", "vs float, dB", "vs own graph, dB", "delegate partitions"):
         table.add_column(column, justify="right")
@@ -151,7 +152,7 @@ def show(bundle: Bundle) -> None:
     few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
     if few:
         console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")
-    console.print(f"Next: pipeline evaluate {bundle.root} --data …", markup=False)
+    console.print(f"Next: pipeline evaluate {bundle.root} --data …", markup=False, soft_wrap=True)
 
 
 def _decibels(value: float | None) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from edge_apps.console import results
+from pipeline.options import DATA_HELP, needs_export_extra
 
 
 @click.command("gate", short_help="Pass or fail a bundle by the accuracy its files lost.")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="'digits', a folder of class folders, or an uncompressed tar of one.")
+@click.option("--data", required=True, help=DATA_HELP)
 @click.option("--max-drop", type=float, default=1.0, show_default=True, help="Most top-1 that may be lost, in points.")
 @click.option(
     "--allow-not-run",
@@ -40,6 +41,7 @@ def command(
     A file passes when the upper end of its drop's 95 % interval is within the limit, and fails when the lower end is
     above it. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
     """
+    needs_export_extra()
     from edge_apps.files import write_whole
     from pipeline import targets
     from pipeline.accuracy import gate_reports

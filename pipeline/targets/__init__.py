@@ -42,11 +42,11 @@ def canonical(text: str) -> str:
 
 def choose_targets(texts: Sequence[str]) -> tuple[Target, ...]:
     """The targets that repeated or comma-separated names mean; ``all`` is every one."""
-    wanted = [part for text in texts for part in text.split(",") if part.strip()]
+    wanted = _parts(texts)
     if not wanted:
         raise BadInput(f"No target given. Known: {', '.join(names())}, or all.")
-    chosen = names() if "all" in wanted else dict.fromkeys(canonical(part) for part in wanted)
-    return tuple(targets()[name] for name in chosen)
+    chosen = [name for part in wanted for name in (names() if part.lower() == "all" else [canonical(part)])]
+    return tuple(targets()[name] for name in dict.fromkeys(chosen))
 
 
 def plan(chosen: Sequence[Target], precision_texts: Sequence[str]) -> tuple[list[tuple[Target, Precision]], list[str]]:
@@ -55,7 +55,9 @@ def plan(chosen: Sequence[Target], precision_texts: Sequence[str]) -> tuple[list
     Raises:
         BadInput: an unknown precision, or one asked for by name that a chosen target cannot do.
     """
-    asked = [part.strip() for text in precision_texts for part in text.split(",") if part.strip()]
+    asked = [text.lower() for text in _parts(precision_texts)]
+    if precision_texts and not asked:
+        raise BadInput(f"No precision given. Known: {', '.join(PRECISIONS)}.")
     for text in asked:
         if text not in PRECISIONS:
             near = difflib.get_close_matches(text, PRECISIONS, n=1)
@@ -76,3 +78,8 @@ def plan(chosen: Sequence[Target], precision_texts: Sequence[str]) -> tuple[list
             else:
                 notes.append(f"{target.name} skips {precision}, which it cannot do.")
     return files, notes
+
+
+def _parts(texts: Sequence[str]) -> list[str]:
+    """What repeated and comma-separated values hold."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]

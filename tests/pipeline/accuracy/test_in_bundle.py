@@ -25,6 +25,7 @@ def test_every_model_against_the_bundles_own_checkpoint(laboratory: Any, make_bu
     result = evaluate_bundle(root, laboratory.images, threads=1)
     assert result.reference is not None
     assert result.reference.top1 == len(laboratory.right) / 120
+    assert result.reference.path == "float/checkpoint.safetensors"
     a, b = result.files
     assert a.comparison is not None
     assert (a.path, a.target, a.comparison.lost) == ("a.fake", "executorch", 2)

@@ -1,0 +1,132 @@
+"""A family of one small network, known to the tests that ask for it: every verb does its real work in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edge_apps.images import write_png
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline import zoo
+from pipeline.cli import main
+from pipeline.zoo.spec import ModelSpec, Option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CLASSES = ("blue", "red")
+PER_CLASS = 20
+
+
+def build_small(classes: int, channels: int) -> nn.Module:
+    """A convolution, an inverted residual with its shortcut, and a linear layer."""
+    from torch import nn
+
+    from pipeline.zoo.units.blocks import ConvBatchNorm, FeatureClassifier, initialise
+    from pipeline.zoo.units.inverted_residual import InvertedResidual
+
+    features = nn.Sequential(ConvBatchNorm(3, channels, stride=2), InvertedResidual(channels, channels, 1, 2))
+    return initialise(FeatureClassifier(features, nn.Sequential(nn.Linear(channels, classes))))
+
+
+SMALL = ModelSpec(
+    name="small",
+    title="Small",
+    paper="none",
+    builder=build_small,
+    stride=2,
+    options={"channels": Option(8, 1, 64, "of every layer")},
+    input_size=32,
+    classes=2,
+)
+
+
+@pytest.fixture
+def small_family(monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+    """The zoo knows it while the test runs."""
+    monkeypatch.setitem(zoo.specs(), SMALL.name, SMALL)
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def small_network() -> nn.Module:
+    """It tells blue pictures from red ones, and its batch norms have seen pictures."""
+    import torch
+
+    torch.manual_seed(0)
+    network = SMALL.build()
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(16, 3, 32, 32))
+        for parameter in network.classifier.parameters():
+            parameter.normal_()
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def small_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 smooth pictures in the class folders ``blue`` and ``red``. Copy the folder before changing it."""
+    root = tmp_path_factory.mktemp("pictures") / "set"
+    chance = np.random.default_rng(0)
+    for label, tint in zip(CLASSES, ((0, 0, 60), (60, 0, 0)), strict=True):
+        (root / label).mkdir(parents=True)
+        for i in range(PER_CLASS):
+            coarse = chance.integers(0, 196, (6, 6, 3)) + tint
+            write_png(root / label / f"{i:02d}.png", np.kron(coarse, np.ones((6, 6, 1))).astype(np.uint8))
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It says what it is."""
+    from pipeline import checkpoint
+
+    path = tmp_path_factory.mktemp("float") / "small.safetensors"
+    checkpoint.save(
+        path,
+        small_network,
+        spec=SMALL,
+        options={},
+        labels=CLASSES,
+        preprocess=Preprocess(height=32, width=32),
+        training={},
+    )
+    return path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a program left: its exit status and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    def error(self, status: int = 2) -> str:
+        """The one line of a refusal: the last on stderr, after nothing but progress; stdout is empty."""
+        assert self.status == status, self.err
+        assert self.out == ""
+        lines = self.err.splitlines()
+        assert [line for line in lines if line.startswith("Error: ")] == lines[-1:], self.err
+        assert "Traceback" not in self.err
+        assert "fault of the program" not in self.err
+        return lines[-1]
+
+
+@pytest.fixture
+def pipeline(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
+    """``pipeline("export", …)`` in this process; what libraries write to the descriptors is seen too."""
+
+    def run(*arguments: object) -> Ended:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        said = capfd.readouterr()
+        return Ended(int(end.value.code or 0), said.out, said.err)
+
+    return run

@@ -1,0 +1,147 @@
+"""Folding and the front ends compute what the network computes."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline import zoo
+from pipeline.capture import (
+    BytesInput,
+    ClassifierInput,
+    ImageInput,
+    capture_bytes,
+    capture_image,
+    capture_images,
+    fold_batch_norms,
+    graph_of,
+    in_half,
+    input_range,
+)
+
+OTHER = Preprocess(height=20, width=36, mean=(0.1, 0.5, 0.9), std=(0.2, 1.0, 0.05))
+
+
+@pytest.fixture(scope="module")
+def unfolded() -> nn.Module:
+    """MobileNetV2 whose batch norms have statistics and affine parameters far from the identity."""
+    torch.manual_seed(0)
+    network = zoo.get("mobilenet_v2").build(4, width=0.1)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 2)
+                module.bias.normal_()
+        for _ in range(10):
+            network(torch.randn(8, 3, 32, 32))
+    return network.eval()
+
+
+def relative(expected: torch.Tensor, answered: torch.Tensor) -> float:
+    return float((expected - answered).abs().max() / expected.abs().max())
+
+
+def test_folding_changes_nothing_but_the_layers(unfolded: nn.Module) -> None:
+    x = torch.randn(16, 3, 32, 32)
+    folded = fold_batch_norms(unfolded)
+    with torch.no_grad():
+        assert relative(unfolded(x), folded(x)) <= 1e-5
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert all(layer.bias is not None for layer in folded.modules() if isinstance(layer, nn.Conv2d))
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    assert not folded.training
+
+
+def test_the_network_itself_is_left_alone(unfolded: nn.Module) -> None:
+    before = {name: tensor.clone() for name, tensor in unfolded.state_dict().items()}
+    fold_batch_norms(unfolded.train())
+    assert unfolded.training
+    unfolded.eval()
+    assert unfolded.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in unfolded.state_dict().items())
+
+
+def test_layers_keep_their_paths(unfolded: nn.Module) -> None:
+    """Ranges and recipes name layers by path: before and after folding they are the same."""
+    paths = [
+        {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+        for network in (unfolded, fold_batch_norms(unfolded))
+    ]
+    assert paths[0] == paths[1]
+    assert len(paths[0]) == 53
+
+
+def test_a_batch_norm_without_a_convolution_before_it_stays() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)).eval()
+    folded = fold_batch_norms(network)
+    assert [type(module) for module in folded] == [type(module) for module in network]
+
+
+def test_a_bias_is_folded_too() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    network(torch.randn(9, 3, 8, 8))
+    x = torch.randn(5, 3, 8, 8)
+    with torch.no_grad():
+        assert relative(network.eval()(x), fold_batch_norms(network)(x)) <= 1e-5
+
+
+@pytest.mark.parametrize("given", [None, OTHER], ids=["square", "other"])
+def test_every_front_end_is_the_network_on_the_normalised_picture(
+    unfolded: nn.Module, preprocess: Preprocess, given: Preprocess | None
+) -> None:
+    chosen = given or preprocess
+    picture = np.random.default_rng(0).integers(0, 256, (1, chosen.height, chosen.width, 3), dtype=np.uint8)
+    by_hand = (picture.astype(np.float64) / 255 - chosen.mean) / chosen.std
+    pixels = torch.from_numpy(picture)
+    with torch.no_grad():
+        expected = unfolded(torch.from_numpy(by_hand).float().permute(0, 3, 1, 2))
+        from_bytes = BytesInput(unfolded, chosen).eval()(pixels)
+        from_floats = ImageInput(unfolded, chosen).eval()(pixels.permute(0, 3, 1, 2).float())
+        probabilities, logits = ClassifierInput(unfolded, chosen).eval()(pixels.permute(0, 3, 1, 2).float())
+    assert torch.equal(from_bytes, from_floats)
+    assert torch.equal(logits, from_floats)
+    assert relative(expected, from_bytes) <= 1e-4  # (p/255 − m)/s and p·(1/255s) − m/s round differently
+    assert torch.allclose(probabilities.sum(1), torch.ones(1))
+    assert torch.equal(probabilities.argmax(1), logits.argmax(1))
+
+
+def test_the_input_range_is_that_of_black_and_white() -> None:
+    """Channels of mean 0.1, 0.5, 0.9 and std 0.2, 1, 0.05."""
+    assert tuple(input_range(OTHER)) == pytest.approx((-0.9 / 0.05, 0.9 / 0.2))
+
+
+def test_half_precision_computes_in_float16_and_answers_in_float32(
+    unfolded: nn.Module, preprocess: Preprocess
+) -> None:
+    front = BytesInput(fold_batch_norms(unfolded), preprocess).eval()
+    pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    half = in_half(front)
+    with torch.no_grad():
+        expected, answered = front(pixels), half(pixels)
+    assert answered.dtype == torch.float32
+    assert {tensor.dtype for tensor in half.state_dict().values()} == {torch.float16}
+    assert {tensor.dtype for tensor in front.state_dict().values()} == {torch.float32}
+    assert 0 < relative(expected, answered) < 0.05
+
+
+def test_the_batch_of_a_captured_graph_is_free(
+    unfolded: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
+) -> None:
+    front = ImageInput(fold_batch_norms(unfolded), preprocess).eval()
+    graph = graph_of(capture_images(front, preprocess))
+    with torch.no_grad():
+        for size in (1, 2, 7, 40):
+            assert torch.allclose(graph(pictures[:size]), front(pictures[:size]), atol=1e-5), size
+
+
+def test_single_pictures_are_captured_oblong(unfolded: nn.Module) -> None:
+    pixels = torch.randint(0, 256, (1, OTHER.height, OTHER.width, 3), dtype=torch.uint8)
+    front, image = BytesInput(unfolded, OTHER).eval(), ImageInput(unfolded, OTHER).eval()
+    with torch.no_grad():
+        expected = front(pixels)
+        by_bytes = graph_of(capture_bytes(front, OTHER))(pixels)
+        by_floats = graph_of(capture_image(image, OTHER))(pixels.permute(0, 3, 1, 2).float())
+    assert torch.allclose(by_bytes, expected, atol=1e-5)
+    assert torch.allclose(by_floats, expected, atol=1e-5)

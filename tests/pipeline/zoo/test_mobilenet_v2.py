@@ -1,0 +1,120 @@
+"""MobileNetV2 against its paper and against the state dicts that the world has of it."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline import zoo
+from pipeline.cost import count
+from pipeline.zoo.mobilenet_v2 import STAGES
+from pipeline.zoo.units.blocks import make_divisible
+from pipeline.zoo.units.inverted_residual import InvertedResidual
+
+SPEC = zoo.get("mobilenet_v2")
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def meta(classes: int, **options: float) -> nn.Module:
+    with torch.device("meta"):
+        return SPEC.build(classes, **options)
+
+
+@pytest.mark.parametrize(
+    ("classes", "width", "size", "params", "millions"),
+    [
+        (1000, 1.0, 224, 3_504_872, 300.8),  # the paper's table 4: 3.4 M and 300 M
+        (10, 1.0, 96, 2_236_682, None),
+        (1000, 0.35, 96, 1_677_128, 11.9),
+        (1000, 1.4, 224, None, 582.2),  # 585 M in table 4
+    ],
+)
+def test_published_costs(classes: int, width: float, size: int, params: int | None, millions: float | None) -> None:
+    cost = count(meta(classes, width=width), size, size)
+    if params is not None:
+        assert cost.params == params
+        assert cost.size_mb == pytest.approx(params * 4 / 1e6)
+    if millions is not None:
+        assert round(cost.mult_adds / 1e6, 1) == millions
+
+
+def test_ten_classes_are_8_947_megabytes() -> None:
+    assert round(count(meta(10), 96, 96).size_mb, 3) == 8.947
+
+
+def published_shapes(classes: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Keys and shapes of the published state dict (features.N.conv…, classifier.1), written from table 2 alone."""
+
+    def batch_norm(path: str, channels: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        return ((f"{path}.{name}", () if name.startswith("num") else (channels,)) for name in BATCH_NORM)
+
+    yield "features.0.0.weight", (32, 3, 3, 3)
+    yield from batch_norm("features.0.1", 32)
+    index, inputs = 1, 32
+    table = [(1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1)]
+    for expansion, outputs, repeats in table:
+        for _ in range(repeats):
+            path, hidden, step = f"features.{index}.conv", inputs * expansion, 0
+            if expansion != 1:
+                yield f"{path}.0.0.weight", (hidden, inputs, 1, 1)
+                yield from batch_norm(f"{path}.0.1", hidden)
+                step = 1
+            yield f"{path}.{step}.0.weight", (hidden, 1, 3, 3)
+            yield from batch_norm(f"{path}.{step}.1", hidden)
+            yield f"{path}.{step + 1}.weight", (outputs, hidden, 1, 1)
+            yield from batch_norm(f"{path}.{step + 2}", outputs)
+            index, inputs = index + 1, outputs
+    yield f"features.{index}.0.weight", (1280, 320, 1, 1)
+    yield from batch_norm(f"features.{index}.1", 1280)
+    yield "classifier.1.weight", (classes, 1280)
+    yield "classifier.1.bias", (classes,)
+
+
+def test_a_published_state_dict_fits_key_by_key() -> None:
+    state = meta(1000).state_dict()
+    assert [(name, tuple(tensor.shape)) for name, tensor in state.items()] == list(published_shapes(1000))
+    assert len(state) == 314
+    assert (next(iter(state)), list(state)[-1]) == ("features.0.0.weight", "classifier.1.bias")
+
+
+def test_strides_expansions_and_shortcuts_of_table_2() -> None:
+    units = [module for module in meta(10).modules() if isinstance(module, InvertedResidual)]
+    strides = [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]
+    outputs = [c for _, c, n, _ in STAGES for _ in range(n)]
+    depthwise = [next(m for m in unit.modules() if isinstance(m, nn.Conv2d) and m.groups > 1) for unit in units]
+    assert [layer.stride for layer in depthwise] == [(s, s) for s in strides]
+    same = [before == after for before, after in zip([32, *outputs], outputs, strict=False)]
+    assert [unit.has_shortcut for unit in units] == [s == 1 and e for s, e in zip(strides, same, strict=True)]
+    assert sum(unit.has_shortcut for unit in units) == 10
+
+
+def test_a_unit_adds_its_input_only_where_it_has_a_shortcut() -> None:
+    x = torch.randn(1, 8, 6, 6)
+    for outputs, stride, has in ((8, 1, True), (8, 2, False), (16, 1, False)):
+        unit = InvertedResidual(8, outputs, stride, 6).eval()
+        with torch.no_grad():
+            assert torch.equal(unit(x), unit.conv(x) + x if has else unit.conv(x))
+
+
+def test_the_projection_is_linear() -> None:
+    """§3.2: no activation after the last 1×1 convolution, so negative values leave a unit."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert InvertedResidual(8, 16, 1, 6).eval()(torch.randn(4, 8, 6, 6)).min() < 0
+
+
+def test_no_width_below_one_shrinks_the_last_layer() -> None:
+    for width, last in ((0.1, 1280), (0.35, 1280), (1.0, 1280), (1.4, 1792), (4.0, 5120)):
+        assert meta(10, width=width).state_dict()["features.18.0.weight"].shape[0] == last
+
+
+@pytest.mark.parametrize(
+    ("channels", "rounded"),
+    [(32, 32), (11.2, 16), (8.4, 8), (12, 16), (3.2, 8), (33.6, 32), (44.8, 48), (22.4, 24), (11, 16)],
+)
+def test_channels_are_multiples_of_8_and_lose_at_most_a_tenth(channels: float, rounded: int) -> None:
+    """33.6 → 32 is the published 0.35 · 96; 11.2 would be 8 by rounding down and loses too much."""
+    assert make_divisible(channels) == rounded
+    assert rounded % 8 == 0
+    assert rounded >= 0.9 * channels

@@ -56,4 +56,4 @@ def count(network: nn.Module, height: int, width: int) -> Cost:
         child.register_forward_hook(unit)
     meta(torch.empty(1, 3, height, width, device="meta"))
     params = sum(p.numel() for p in meta.parameters())
-    return Cost(params, mult_adds, params * 4 / 1e6, 2 * max(handed_on))
+    return Cost(params, mult_adds, round(params * 4 / 1e6, 3), 2 * max(handed_on))

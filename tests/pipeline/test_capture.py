@@ -112,9 +112,7 @@ def test_the_input_range_is_that_of_black_and_white() -> None:
     assert tuple(input_range(OTHER)) == pytest.approx((-0.9 / 0.05, 0.9 / 0.2))
 
 
-def test_half_precision_computes_in_float16_and_answers_in_float32(
-    unfolded: nn.Module, preprocess: Preprocess
-) -> None:
+def test_half_precision_computes_in_float16_and_answers_in_float32(unfolded: nn.Module, preprocess: Preprocess) -> None:
     front = BytesInput(fold_batch_norms(unfolded), preprocess).eval()
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     half = in_half(front)

@@ -1,0 +1,49 @@
+"""The documents say what the programs do."""
+
+import re
+import runpy
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from calibration.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def test_cli_reference_is_what_help_says() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_cli_reference.py"))["reference"]()
+    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == made, "run: python docs/make_cli_reference.py"
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    for line in text.splitlines():
+        option = re.match(r"  (-\S.*)$", line)
+        if option:
+            assert re.search(r"\S\s{2,}\S", option[1]) or len(option[1]) > 25, f"no help text: {line}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_documented_recipe_is_the_default() -> None:
+    text = (ROOT / "docs" / "recipe.md").read_text("utf-8")
+    toml = text.split("```toml\n")[1].split("```")[0]
+    assert msgspec.toml.decode(toml, type=Recipe) == Recipe()
+    documented = {line.split(" = ")[0] for line in toml.splitlines()}
+    assert documented == set(Recipe.__struct_fields__)
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    block = readme.split("<!-- test-command -->")[1].split("<!-- end -->")[0]
+    commands = [line for line in block.splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 1
+    assert commands[0].endswith("-m pytest")
+    assert "<!-- test-command -->" in (ROOT / ".ci" / "run").read_text("utf-8")

@@ -17,9 +17,9 @@ WIDTH = 100
 def reference() -> str:
     """The whole page."""
     parts = [
-        "# Commands\n\nMade by `python docs/make_cli_reference.py` from `--help`. Exit status: 0 done, 1 failed, 2 wrong "
-        "usage or bad input, 3 the gate failed, 4 the gate could not decide, 130 Ctrl-C. Results go to stdout, progress "
-        "and errors to stderr; `--debug` anywhere shows the traceback of an error.\n"
+        "# Commands\n\nMade by `python docs/make_cli_reference.py` from `--help`. Exit status: 0 done, 1 failed, 2 "
+        "wrong usage or bad input, 3 the gate failed, 4 the gate could not decide, 130 Ctrl-C. Results go to stdout, "
+        "progress and errors to stderr; `--debug` anywhere shows the traceback of an error.\n"
     ]
     for name, program in (("pipeline", pipeline), ("edge-camera", edge_camera)):
         for path, command in _commands(name, program, None):

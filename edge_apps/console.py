@@ -7,12 +7,15 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
 
 from edge_apps.errors import EdgeError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 WIDTH_OF_A_PIPE = 160
 """Columns for tables when stdout is no terminal: nothing is cut to 80 in a log."""
@@ -31,6 +34,24 @@ def progress() -> Console:
     """Where progress and notes go. A bar goes on moving while libraries are hushed (``edge_apps.chatter``)."""
     file = _own_stderr()
     return Console(file=file, width=None if file.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+
+
+def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
+    """A bar on stderr with these columns; nothing where stderr is no terminal.
+
+    Not redirected: rich would show on the bar's console what libraries print while they are hushed.
+    """
+    from rich.progress import Progress
+
+    console = progress()
+    return Progress(
+        *columns,
+        console=console,
+        transient=transient,
+        disable=not console.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 def _own_stderr() -> IO[str]:

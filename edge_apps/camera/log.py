@@ -160,8 +160,7 @@ class Log:
 
     def end(self, ended_by: str) -> None:
         """Write what is left, and how the session ended."""
-        self._stop.set()
-        self._thread.join()
+        self.stop_committing()
         if self._error is not None:
             raise self._cannot_write(self._error)
         try:
@@ -172,6 +171,12 @@ class Log:
                 )
         except sqlite3.Error as error:
             raise self._cannot_write(error) from error
+
+    def stop_committing(self) -> None:
+        """Wait for the thread that commits: a database must not be closed under it."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _commit_now_and_then(self) -> None:
         while not self._stop.wait(COMMIT_EVERY):
@@ -224,7 +229,11 @@ def open_log(path: Path) -> Iterator[Log]:
             _prepare(database)
         except sqlite3.Error as error:
             raise _cannot_open(path, error) from error
-        yield Log(path, database)
+        log = Log(path, database)
+        try:
+            yield log
+        finally:
+            log.stop_committing()
     finally:
         database.close()
 

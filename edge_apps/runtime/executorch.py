@@ -16,7 +16,6 @@ from edge_apps.errors import BadInput, MissingExtra
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
-
 _open: weakref.WeakSet[ExecuTorchRunner] = weakref.WeakSet()
 _lock = threading.Lock()
 

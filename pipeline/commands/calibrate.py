@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import progress, results
+from edge_apps.console import progress, progress_bar, results
 from pipeline.options import (
     DATA_HELP,
     calibration_images,
@@ -44,11 +44,14 @@ def command(
     'pipeline export --ranges FILE' uses them again, and refuses them for another checkpoint.
     """
     needs_export_extra(torchao=True)
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from edge_apps.files import write_whole
     from pipeline.build import calibrate, capture
     from pipeline.errors import BadInput
 
+    if out.is_dir():
+        raise BadInput(f"'{out}' is a folder: name the ranges file to write (.json).")
     if out.exists() and not force:
         raise BadInput(f"'{out}' exists. Pass --force to replace it, or choose another --out.")
     loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
@@ -57,7 +60,9 @@ def command(
     console = progress()
     for name in skipped:
         console.print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
-    with console.status(f"Calibrating on {recipe.images} images"):
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with progress_bar(*columns, transient=True) as bar:
+        bar.add_task(f"Calibrating on {recipe.images} images", total=None)
         ranges = calibrate(capture(loaded, images, recipe), recipe)
     write_whole(out, ranges.to_json())
     counts = ranges.calibration_set.class_counts()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import progress, results
+from edge_apps.console import progress, progress_bar, results
 from pipeline.options import (
     DATA_HELP,
     calibration_images,
@@ -102,7 +102,7 @@ def command(
 
 def run_with_progress(job: Job, notes: list[str]) -> Bundle:
     """Build with a progress bar on stderr."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from pipeline.build import build
 
@@ -110,7 +110,7 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
     for note in notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress_bar(*columns) as bar:
         task = bar.add_task("Starting", total=job.steps())
         started = 0
 

@@ -15,7 +15,9 @@ def ranges(**values: Range) -> Ranges:
     return Ranges(checkpoint_sha256="a" * 64, recipe=Recipe(), calibration_set=EMPTY, values=values)
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 6.0), (-2.5, 0.0), (0.5, 2.0), (-3.0, -1.0), (-1e-3, 1e3)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 3.0), (0.0, 6.0), (-2.5, 0.0), (0.5, 2.0), (-3.0, -1.0), (-1e-3, 1e3)]
+)
 def test_zero_and_both_ends_are_representable(low: float, high: float) -> None:
     scale, zero_point = Range(low, high).qparams()
     assert QMIN <= zero_point <= QMAX

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,15 @@ def descriptors(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     """Descriptors 1 and 2 are ours, and none is lost."""
     monkeypatch.delenv(SHOW, raising=False)
     capfd.readouterr()
-    before, inodes = len(os.listdir("/dev/fd")), [os.fstat(n).st_ino for n in (1, 2)]
+    before, inodes = opened(), [os.fstat(n).st_ino for n in (1, 2)]
     yield
     assert [os.fstat(n).st_ino for n in (1, 2)] == inodes
-    assert len(os.listdir("/dev/fd")) == before
+    assert opened() == before
+
+
+def opened() -> int:
+    """Descriptors of this process."""
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def say(text: str) -> None:
@@ -48,10 +54,14 @@ def test_child_processes_are_hushed_too(capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_it_ends_with_an_error_too(capfd: pytest.CaptureFixture[str]) -> None:
-    for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), hushed():
+    def fail(error: type[BaseException]) -> None:
+        with hushed():
             say("inside")
             raise error
+
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error):
+            fail(error)
     say("after")
     assert tuple(capfd.readouterr()) == both("after")
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from edge_apps.images import write_png
+from edge_apps.runtime import runner
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.cli import main
@@ -18,6 +20,9 @@ from pipeline.zoo.spec import ModelSpec, Option
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from edge_apps.runtime.manifest import FileManifest
+    from pipeline.targets.base import Census, Source
 
 CLASSES = ("blue", "red")
 PER_CLASS = 20
@@ -44,6 +49,12 @@ SMALL = ModelSpec(
     input_size=32,
     classes=2,
 )
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> ModelSpec:
+    """The zoo does not know it."""
+    return SMALL
 
 
 @pytest.fixture
@@ -100,6 +111,90 @@ def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPath
 
 
 @dataclass(frozen=True)
+class FakeTarget:
+    """A kind of device file that is written in no time; it fails as it is told to."""
+
+    fails: BaseException | None = None
+    absent: str | None = None
+    kept_float: int = 0
+    name: str = "fake"
+    suffix: str = ".fake"
+    aliases: tuple[str, ...] = ()
+    precisions: tuple[Any, ...] = ("fp32", "int8")
+    summary: str = "nowhere"
+
+    def missing(self) -> str | None:
+        """As told."""
+        return self.absent
+
+    def lower(self, source: Source, manifest: FileManifest, path: Path) -> tuple[str, ...]:
+        """Write a line, then fail as told."""
+        del source
+        path.write_text(manifest.precision)
+        if self.fails is not None:
+            raise self.fails
+        return ()
+
+    def census(self, path: Path) -> Census:
+        """Five layers."""
+        from pipeline.targets.base import Census
+
+        assert path.is_file()
+        return Census(Counter(conv=5), None, Counter(), 5 - self.kept_float, self.kept_float, frozenset())
+
+
+@pytest.fixture
+def fake_target() -> type[FakeTarget]:
+    """The class, for jobs that are made by hand; ``fake_family`` is for the command line."""
+    return FakeTarget
+
+
+@dataclass(frozen=True)
+class FakeRunner:
+    """Answers by a function of the pictures."""
+
+    answer: Callable[[np.ndarray], np.ndarray]
+    runtime: str = "fake 1"
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """As told."""
+        return self.answer(batch)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def mean_of_colours(batch: np.ndarray) -> np.ndarray:
+    """Two logits."""
+    return batch.mean(axis=(1, 2))[:, :2].astype(np.float32)
+
+
+@pytest.fixture
+def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``fake_runtime(answer)``: what files of the fake target say."""
+    runner.known_suffixes()  # the real ones first
+
+    def answers_with(answer: Callable[[np.ndarray], np.ndarray] = mean_of_colours) -> None:
+        monkeypatch.setitem(runner._factories, ".fake", lambda _path, _threads: FakeRunner(answer))  # type: ignore[arg-type,return-value]
+
+    return answers_with
+
+
+@pytest.fixture
+def fake_family(monkeypatch: pytest.MonkeyPatch, fake_runtime: Callable[..., None]) -> Callable[..., None]:
+    """``--target fake``; call it to say how it fails."""
+    from pipeline import targets
+
+    fake_runtime()
+
+    def known(**behaviour: Any) -> None:
+        monkeypatch.setitem(targets.targets(), "fake", FakeTarget(**behaviour))
+
+    known()
+    return known
+
+
+@dataclass(frozen=True)
 class Ended:
     """What a program left: its exit status and what it said."""
 
@@ -119,7 +214,7 @@ class Ended:
 
 
 @pytest.fixture
-def pipeline(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
+def pipeline(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """``pipeline("export", …)`` in this process; what libraries write to the descriptors is seen too."""
 
     def run(*arguments: object) -> Ended:

@@ -138,7 +138,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, where: str) -> None:
 
 
 def test_a_system_that_does_not_allow_it() -> None:
-    with pytest.raises(BadInput, match="Cannot write '/proc/bundle': .*Choose an --out"):
+    with pytest.raises(BadInput, match=r"Cannot write '/proc/bundle': .*Choose an --out"):
         check_free(Path("/proc/bundle"), force=False)
 
 
@@ -157,7 +157,7 @@ def test_the_folder_one_stands_in_is_not_exchanged(old: Path, monkeypatch: pytes
 
 
 def test_a_mount_point_is_not_exchanged() -> None:
-    with pytest.raises(BadInput, match="is a folder in use: it cannot be replaced. Choose an --out inside it"):
+    with pytest.raises(BadInput, match=r"is a folder in use: it cannot be replaced. Choose an --out inside it"):
         check_free(Path("/proc"), force=True)
 
 
@@ -212,7 +212,7 @@ def test_a_link_is_followed(old: Path, tmp_path: Path, monkeypatch: pytest.Monke
     link = tmp_path / "elsewhere" / "current"
     link.parent.mkdir()
     link.symlink_to(old)
-    with pytest.raises(BadInput, match="exists. Pass --force"):
+    with pytest.raises(BadInput, match=r"exists. Pass --force"):
         check_free(link, force=False)
     write(link)
     assert link.is_symlink()
@@ -232,15 +232,20 @@ def test_a_relative_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 # --- failure --------------------------------------------------------------------------------------------------------
 
 
+def write_half(out: Path, stop: type[BaseException]) -> None:
+    with staged(out) as folder:
+        fill(folder, "half")
+        raise stop
+
+
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_failure_leaves_what_was(tmp_path: Path, stop: type[BaseException], is_there: bool) -> None:
     out = tmp_path / "a" / "bundle"
     if is_there:
         write(out, "old")
-    with pytest.raises(stop), staged(out) as folder:
-        fill(folder, "half")
-        raise stop
+    with pytest.raises(stop):
+        write_half(out, stop)
     if is_there:
         assert content(out) == "old"
         assert names(out.parent) == ["bundle"]
@@ -265,20 +270,28 @@ def failing_rename(monkeypatch: pytest.MonkeyPatch, at: int, error: BaseExceptio
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_the_old_one_is_put_back(old: Path, monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:
-    with monkeypatch.context() as patch:
-        with pytest.raises(type(error)), staged(old) as folder:
+    def write_and_fail(patch: pytest.MonkeyPatch) -> None:
+        with staged(old) as folder:
             fill(folder, "half")
             failing_rename(patch, at, error)
+
+    with monkeypatch.context() as patch:
+        with pytest.raises(type(error)):
+            write_and_fail(patch)
     assert content(old) == "old"
     assert names(old.parent) == ["bundle"]
 
 
 def test_what_appears_in_the_meantime_is_not_replaced(out: Path) -> None:
     """Even a bundle: nobody said --force."""
-    with pytest.raises(BadInput, match="Cannot put the bundle at '.*bundle': Directory not empty"):
+
+    def be_late() -> None:
         with staged(out) as folder:
             fill(folder, "late")
             fill(out, "first")
+
+    with pytest.raises(BadInput, match=r"Cannot put the bundle at '.*bundle': Directory not empty"):
+        be_late()
     assert content(out) == "first"
     assert names(out.parent) == ["bundle"]
 

@@ -1,5 +1,6 @@
 """The latency log: rows, several sessions, foreign files, and a program that is killed."""
 
+import itertools
 import sqlite3
 import subprocess
 import sys
@@ -188,13 +189,29 @@ def test_a_full_disk_ends_the_run_with_what_was_committed(tmp_path: Path, monkey
             log.begin(session())
             pages = log._database.execute("PRAGMA page_count").fetchone()[0]
             log._database.execute(f"PRAGMA max_page_count = {pages + 20}")
-            for sequence in range(1_000_000):
+            for sequence in itertools.count():  # until the thread that commits has met the limit
                 log.add(frame(sequence))
 
     with pytest.raises(EdgeError, match=r"Cannot write the log .* full") as error:
         fill()
     assert error.value.exit_status == 1
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_session_that_fails_waits_for_the_thread_that_commits(tmp_path: Path, monkeypatch) -> None:
+    """Closing the database under it would crash the interpreter."""
+    monkeypatch.setattr(log_module, "COMMIT_EVERY", 0.001)
+
+    def fail(log: log_module.Log) -> None:
+        log.begin(session())
+        for sequence in range(50_000):
+            log.add(frame(sequence))
+        raise KeyboardInterrupt
+
+    for attempt in range(5):
+        with pytest.raises(KeyboardInterrupt), open_log(tmp_path / f"{attempt}.db") as log:
+            fail(log)
+        assert rows(tmp_path / f"{attempt}.db", "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_reading_needs_a_log(tmp_path: Path) -> None:

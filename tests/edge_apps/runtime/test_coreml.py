@@ -38,13 +38,13 @@ class FakePicture:
 class FakeModel:
     """Answers as a Core ML classifier does; its logits are the mean of each colour less 100."""
 
-    metadata: dict[str, str] = {METADATA_NAME: json.dumps(ABOUT)}
+    said: str | None = json.dumps(ABOUT)
     outputs = 3
 
     def __init__(self, path: str) -> None:
         if (Path(path) / "broken").exists():
             raise RuntimeError("Error compiling model: no Manifest.json\nand more\nlines")
-        self.user_defined_metadata = self.metadata
+        self.user_defined_metadata = {} if self.said is None else {METADATA_NAME: self.said}
 
     def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
         assert list(inputs) == ["image"]
@@ -103,10 +103,10 @@ def test_other_bytes_are_refused(package: Path) -> None:
 
 
 def test_a_package_that_does_not_describe_itself(mac: type[FakeModel], package: Path) -> None:
-    mac.metadata = {}
+    mac.said = None
     with pytest.raises(BadManifest, match=r"m\.mlpackage' does not describe itself"):
         open_runner(package)
-    mac.metadata = {METADATA_NAME: "{}"}
+    mac.said = "{}"
     with pytest.raises(BadManifest, match=r"m\.mlpackage' cannot be read"):
         open_runner(package)
 

@@ -14,7 +14,7 @@ LOGITS = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
 def test_by_hand() -> None:
     """Two pictures, two classes: signal ±1 and ±2 about the means, noise ±0.1 in one class."""
     reference = np.array([[1.0, 7.0], [3.0, 3.0]])
-    measured = reference + [[0.1, 0.0], [-0.1, 0.0]]
+    measured = reference + np.array([[0.1, 0.0], [-0.1, 0.0]])
     assert sqnr_db(reference, measured) == pytest.approx(10 * math.log10((1 + 1 + 4 + 4) / (0.01 + 0.01)))
 
 

@@ -63,9 +63,7 @@ def written(
 
 
 @pytest.mark.parametrize(("name", "precision"), EVERY)
-def test_census_finds_every_layer(
-    written: dict[tuple[str, Precision], Path], name: str, precision: Precision
-) -> None:
+def test_census_finds_every_layer(written: dict[tuple[str, Precision], Path], name: str, precision: Precision) -> None:
     with hushed():
         census = targets.targets()[name].census(written[name, precision])
     assert census.integer_layers + census.float_layers == LAYERS
@@ -160,10 +158,10 @@ def test_aliases(text: str, name: str) -> None:
 
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(
-        BadInput, match="Unknown target 'coreml2'. Did you mean 'coreml'\\? Known: coreml, executorch, tflite."
+        BadInput, match=r"Unknown target 'coreml2'. Did you mean 'coreml'\? Known: coreml, executorch, tflite."
     ):
         targets.canonical("coreml2")
-    with pytest.raises(BadInput, match="Unknown precision 'int9'. Did you mean 'int8'\\?"):
+    with pytest.raises(BadInput, match=r"Unknown precision 'int9'. Did you mean 'int8'\?"):
         targets.plan(targets.choose_targets(["all"]), ["int9"])
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from edge_apps.errors import EdgeError
 
@@ -60,6 +63,24 @@ def _own_stderr() -> IO[str]:
         with contextlib.suppress(OSError, ValueError):
             return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
     return sys.stderr
+
+
+def table(title: str | None = None) -> Table:
+    """An empty table in the one style of both programs: no lines, so that 80 columns hold as much as they can."""
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+
+
+def typed(program: str) -> str:
+    """How to type a program of this installation: with the folder that the user typed to start this one, if any.
+
+    ``.venv/bin/pipeline demo`` tells the user to go on with ``.venv/bin/edge-camera``, not with a name that the shell
+    does not find.
+    """
+    beside = Path(sys.argv[0]).with_name(program)
+    found = shutil.which(program)
+    if not beside.is_file() or (found and Path(found).resolve() == beside.resolve()):
+        return program
+    return str(beside)
 
 
 class Program(click.Group):

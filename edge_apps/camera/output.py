@@ -10,14 +10,13 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from edge_apps.camera.log import Session
 from edge_apps.camera.loop import Result
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources import Skipped
-from edge_apps.console import progress, results
+from edge_apps.console import progress, results, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
 LIVE_EVERY = 0.25
@@ -176,16 +175,16 @@ def tell_start(out: Console, session: Session, passed_over: tuple[str, ...]) -> 
 
 def print_stages(title: str, stages: dict[str, Summary]) -> None:
     """The table stage × (n, p50, p90, p95, p99, max), milliseconds."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("stage")
+    shown = table(title or None)
+    shown.add_column("stage")
     for name in ("n", "p50", "p90", "p95", "p99", "max"):
-        table.add_column(name, justify="right")
+        shown.add_column(name, justify="right")
     for stage, s in stages.items():
         star = "*" if s.p99_is_indicative else ""
         cells = (f"{value:.2f}" for value in (s.p50, s.p90, s.p95))
-        table.add_row(stage, f"{s.n:,}", *cells, f"{s.p99:.2f}{star}", f"{s.max:.2f}")
+        shown.add_row(stage, f"{s.n:,}", *cells, f"{s.p99:.2f}{star}", f"{s.max:.2f}")
     out = results()
-    out.print(table)
+    out.print(shown)
     starred = any(s.p99_is_indicative for s in stages.values())
     out.print(f"Milliseconds; percentiles of single frames.{f' {INDICATIVE}.' if starred else ''}")
 

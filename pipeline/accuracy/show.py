@@ -8,8 +8,8 @@ from pathlib import PurePath
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from edge_apps.console import table
 from pipeline.accuracy.gate import GateResult
 from pipeline.accuracy.results import EvaluationResult, FileResult, ReferenceResult
 
@@ -90,18 +90,18 @@ def drop_with_interval(points: float, interval: tuple[float, float]) -> str:
 
 def _print(result: EvaluationResult, columns: Sequence[_Column], console: Console) -> None:
     console.print(f"{result.data}: {result.images} images, {result.classes} classes", markup=False, soft_wrap=True)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    shown = table()
     for column in columns:
         if column.numeric:
-            table.add_column(escape(column.header), justify="right", no_wrap=True)
+            shown.add_column(escape(column.header), justify="right", no_wrap=True)
         else:
-            table.add_column(column.header, overflow="fold")
+            shown.add_column(column.header, overflow="fold")
     if result.reference is not None:
         reference = result.reference
-        table.add_row(*(column.of_reference(reference) for column in columns))
+        shown.add_row(*(column.of_reference(reference) for column in columns))
     for file in result.files:
-        table.add_row(*(column.of_file(file) for column in columns))
-    console.print(table)
+        shown.add_row(*(column.of_file(file) for column in columns))
+    console.print(shown)
     for line in _remarks(result):
         console.print(line, markup=False, soft_wrap=True)
 

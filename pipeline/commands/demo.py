@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import progress, results
+from edge_apps.console import progress, results, table, typed
 from pipeline.options import needs_export_extra
 
 if TYPE_CHECKING:
@@ -61,19 +61,17 @@ def command(out: Path) -> int:
 
 
 def _show_summary(bundle: Bundle, verdict: GateResult, runs: dict[str, CameraRun]) -> None:
-    from rich.table import Table
-
     from pipeline.accuracy.show import percent
 
     measured = {file.path: file for file in verdict.evaluation.files}
-    table = Table(title="What flies", title_justify="left")
-    table.add_column("file", no_wrap=True)
-    for header in ("MB", "vs float\ndB", "top-1\n%", "camera:\nright", "infer p50\nms", "total p50\nms"):
-        table.add_column(header, justify="right")
+    shown = table("What flies")
+    shown.add_column("\nfile", no_wrap=True)
+    for header in ("\nMB", "vs float\ndB", "top-1\n%", "camera:\nright", "infer\np50 ms", "total\np50 ms"):
+        shown.add_column(header, justify="right")
     for file in bundle.models():
         camera = runs.get(file.path)
         decibels = file.comparison.get("sqnr_float_db")
-        table.add_row(
+        shown.add_row(
             file.path,
             f"{file.bytes / 1e6:.2f}",
             "not run" if decibels is None else f"{decibels:.1f}",
@@ -82,19 +80,20 @@ def _show_summary(bundle: Bundle, verdict: GateResult, runs: dict[str, CameraRun
             "–" if camera is None else f"{camera.stages['infer'].p50:.2f}",
             "–" if camera is None else f"{camera.stages['total'].p50:.2f}",
         )
-    results().print(table)
+    results().print(shown)
+    results().print()
 
 
 def _show_next(place: Place, seconds: float) -> None:
-    say = results()
+    say, pipeline, camera = results(), typed("pipeline"), typed("edge-camera")
     say.print()
     say.print(f"Done in {seconds:.0f} s. Everything is in {place.root}. Next:", markup=False)
     for text in (
-        f"pipeline evaluate {place.bundle} --data digits",
-        f"pipeline gate {place.bundle} --data digits --max-drop 3 --allow-not-run coreml",
-        f"edge-camera run --model {place.bundle} --source folder:{place.frames}",
-        f"edge-camera log summary {place.log}",
-        "pipeline train mobilenet_v2 --data YOUR_FOLDER --epochs 30 --input 96 --out mine.safetensors",
-        "pipeline export mine.safetensors --data YOUR_FOLDER --out mine",
+        f"{pipeline} evaluate {place.bundle} --data digits",
+        f"{pipeline} gate {place.bundle} --data digits --max-drop 3 --allow-not-run coreml",
+        f"{camera} run --model {place.bundle} --source folder:{place.frames}",
+        f"{camera} log summary {place.log}",
+        f"{pipeline} train mobilenet_v2 --data YOUR_FOLDER --epochs 30 --input 96 --out mine.safetensors",
+        f"{pipeline} export mine.safetensors --data YOUR_FOLDER --out mine",
     ):
         say.print(f"  {text}", markup=False, soft_wrap=True)

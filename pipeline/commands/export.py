@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import progress, progress_bar, results
+from edge_apps.console import progress, progress_bar, results, table, typed
 from pipeline.options import (
     DATA_HELP,
     calibration_images,
@@ -128,18 +128,15 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
 
 def show(bundle: Bundle) -> None:
     """A table of the files, and what to type next."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(f"Bundle {bundle.root}"), title_justify="left")
-    table.add_column("file", no_wrap=True)
-    for column in ("MB", "vs float, dB", "vs own graph, dB", "delegate partitions"):
-        table.add_column(column, justify="right")
-    table.add_column("checked by")
+    shown = table(f"Bundle {bundle.root}")
+    shown.add_column("\nfile", overflow="fold")
+    for column in ("\nMB", "vs float\ndB", "vs own\ngraph dB", "delegate\nparts"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("\nchecked by", overflow="fold")
     for file in bundle.models():
         compared: dict[str, Any] = file.comparison
         partitions = file.delegated.get("partitions")
-        table.add_row(
+        shown.add_row(
             file.path,
             f"{file.bytes / 1e6:.2f}",
             _decibels(compared.get("sqnr_float_db")),
@@ -148,11 +145,12 @@ def show(bundle: Bundle) -> None:
             compared["runtime"] if compared["status"] == "run" else "not run here",
         )
     console = results()
-    console.print(table)
+    console.print(f"Bundle {bundle.root}", markup=False, soft_wrap=True)  # as a title it would wrap with the table
+    console.print(shown)
     few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
     if few:
         console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")
-    console.print(f"Next: pipeline evaluate {bundle.root} --data …", markup=False, soft_wrap=True)
+    console.print(f"Next: {typed('pipeline')} evaluate {bundle.root} --data …", markup=False, soft_wrap=True)
 
 
 def _decibels(value: float | None) -> str:

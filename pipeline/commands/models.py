@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge_apps.console import results
+from edge_apps.console import results, table
 from pipeline import zoo
 from pipeline.options import needs_export_extra
 from pipeline.zoo.spec import ModelSpec
@@ -29,15 +29,12 @@ def command(classes: int | None, input_size: int | None, width: float | None, as
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("model")
-    for column in ("input", "classes", "params", "mult-adds, M", "fp32 MB", "peak activation, KB"):
-        table.add_column(column, justify="right")
-    table.add_column("paper")
+    shown = table()
+    shown.add_column("\nmodel", no_wrap=True)
+    for column in ("\ninput", "\nclasses", "\nparams", "mult-adds\nM", "fp32\nMB", "peak act.\nKB"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(
+        shown.add_row(
             row["name"],
             str(row["input"]),
             str(row["classes"]),
@@ -45,9 +42,8 @@ def command(classes: int | None, input_size: int | None, width: float | None, as
             f"{row['mult_adds'] / 1e6:,.1f}",
             f"{row['size_mb']:.3f}",
             f"{row['peak_activation'] / 1e3:,.0f}",
-            row["paper"],
         )
-    results().print(table)
+    results().print(shown)
 
 
 def _row(spec: ModelSpec, classes: int | None, input_size: int | None, width: float | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from edge_apps.console import results
+from edge_apps.console import results, table
 from pipeline import targets
 
 
@@ -28,18 +28,20 @@ def command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    from rich.table import Table
-
-    table = Table()
+    shown = table()
     for column in ("target", "file", "precisions", "also called", "runs on", "here"):
-        table.add_column(column)
+        shown.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(
+        shown.add_row(
             str(row["name"]),
             str(row["suffix"]),
             ", ".join(row["precisions"] or []),
             ", ".join(row["aliases"] or []),
             str(row["summary"]),
-            str(row["missing"] or "ready"),
+            "ready" if row["missing"] is None else "not installed",
         )
-    results().print(table)
+    console = results()
+    console.print(table)
+    for row in rows:
+        if row["missing"]:
+            console.print(f"{row['name']}: {row['missing']}", markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ class TFLiteTarget:
     suffix = ".tflite"
     aliases = ("litert", "tfl", "tensorflow-lite")
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-weights")
-    summary = "phones, boards and Coral-class devices by LiteRT"
+    summary = "phones and boards by LiteRT"
 
     def missing(self) -> str | None:
         """What to install first, or None."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from edge_apps.console import Program, progress, results
+from edge_apps.console import Program, progress, results, typed
 from edge_apps.errors import BadInput, EdgeError, MissingExtra, NotRunHere
 
 
@@ -166,3 +166,15 @@ def test_results_and_progress_have_their_own_streams(capsys) -> None:
 def test_a_pipe_is_wide(capsys) -> None:
     results().print("x" * 150)
     assert capsys.readouterr().out == "x" * 150 + "\n"
+
+
+def test_programs_are_named_as_they_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pipeline", "edge-camera"):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "pipeline"), "demo"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert typed("edge-camera") == str(tmp_path / "edge-camera")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert typed("edge-camera") == "edge-camera"
+    monkeypatch.setattr("sys.argv", ["-c"])
+    assert typed("edge-camera") == "edge-camera"

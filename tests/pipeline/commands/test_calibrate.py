@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -86,7 +88,8 @@ def test_minmax_ranges_are_what_flowed(calibrate: Any, place: Path, small_checkp
     for path in ("features.0", "features.1", "pool", "classifier"):
         network.get_submodule(path).register_forward_hook(lambda _m, _i, out, path=path: seen.update({path: out}))
     source = open_data(load_ranges(place / "r.json").calibration_set.source, "")
-    pixels = torch.stack([torch.from_numpy(source.image(i)) for i in range(40)]) / 255
+    resized = [cv2.resize(source.image(i), (32, 32), interpolation=cv2.INTER_LINEAR_EXACT) for i in range(40)]
+    pixels = torch.from_numpy(np.stack(resized)) / 255
     normal = (pixels - torch.tensor(loaded.preprocess.mean)) / torch.tensor(loaded.preprocess.std)
     with torch.no_grad():
         network(normal.permute(0, 3, 1, 2))

@@ -45,7 +45,10 @@ def test_what_is_missing_names_the_pip_command(
     rows = {row["name"]: row["missing"] for row in json.loads(pipeline("targets", "--json").out)}
     assert rows.pop(target) == f"{package} not installed: pip install 'edge-pipeline[export]'"
     assert set(rows.values()) == {None}
-    assert "pip install 'edge-pipeline[export]'" in pipeline("targets").out
+    *table, last = pipeline("targets").out.splitlines()
+    assert last == f"{target}: {package} not installed: pip install 'edge-pipeline[export]'"
+    assert sum("ready" in line for line in table) == 2
+    assert sum("not installed" in line for line in table) == 1
 
 
 def test_it_is_shown_on_a_device_without_the_workbench() -> None:

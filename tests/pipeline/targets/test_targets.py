@@ -12,8 +12,8 @@ from calibration.quantize import find_ranges
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
-from edge_apps.errors import BadInput, NotRunHere
-from edge_apps.runtime.manifest import FORMAT, FileManifest, Precision, Provenance
+from edge_apps.errors import BadInput, BadManifest, NotRunHere
+from edge_apps.runtime.manifest import FORMAT, FileManifest, Precision, Provenance, to_json
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
@@ -131,6 +131,36 @@ def test_a_truncated_or_foreign_file_is_one_line(
             open_runner(copy)
         assert "\n" not in str(caught.value)
         assert str(copy) in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "entry"), [("executorch", b"edge_manifest"), ("tflite", b"edge_pipeline")])
+def test_a_file_that_does_not_describe_itself(
+    written: dict[tuple[str, Precision], Path], name: str, entry: bytes, tmp_path: Path
+) -> None:
+    path = written[name, "fp32"]
+    other = tmp_path / f"others{path.suffix}"
+    assert path.read_bytes().count(entry) == 1
+    other.write_bytes(path.read_bytes().replace(entry, b"x" * len(entry)))
+    with pytest.raises(BadManifest, match=f"'{other}' does not describe itself"):
+        open_runner(other)
+
+
+@pytest.mark.parametrize("name", ["executorch", "tflite"])
+@pytest.mark.parametrize("count", [4, 6])
+def test_a_file_with_another_number_of_labels_than_logits(
+    written: dict[tuple[str, Precision], Path], preprocess: Preprocess, name: str, count: int, tmp_path: Path
+) -> None:
+    """Same length, other labels: the JSON can be changed in place."""
+    path = written[name, "fp32"]
+    said = to_json(about(name, "fp32", preprocess)).encode()
+    labels = b'"labels":["a","b","c","d","e"]'
+    others = {4: b'"labels":["a","b","c","defg"] ', 6: b'"labels":["","","c","","",""] '}[count]
+    assert path.read_bytes().count(said) == said.count(labels) == 1
+    assert len(others) == len(labels)
+    other = tmp_path / f"others{path.suffix}"
+    other.write_bytes(path.read_bytes().replace(labels, others))
+    with pytest.raises(BadManifest, match=f"computes 5 logits but names {count} labels"):
+        open_runner(other)
 
 
 @pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("fp16", 2), ("int8", 1), ("int8-weights", 1)])

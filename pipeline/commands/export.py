@@ -128,7 +128,7 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
 
 def show(bundle: Bundle) -> None:
     """A table of the files, and what to type next."""
-    shown = table(f"Bundle {bundle.root}")
+    shown = table()
     shown.add_column("\nfile", overflow="fold")
     for column in ("\nMB", "vs float\ndB", "vs own\ngraph dB", "delegate\nparts"):
         shown.add_column(column, justify="right", no_wrap=True)

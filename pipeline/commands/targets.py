@@ -41,7 +41,7 @@ def command(as_json: bool) -> None:
             "ready" if row["missing"] is None else "not installed",
         )
     console = results()
-    console.print(table)
+    console.print(shown)
     for row in rows:
         if row["missing"]:
             console.print(f"{row['name']}: {row['missing']}", markup=False, soft_wrap=True)

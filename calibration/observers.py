@@ -18,6 +18,9 @@ from calibration.recipe import Recipe
 BINS = 4096
 """Bins of a histogram over [−reach, reach]; a ReLU's output uses half of them."""
 
+MOST_AT_ONCE = 2**23
+"""Values given to ``torch.histc`` at a time: it counts in float32, which stops counting at 2^24."""
+
 
 class RangeObserver(ObserverBase):
     """Base: refuses NaN, counts what it saw, and carries the key of the tensor that it watches."""
@@ -103,7 +106,8 @@ class _Histogram(RangeObserver):
         while self.reach < extent:
             self._double()
         if self.reach > 0.0:
-            self.counts += torch.histc(values, BINS, -self.reach, self.reach).double()
+            for part in torch.split(values.flatten(), MOST_AT_ONCE):
+                self.counts += torch.histc(part, BINS, -self.reach, self.reach).double()
 
     def _double(self) -> None:
         quarter = BINS // 4

@@ -15,6 +15,9 @@ from calibration.recipe import Recipe
 
 QMIN, QMAX = -128, 127
 
+WIDEST = 1e30
+"""No network's activation comes near; float32 scales end at 3.4e38."""
+
 INPUT = "input"
 """The key of the network's own input: the normalised image. Its range follows from the preprocessing."""
 
@@ -82,8 +85,12 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
 def load_ranges(path: Path) -> Ranges:
     """Read ranges; ``BadCalibration`` where the file is not one."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Ranges)
+        ranges = msgspec.json.decode(path.read_bytes(), type=Ranges)
     except OSError as error:
         raise BadCalibration(f"Cannot read ranges '{path}': {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadCalibration(f"'{path}' is not a ranges file ({error}); make one with 'pipeline calibrate'.") from error
+    for key, (low, high) in ranges.values.items():
+        if not -WIDEST <= low <= high <= WIDEST:
+            raise BadCalibration(f"'{path}': the range of '{key}' is [{low}, {high}]; calibrate again.")
+    return ranges

@@ -16,7 +16,7 @@ class Simulator(Interpreter):
     PT2E's graph multiplies real numbers: its float32 sums differ from int32 accumulators in the last bits, and
     wherever a sum lies near the middle between two int8 values one of them rounds the other way. Deep networks blow
     such a single step up. So a layer between dequantize nodes is summed over integers, which float32 holds exactly
-    up to 2^24, and scaled in float64. The result depends on no machine.
+    up to 2^24 (larger sums lose their last bit), and scaled in float64.
     """
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:

@@ -33,5 +33,10 @@ class MissingExtra(BadInput):
     """A package that this command needs is not installed; the message names the pip command."""
 
 
+def install(extra: str) -> str:
+    """The pip command for an extra; the package is installed from a checkout, it is on no index."""
+    return f"pip install '.[{extra}]' in a checkout of edge-pipeline"
+
+
 class NotRunHere(EdgeError):
     """This machine cannot run such a file (a Core ML package off macOS): reported as "not run", never as passed."""

@@ -30,6 +30,19 @@ def write_whole(path: Path, data: bytes) -> None:
             beside.unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Refuse, before work starts, a file that ``write_whole`` could not write; ``BadInput``. Nothing is left there."""
+    if path.is_dir():
+        raise BadInput(f"'{path}' is a folder: name a file to write.")
+    probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"Cannot write '{path}': {error.strerror}. Choose a folder that you can write to.") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)

@@ -26,11 +26,12 @@ from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
 from edge_apps.runtime.preprocess import to_batch
 from edge_apps.runtime.runner import open_runner
-from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db
+from pipeline.accuracy.sqnr import ENOUGH_IMAGES, EQUAL_DB, sqnr_db
 from pipeline.bundle import describe, staged, write_manifest
 from pipeline.capture import ImageInput, capture_images, fold_batch_norms, graph_of, input_range
 from pipeline.checkpoint import Checkpoint, save
 from pipeline.errors import BadImage, EdgeError, LoweringFailed, MissingExtra, NotRunHere
+from pipeline.interrupt import lasting_interrupts
 from pipeline.targets.base import Census, Source, Target
 
 COMPARED_IMAGES = 64
@@ -91,39 +92,30 @@ def build(job: Job, announce: Announce) -> Bundle:
         file it wrote is not what was asked for. BadCalibration: too few pictures, or ranges of another checkpoint.
     """
     check_installed(job.files)
-    announce("Capturing the network")
-    captured = capture(job.checkpoint, job.images, job.recipe)
-    announce("Calibrating" if job.needs_ranges() and job.ranges is None else "Preparing")
-    ranges = job.ranges
-    if ranges is not None:
-        ranges.check_checkpoint(job.checkpoint.sha256, "the given ranges")
-    elif job.needs_ranges():
-        ranges = calibrate(captured, job.recipe)
-    references = _References(captured, ranges if job.needs_ranges() else None)
+    with lasting_interrupts() as check_interrupt:
 
-    with staged(job.out) as folder:
-        entries = _write_evidence(folder, captured, ranges)
-        for target, precision in job.files:
-            announce(f"{target.name} {precision}")
-            manifest = file_manifest(job.checkpoint, target.name, precision, ranges if precision == "int8" else None)
-            path = folder / f"{manifest.model}-{precision}{target.suffix}"
-            float_layers, census = _lower(target, Source(captured.folded, ranges), manifest, path)
-            comparison = _compare(path, captured, references, precision)
-            entries.append(
-                describe(
-                    folder,
-                    path,
-                    "model",
-                    target=target.name,
-                    precision=precision,
-                    float_layers=float_layers,
-                    operators=dict(sorted(census.operators.items())),
-                    delegated={"partitions": census.partitions, "outside": dict(census.outside)},
-                    comparison=comparison,
-                )
-            )
-        about = file_manifest(job.checkpoint, "", "fp32", ranges)
-        write_manifest(folder, about, entries)
+        def step(text: str) -> None:
+            check_interrupt()
+            announce(text)
+
+        step("Capturing the network")
+        captured = capture(job.checkpoint, job.images, job.recipe)
+        step("Calibrating" if job.needs_ranges() and job.ranges is None else "Preparing")
+        ranges = job.ranges
+        if ranges is not None:
+            ranges.check_checkpoint(job.checkpoint.sha256, "the given ranges")
+        elif job.needs_ranges():
+            ranges = calibrate(captured, job.recipe)
+        references = _References(captured, ranges if job.needs_ranges() else None)
+
+        with staged(job.out) as folder:
+            entries = _write_evidence(folder, captured, ranges)
+            for target, precision in job.files:
+                step(f"{target.name} {precision}")
+                entries.append(_make(folder, target, precision, captured, ranges, references))
+            about = file_manifest(job.checkpoint, "", "fp32", ranges)
+            write_manifest(folder, about, entries)
+            check_interrupt()
     return load_bundle(job.out)
 
 
@@ -247,6 +239,31 @@ def _write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     )
 
 
+def _make(
+    folder: Path,
+    target: Target,
+    precision: Precision,
+    captured: Captured,
+    ranges: Ranges | None,
+    references: _References,
+) -> BundleFile:
+    """Lower to one file, open it again, count and compare."""
+    manifest = file_manifest(captured.checkpoint, target.name, precision, ranges if precision == "int8" else None)
+    path = folder / f"{manifest.model}-{precision}{target.suffix}"
+    float_layers, census = _lower(target, Source(captured.folded, ranges), manifest, path)
+    return describe(
+        folder,
+        path,
+        "model",
+        target=target.name,
+        precision=precision,
+        float_layers=float_layers,
+        operators=dict(sorted(census.operators.items())),
+        delegated={"partitions": census.partitions, "outside": dict(census.outside)},
+        comparison=_compare(path, captured, references, precision),
+    )
+
+
 def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -> tuple[tuple[str, ...], Census]:
     what = f"{target.name} {manifest.precision}"
     try:
@@ -292,9 +309,9 @@ def _compare(path: Path, captured: Captured, references: _References, precision:
 
 
 def _decibels(path: Path, reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    """JSON knows no infinity; 200 dB is beyond what float32 can tell apart."""
+    """JSON knows no infinity."""
     try:
         decibels = sqnr_db(reference, logits)
     except EdgeError as error:  # float16 overflows where float32 does not
         raise LoweringFailed(f"{path.name} and the network cannot be compared: {error}") from error
-    return round(max(-200.0, min(decibels, 200.0)), 2)
+    return round(max(-EQUAL_DB, min(decibels, EQUAL_DB)), 2)

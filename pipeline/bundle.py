@@ -27,6 +27,7 @@ from edge_apps.runtime.manifest import (
     sha256_of,
     size_of,
 )
+from edge_apps.runtime.runner import known_suffixes
 from pipeline.errors import BadInput
 
 RENAME_EXCHANGE = 2
@@ -42,6 +43,8 @@ def check_free(out: Path, force: bool) -> None:
     Raises:
         BadInput: it exists and ``force`` is not given; it exists and is no bundle; it cannot be written.
     """
+    if out.suffix in known_suffixes():
+        raise BadInput(f"--out is '{out}'; a bundle is a folder of files, and '{out.suffix}' is the name of one file.")
     try:
         place = out.resolve()
         if place.exists():

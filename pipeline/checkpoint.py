@@ -120,7 +120,8 @@ def load(
     _check(metadata, given, path)
     spec = zoo.get(metadata.model)
     chosen = spec.with_defaults(metadata.options)
-    spec.check_input(min(metadata.preprocess.height, metadata.preprocess.width))
+    for side in (metadata.preprocess.height, metadata.preprocess.width):
+        spec.check_input(side)
     with torch.device("meta"):
         expected = spec.build(metadata.classes, **chosen).state_dict()
     state = _fitted(tensors, expected, f"'{path}' is no {_words(metadata.model, chosen, metadata.classes)}")
@@ -248,12 +249,16 @@ def _check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
         )
     if len(metadata.labels) != metadata.classes or metadata.classes < 1:
         raise BadCheckpoint(f"'{path}' says {metadata.classes} classes and lists {len(metadata.labels)} labels.")
+    if len(set(metadata.labels)) != len(metadata.labels):
+        raise BadCheckpoint(f"'{path}' names the same label twice: {', '.join(metadata.labels)[:80]}.")
     for name, value in given.items():
         recorded = getattr(metadata, name)
         if name == "options" and value is not None:
             value = {**recorded, **value}
         if value is not None and value != recorded:
-            raise BadCheckpoint(f"'{path}' says {name} {recorded!r}, but {value!r} was given: leave it out.")
+            raise BadCheckpoint(
+                f"'{path}' says {name} {_short(recorded)}, but {_short(value)} was given: leave it out."
+            )
 
 
 def _fitted(
@@ -307,6 +312,14 @@ def _first_three(differences: list[str]) -> str:
 def _words(model: str, options: Mapping[str, float | int], classes: int) -> str:
     settings = [f"{name} {value}" for name, value in options.items()] + [f"{classes} classes"]
     return f"{model} ({', '.join(settings)})"
+
+
+def _short(value: object) -> str:
+    """A recorded or given value in a few words; an input size stands for the whole preprocessing."""
+    if isinstance(value, Preprocess):
+        return f"input {value.height}×{value.width}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _dtype(tensor: torch.Tensor) -> str:

@@ -20,12 +20,16 @@ from pipeline.accuracy.results import EvaluationResult
 from pipeline.build import Job
 from pipeline.checkpoint import builtin, load
 from pipeline.data import open_data
+from pipeline.errors import BadInput
 from pipeline.targets import choose_targets, plan
 
 POLICY = GatePolicy(max_drop=3.0, allow_not_run=("coreml",))
 """450 images cannot decide a drop of 1.0: without one discordant pair the interval still reaches 0.85 points."""
 
 DATA = "digits"
+
+MARK = "made-by-pipeline-demo.txt"
+"""Says that a folder of frames is a demo's own, and may be replaced by the next."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,19 @@ def evaluate_and_gate(place: Place) -> tuple[EvaluationResult, GateResult]:
     return evaluation, judge(evaluation, POLICY)
 
 
+def check_frames(place: Place) -> None:
+    """Refuse, before work starts, a ``frames`` folder that an earlier demo did not write; ``BadInput``."""
+    if place.frames.exists() and not (place.frames / MARK).is_file() and any(place.frames.iterdir()):
+        raise BadInput(f"'{place.frames}' exists and is not a demo's: it is not replaced. Choose another --out.")
+
+
 def write_frames(place: Place) -> int:
     """Write the held-out pictures as files for the camera program; returns how many."""
+    check_frames(place)
     held_out: ImageSet = open_data(DATA, "test")
     shutil.rmtree(place.frames, ignore_errors=True)
+    place.frames.mkdir(parents=True)
+    (place.frames / MARK).write_text("Written by 'pipeline demo', which replaces this folder.\n", "utf-8")
     for index, label in enumerate(held_out.labels):
         folder = place.frames / held_out.classes[label]
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from calibration.recipe import Observer
 from edge_apps.console import progress
+from edge_apps.errors import install
 from pipeline.errors import BadInput, BadRecipe, MissingExtra
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ def calibration_options(command: F) -> F:
         click.option(
             "--recipe", "recipe_file", type=click.Path(path_type=Path), help="A TOML file; see docs/recipe.md."
         ),
-        click.option("--observer", help="minmax, moving-average, percentile or mse; overrides the recipe."),
+        click.option(
+            "--observer", type=click.Choice(get_args(Observer)), help="How ranges are chosen; overrides the recipe."
+        ),
         click.option("--calibration-size", type=int, help="Number of calibration images; overrides the recipe."),
         click.option("--seed", type=int, help="Of the draw of calibration images; overrides the recipe."),
         click.option("--skip-corrupt", is_flag=True, help="Leave corrupt pictures out and list them."),
@@ -147,9 +151,7 @@ def needs_export_extra(*, torchao: bool = False) -> None:
 
     for package in ("torch", "torchao") if torchao else ("torch",):
         if importlib.util.find_spec(package) is None:
-            raise MissingExtra(
-                f"This command needs {package}, which is not installed: pip install 'edge-pipeline[export]'."
-            )
+            raise MissingExtra(f"This command needs {package}, which is not installed: {install('export')}.")
     if torchao:
         from edge_apps.chatter import hushed
 

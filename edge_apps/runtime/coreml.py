@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_apps.errors import BadInput, MissingExtra, NotRunHere
+from edge_apps.errors import BadInput, MissingExtra, NotRunHere, install
 from edge_apps.runtime.manifest import METADATA_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -64,7 +64,7 @@ def _library() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtra(
             f"Running .mlpackage needs coremltools and Pillow, and '{error.name}' is not installed: "
-            "pip install 'edge-pipeline[coreml]'."
+            f"{install('coreml')}."
         ) from None
     return coremltools, Image
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
-from edge_apps.errors import BadInput, MissingExtra
+from edge_apps.errors import BadInput, MissingExtra, install
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -90,8 +90,7 @@ def _library() -> tuple[Any, Any, Any]:
         from executorch.runtime import Runtime
     except ImportError as error:
         raise MissingExtra(
-            f"Running .pte needs executorch and torch, and '{error.name}' is not installed: "
-            "pip install 'edge-pipeline[export]'."
+            f"Running .pte needs executorch and torch, and '{error.name}' is not installed: {install('export')}."
         ) from None
     return torch, Runtime.get(), _unsafe_reset_threadpool
 

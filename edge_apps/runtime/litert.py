@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
-from edge_apps.errors import BadInput, MissingExtra
+from edge_apps.errors import BadInput, MissingExtra, install
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -70,9 +70,7 @@ def _library() -> tuple[Any, str]:
 
         return Interpreter, f"tflite-runtime {importlib.metadata.version('tflite-runtime')}"
     except ImportError:
-        raise MissingExtra(
-            "Running .tflite needs LiteRT, which is not installed: pip install 'edge-pipeline[litert]'."
-        ) from None
+        raise MissingExtra(f"Running .tflite needs LiteRT, which is not installed: {install('litert')}.") from None
 
 
 def _read_manifest(data: bytes, path: Path) -> FileManifest:
@@ -93,7 +91,7 @@ def _metadata(data: bytes, name: str) -> bytes | None:
         from flatbuffers import number_types
         from flatbuffers.table import Table
     except ImportError:
-        raise MissingExtra("Reading .tflite needs flatbuffers: pip install 'edge-pipeline[litert]'.") from None
+        raise MissingExtra(f"Reading .tflite needs flatbuffers: {install('litert')}.") from None
 
     def tables(table: Any, field: int) -> list[Any]:
         offset = table.Offset(field)
@@ -119,4 +117,4 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-register_runner(".tflite", LiteRTRunner)
+register_runner(".tflite", LiteRTRunner, side_by_side=True)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge_apps.runtime
-from edge_apps.errors import BadInput, BadManifest
-from edge_apps.runtime.manifest import FileManifest, load_bundle
+from edge_apps.errors import BadInput, BadManifest, ChangedFile
+from edge_apps.runtime.manifest import Bundle, BundleFile, FileManifest, load_bundle
 
 
 class Runner(Protocol):
@@ -49,11 +49,23 @@ class Runner(Protocol):
 RunnerFactory = Callable[[Path, int], Runner]
 
 _factories: dict[str, RunnerFactory] = {}
+_side_by_side: set[str] = set()
 
 
-def register_runner(suffix: str, factory: RunnerFactory) -> None:
-    """Say that files with this suffix (``.pte``) are opened by ``factory(path, threads)``."""
+def register_runner(suffix: str, factory: RunnerFactory, *, side_by_side: bool = False) -> None:
+    """Say that files with this suffix (``.pte``) are opened by ``factory(path, threads)``.
+
+    ``side_by_side``: several runners of one file gain by working in threads at the same time, because the runtime
+    gives the interpreter lock back while it computes.
+    """
     _factories[suffix] = factory
+    if side_by_side:
+        _side_by_side.add(suffix)
+
+
+def runs_side_by_side(path: Path) -> bool:
+    """Whether to spread many pictures over several one-thread runners of this file, not over one runner's threads."""
+    return path.suffix in known_suffixes() and path.suffix in _side_by_side
 
 
 def known_suffixes() -> tuple[str, ...]:
@@ -98,13 +110,28 @@ def check_outputs(outputs: int, manifest: FileManifest, path: Path) -> None:
 def model_files(path: Path) -> list[Path]:
     """The files to run behind what a user names: a bundle's models, each verified by hash, or the one file itself."""
     if path.suffix in known_suffixes():
-        # A file that lies in a bundle is held to that bundle's manifest.
-        if (path.parent / "manifest.json").is_file():
-            bundle = load_bundle(path.parent)
-            return [bundle.verified(file) for file in bundle.models() if file.path == path.name] or [path]
-        return [path]
+        bundle = bundle_around(path)
+        return [path] if bundle is None else [bundle.verified(_listed(bundle, path))]
     bundle = load_bundle(path)
     return [bundle.verified(file) for file in bundle.models()]
+
+
+def bundle_around(path: Path) -> Bundle | None:
+    """The bundle that a file lies in, to whose manifest it is held; None for a file that stands alone."""
+    try:
+        return load_bundle(path.parent)
+    except BadInput:
+        return None  # no manifest beside it, or one of something else
+
+
+def _listed(bundle: Bundle, path: Path) -> BundleFile:
+    for file in bundle.models():
+        if file.path == path.name:
+            return file
+    raise ChangedFile(
+        f"'{path}' is not listed in the manifest of the bundle it lies in: it will not be run. "
+        "Move it out of the bundle, or export again."
+    )
 
 
 def _discover() -> None:

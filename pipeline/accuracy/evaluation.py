@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edge_apps.console import progress
 from edge_apps.images import ImageSet
+from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import FileManifest, sha256_of
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import model_files, open_runner
-from pipeline.accuracy.inference import Done, cores, run_file, run_network
+from pipeline.accuracy.inference import Done, run_file, run_network
 from pipeline.accuracy.paired import agreement, drop_interval, mcnemar_p, paired_table
 from pipeline.accuracy.results import FORMAT, Comparison, EvaluationResult, FileResult, ReferenceResult
 from pipeline.data.classes import check_classes
@@ -76,7 +77,7 @@ def evaluate(
     """
     if not len(images):
         raise BadInput(f"'{images.name}' has no pictures to evaluate on.")
-    threads = threads or cores()
+    threads = threads or usable_cores()
     looks = [_look_at(file, threads) for file in files]
     notes = _check(looks, images, reference)
     inputs = {look.manifest.preprocess for look in looks if look.manifest}

@@ -35,7 +35,7 @@ def evaluate_bundle(
     if not files:
         raise BadManifest(f"Bundle '{root}' lists no model; export it again.")
     reference = _reference(bundle)
-    _check_apart(bundle, images)
+    check_apart(bundle, images)
     result = evaluate(files, images, reference, threads=threads, skipped=skipped)
     assert result.reference is not None
     # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
@@ -74,7 +74,8 @@ def _reference(bundle: Bundle) -> Checkpoint:
     )
 
 
-def _check_apart(bundle: Bundle, images: ImageSet) -> None:
+def check_apart(bundle: Bundle, images: ImageSet) -> None:
+    """Refuse to judge a bundle's files on pictures that calibrated them; ``BadCalibration``."""
     for file in bundle.manifest.files:
         if file.role == "calibration-set":
             path = bundle.verified(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,16 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.runtime.preprocess import Preprocess
-from edge_apps.runtime.runner import Runner, open_runner
+from edge_apps.runtime.runner import Runner, open_runner, runs_side_by_side
 
 if TYPE_CHECKING:
     from torch import nn
-
-PARALLEL_SUFFIXES = frozenset({".tflite"})
-"""Files of which several runners work at once in threads. LiteRT gives the interpreter lock back while it computes
-and small networks gain little from threads inside one inference, so each core runs its own pictures. ExecuTorch
-holds the lock, and the thread pool that all its programs share is freed when the next one is opened: one runner, all
-threads inside. What is not named here is treated like that too: it is always safe."""
 
 CHUNK = 16
 """Pictures that a thread takes at a time; progress moves in these steps."""
@@ -41,13 +34,6 @@ class Answers:
     logits: NDArray[np.float32]
     runtime: str
     images_per_second: float
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_file(path: Path, pictures: NDArray[np.uint8], threads: int, done: Done) -> Answers:
@@ -116,7 +102,9 @@ def _opened(path: Path, useful: int, threads: int) -> Iterator[list[Runner]]:
     """Runners that together use the threads; closed at the end."""
     runners: list[Runner] = []
     try:
-        if path.suffix in PARALLEL_SUFFIXES:
+        # ExecuTorch holds the interpreter lock, and all its programs share one thread pool: one runner, all threads
+        # inside. That is always safe; LiteRT says that it can do better for small networks.
+        if runs_side_by_side(path):
             for _ in range(useful):
                 runners.append(open_runner(path, 1))
         else:

@@ -12,6 +12,9 @@ from pipeline.errors import EdgeError
 ENOUGH_IMAGES = 32
 """Fewer pictures say too little; a comparison on fewer is marked as such."""
 
+EQUAL_DB = 200.0
+"""Beyond what float32 can tell apart; stands for infinity, which JSON does not know."""
+
 
 def sqnr_db(reference: NDArray[np.floating], measured: NDArray[np.floating]) -> float:
     """Signal-to-quantization-noise ratio of logits ``[N, K]`` in decibels.

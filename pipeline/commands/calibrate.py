@@ -46,14 +46,16 @@ def command(
     needs_export_extra(torchao=True)
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from edge_apps.files import write_whole
+    from edge_apps.files import check_writable, write_whole
     from pipeline.build import calibrate, capture
     from pipeline.errors import BadInput
+    from pipeline.interrupt import lasting_interrupts
 
-    if out.is_dir():
-        raise BadInput(f"'{out}' is a folder: name the ranges file to write (.json).")
+    if out.suffix != ".json":
+        raise BadInput(f"--out is '{out}'; a ranges file's name ends in .json.")
     if out.exists() and not force:
         raise BadInput(f"'{out}' exists. Pass --force to replace it, or choose another --out.")
+    check_writable(out)
     loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
     recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
     images, skipped = calibration_images(data, loaded, skip_corrupt)
@@ -61,9 +63,10 @@ def command(
     for name in skipped:
         console.print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with progress_bar(*columns, transient=True) as bar:
+    with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
         bar.add_task(f"Calibrating on {recipe.images} images", total=None)
         ranges = calibrate(capture(loaded, images, recipe), recipe)
+        check_interrupt()
     write_whole(out, ranges.to_json())
     counts = ranges.calibration_set.class_counts()
     results().print(

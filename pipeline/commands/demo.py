@@ -37,13 +37,14 @@ def command(out: Path) -> int:
     from pipeline.build import check_installed
     from pipeline.bundle import check_free
     from pipeline.commands.export import run_with_progress
-    from pipeline.demo import Place, evaluate_and_gate, export_job, run_camera, write_frames
+    from pipeline.demo import Place, check_frames, evaluate_and_gate, export_job, run_camera, write_frames
 
     place = Place(out)
     say = progress()
     job = export_job(place)
     check_installed(job.files)
     check_free(place.bundle, force=True)
+    check_frames(place)
 
     say.print("1/4 Export: MobileNetV2, trained on handwritten digits, to six device files")
     bundle = run_with_progress(job, [])

@@ -37,9 +37,9 @@ def command(
     in the bundle as evaluation.json. Exit status 1: a file gave no usable answers, or none could be run here.
     """
     needs_export_extra()
-    from edge_apps.runtime.runner import known_suffixes
+    from edge_apps.runtime.runner import bundle_around, known_suffixes
     from pipeline.accuracy.evaluation import candidates, evaluate
-    from pipeline.accuracy.in_bundle import evaluate_bundle, record
+    from pipeline.accuracy.in_bundle import check_apart, evaluate_bundle, record
     from pipeline.accuracy.show import show_evaluation
     from pipeline.checkpoint import load
     from pipeline.data import open_data
@@ -60,6 +60,9 @@ def command(
     if skip_corrupt:
         images, skipped = usable(images, True)
 
+    around = {path.parent: bundle_around(path) for path in paths if not bundles}
+    for bundle in filter(None, around.values()):
+        check_apart(bundle, images)
     if bundles:
         result = evaluate_bundle(bundles[0], images, threads=threads, skipped=skipped)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,12 @@ def command(
     from pipeline.errors import BadInput
 
     check_installed(files)
+    loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
     if checkpoint is not None and data is None:
         raise BadInput("Missing --data: calibration needs pictures of the checkpoint's classes.")
-    loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
     recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
-    if (ranges_file or observer) and not any(precision == "int8" for _, precision in files):
-        raise BadInput("--ranges and --observer are for int8 files, and none is asked for: leave them out.")
+    if (ranges_file or recipe_file or observer) and not any(precision == "int8" for _, precision in files):
+        raise BadInput("--ranges, --recipe and --observer are for int8 files, and none is asked for: leave them out.")
     ranges = None if ranges_file is None else load_ranges(ranges_file)
     if ranges is not None:
         if any(value is not None for value in (recipe_file, observer, calibration_size, seed)):
@@ -150,8 +151,11 @@ def show(bundle: Bundle) -> None:
     few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
     if few:
         console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")
-    console.print(f"Next: {typed('pipeline')} evaluate {bundle.root} --data …", markup=False, soft_wrap=True)
+    place = shlex.quote(str(bundle.root))
+    console.print(f"Next: {typed('pipeline')} evaluate {place} --data …", markup=False, soft_wrap=True)
 
 
 def _decibels(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    from pipeline.accuracy.sqnr import EQUAL_DB
+
+    return "–" if value is None else "equal" if value >= EQUAL_DB else f"{value:.1f}"

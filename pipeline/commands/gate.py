@@ -42,7 +42,7 @@ def command(
     above it. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
     """
     needs_export_extra()
-    from edge_apps.files import write_whole
+    from edge_apps.files import check_writable, write_whole
     from pipeline import targets
     from pipeline.accuracy import gate_reports
     from pipeline.accuracy.gate import GatePolicy, judge
@@ -50,9 +50,14 @@ def command(
     from pipeline.accuracy.show import show_gate
     from pipeline.data import open_data
     from pipeline.data.reading import usable
+    from pipeline.errors import BadInput
 
-    allowed = tuple(dict.fromkeys(targets.canonical(name) for name in allow_not_run))
+    allowed = tuple(dict.fromkeys(targets.canonical(name) for text in allow_not_run for name in text.split(",")))
     policy = GatePolicy(max_drop=max_drop, allow_not_run=allowed)
+    for report in filter(None, (junit, markdown)):
+        check_writable(report)
+        if bundle.resolve() in report.resolve().parents:
+            raise BadInput(f"'{report}' lies inside the bundle: write reports elsewhere.")
     images = open_data(data, "test")
     skipped: list[str] = []
     if skip_corrupt:

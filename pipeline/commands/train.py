@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from edge_apps.console import progress, results
 from pipeline import zoo
+from pipeline.options import needs_export_extra
 from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, Optimizer
 
 NOT_RECORDED = frozenset({"restart", "force"})
@@ -96,6 +97,8 @@ def command(
     An interrupted training goes on when the same command is given again: its state lies beside the checkpoint
     (OUT.state) and is written after every epoch.
     """
+    needs_export_extra()
+
     import torch
 
     from pipeline.data import open_data

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.errors import install
 from edge_apps.images import Image
 from pipeline.errors import BadInput, MissingExtra
 
@@ -147,9 +148,7 @@ def all_digits() -> tuple[NDArray[np.uint8], tuple[int, ...]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise MissingExtra(
-            "The digits need scikit-learn, which is not installed: pip install 'edge-pipeline[export]'."
-        ) from error
+        raise MissingExtra(f"The digits need scikit-learn, which is not installed: {install('export')}.") from error
     data = load_digits()
     return data.images.astype(np.uint8), tuple(int(label) for label in data.target)
 

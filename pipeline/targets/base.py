@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edge_apps.errors import install
 from edge_apps.runtime.manifest import FileManifest, Precision
 
 if TYPE_CHECKING:
@@ -89,4 +90,4 @@ def missing_packages(*modules: str) -> str | None:
     absent = [module for module in modules if importlib.util.find_spec(module) is None]
     if not absent:
         return None
-    return f"{', '.join(absent)} not installed: pip install 'edge-pipeline[export]'"
+    return f"{', '.join(absent)} not installed: {install('export')}"

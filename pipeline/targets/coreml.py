@@ -140,6 +140,7 @@ def _is_integer(operation: Any) -> bool:
         and source.op_type == "dequantize"
         and weight is not None
         and weight.op_type == "constexpr_affine_dequantize"
+        and bool(readers)
         and all(reader.op_type == "quantize" for reader in readers)
     )
 

@@ -117,6 +117,7 @@ class FakeTarget:
     fails: BaseException | None = None
     absent: str | None = None
     kept_float: int = 0
+    meanwhile: Callable[[], None] | None = None
     name: str = "fake"
     suffix: str = ".fake"
     aliases: tuple[str, ...] = ()
@@ -128,9 +129,11 @@ class FakeTarget:
         return self.absent
 
     def lower(self, source: Source, manifest: FileManifest, path: Path) -> tuple[str, ...]:
-        """Write a line, then fail as told."""
+        """Write a line, do and fail as told."""
         del source
         path.write_text(manifest.precision)
+        if self.meanwhile is not None:
+            self.meanwhile()
         if self.fails is not None:
             raise self.fails
         return ()

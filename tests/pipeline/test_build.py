@@ -1,10 +1,10 @@
-"""The main job: the built-in checkpoint's real bundle, and small networks where something is asked or goes wrong."""
+"""The main job on a small network: what is asked of it, and what exporters and runtimes can do to it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections import Counter
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,231 +16,21 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.dataset import CalibrationSet, check_disjoint
-from calibration.quantize import quantize
 from calibration.ranges import load_ranges
 from calibration.recipe import Recipe, load_recipe
-from calibration.simulate import Simulator
-from edge_apps import images as pictures_on_disk
 from edge_apps.chatter import hushed
-from edge_apps.runtime.manifest import METADATA_NAME, Bundle, BundleFile, FileManifest, parse_file_manifest, sha256_of
-from edge_apps.runtime.preprocess import Preprocess, to_batch
-from edge_apps.runtime.runner import open_runner
+from edge_apps.runtime.manifest import Bundle, BundleFile, sha256_of
 from pipeline import targets
-from pipeline.accuracy.sqnr import sqnr_db
 from pipeline.build import Job, build
-from pipeline.capture import ImageInput, graph_of
-from pipeline.checkpoint import Checkpoint, builtin, load
+from pipeline.capture import ImageInput
+from pipeline.checkpoint import Checkpoint, load
 from pipeline.data import open_data
 from pipeline.errors import BadCalibration, LoweringFailed, MissingExtra
-
-MOBILENET_LAYERS = 53
-RUN_HERE = ("executorch", "tflite")
 
 
 def file_of(bundle: Bundle, target: str, precision: str) -> BundleFile:
     (found,) = [file for file in bundle.models() if (file.target, file.precision) == (target, precision)]
     return found
-
-
-# --- the built-in checkpoint, every target, fp32 and int8 -----------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def held_out() -> np.ndarray:
-    """100 held-out digits, uint8 ``[100, 96, 96, 3]``; no file has seen them."""
-    images = open_data("digits", "test")
-    return to_batch([images.image(i) for i in range(100)], Preprocess(height=96, width=96))
-
-
-@pytest.fixture(scope="module")
-def floats(held_out: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(held_out).permute(0, 3, 1, 2).float()
-
-
-@pytest.fixture(scope="module")
-def float_logits(held_out: np.ndarray) -> np.ndarray:
-    """Of the checkpoint on pictures normalised by hand: batch norms unfolded, nothing captured."""
-    checkpoint = load(builtin())
-    normal = (held_out / 255 - checkpoint.preprocess.mean) / checkpoint.preprocess.std
-    with torch.no_grad():
-        return checkpoint.network()(torch.from_numpy(normal).float().permute(0, 3, 1, 2)).numpy()
-
-
-@pytest.fixture(scope="module")
-def answers(demo_bundle: Bundle, held_out: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """What every file that runs here says."""
-    found = {}
-    for file in demo_bundle.models():
-        if file.target in RUN_HERE:
-            runner = open_runner(demo_bundle.verified(file), threads=2)
-            found[file.target, str(file.precision)] = runner.run(held_out)
-            runner.close()
-    assert len(found) == 4
-    return found
-
-
-@pytest.mark.parametrize("target", RUN_HERE)
-def test_files_are_near_the_float_network(
-    answers: dict[tuple[str, str], np.ndarray], float_logits: np.ndarray, target: str
-) -> None:
-    assert sqnr_db(float_logits, answers[target, "fp32"]) >= 60
-    assert sqnr_db(float_logits, answers[target, "int8"]) > 25
-
-
-@pytest.mark.parametrize("target", RUN_HERE)
-def test_what_the_manifest_says_of_that(demo_bundle: Bundle, target: str) -> None:
-    for precision in ("fp32", "int8"):
-        said = file_of(demo_bundle, target, precision).comparison
-        assert (said["status"], said["images"], said["enough_images"]) == ("run", 64, True)
-        assert said["sqnr_float_db"] >= (60 if precision == "fp32" else 25)
-        if precision == "int8":
-            assert said["sqnr_graph_db"] >= 40
-        else:
-            assert "sqnr_graph_db" not in said
-
-
-def test_core_ml_is_not_run_here(demo_bundle: Bundle) -> None:
-    for precision in ("fp32", "int8"):
-        said = file_of(demo_bundle, "coreml", precision).comparison
-        if said["status"] == "run":
-            pytest.skip("this is a Mac")
-        assert said["status"] == "not run"
-        assert "macOS only" in said["reason"]
-        assert "sqnr_float_db" not in said
-
-
-def test_int8_files_of_two_runtimes_say_the_same(answers: dict[tuple[str, str], np.ndarray]) -> None:
-    equal = (answers["executorch", "int8"] == answers["tflite", "int8"]).all(axis=1)
-    assert equal.mean() >= 0.99
-
-
-def test_int8_is_not_fp32(answers: dict[tuple[str, str], np.ndarray]) -> None:
-    """Real integers: at most 256 different values, on one grid."""
-    values = np.unique(answers["tflite", "int8"])
-    steps = np.diff(values) / np.diff(values).min()
-    assert len(values) <= 256
-    assert steps == pytest.approx(steps.round(), abs=1e-2)
-
-
-def test_every_scale_is_that_of_the_one_calibration(demo_bundle: Bundle) -> None:
-    ranges = load_ranges(demo_bundle.verified(demo_bundle.file("ranges")))
-    expected = sorted({ranges.qparams(key) for key in ranges.values})
-    for name, target in targets.targets().items():
-        with hushed():
-            census = target.census(demo_bundle.root / file_of(demo_bundle, name, "int8").path)
-        found = sorted(census.activations)
-        assert [zero for _, zero in found] == [zero for _, zero in expected], name
-        assert [scale for scale, _ in found] == pytest.approx([scale for scale, _ in expected], rel=1e-6), name
-        assert (census.integer_layers, census.float_layers) == (MOBILENET_LAYERS, 0), name
-
-
-def test_one_delegate_takes_it_all(demo_bundle: Bundle) -> None:
-    for target in RUN_HERE:
-        for precision in ("fp32", "int8"):
-            file = file_of(demo_bundle, target, precision)
-            assert file.delegated["partitions"] == 1, file.path
-            assert not any("conv" in name or "linear" in name for name in file.delegated["outside"]), file.path
-
-
-def test_operators_are_counted(demo_bundle: Bundle) -> None:
-    layers = {
-        "executorch": ("XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"),
-        "tflite": ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"),
-        "coreml": ("conv", "linear"),
-    }
-    for file in demo_bundle.models():
-        counted = Counter(file.operators)
-        assert sum(counted[name] for name in layers[str(file.target)]) == MOBILENET_LAYERS, file.path
-        assert file.float_layers == ()
-
-
-def embedded(path: Path) -> FileManifest:
-    """What a file says of itself, also of one that cannot be opened here."""
-    if path.suffix != ".mlpackage":
-        runner = open_runner(path)
-        runner.close()
-        return runner.manifest
-    import coremltools
-
-    text = coremltools.models.MLModel(str(path), skip_model_load=True).user_defined_metadata[METADATA_NAME]
-    return parse_file_manifest(text, path)
-
-
-def test_files_describe_themselves_as_the_manifest_does(demo_bundle: Bundle) -> None:
-    about = demo_bundle.manifest
-    ranges_sha256 = sha256_of(demo_bundle.root / "ranges.json")
-    assert about.provenance.checkpoint_sha256 == sha256_of(builtin())
-    assert about.provenance.ranges_sha256 == ranges_sha256
-    assert about.provenance.tools["torch"] == importlib.metadata.version("torch")
-    without_ranges = msgspec.structs.replace(about.provenance, ranges_sha256=None)
-    for file in demo_bundle.models():
-        said = embedded(demo_bundle.root / file.path)
-        assert (said.target, said.precision) == (file.target, file.precision)
-        assert file.path.startswith(f"{about.model}-{file.precision}.")
-        assert (said.model, said.options, said.labels) == (about.model, about.options, about.labels)
-        assert said.preprocess == about.preprocess
-        assert said.provenance == (about.provenance if file.precision == "int8" else without_ranges)
-
-
-def test_every_file_is_listed_and_is_what_is_listed(demo_bundle: Bundle) -> None:
-    for file in demo_bundle.manifest.files:
-        demo_bundle.verified(file)
-    listed = {file.path for file in demo_bundle.manifest.files}
-    for path in demo_bundle.root.rglob("*"):
-        name = path.relative_to(demo_bundle.root).as_posix()
-        assert path.is_dir() or name == "manifest.json" or any(name == at or name.startswith(f"{at}/") for at in listed)
-    roles = Counter(file.role for file in demo_bundle.manifest.files)
-    assert roles["model"] == 6
-    once = ("checkpoint", "float-program", "ranges", "recipe", "calibration-set")
-    assert [roles[role] for role in once] == [1] * 5
-
-
-def test_the_recipe_comes_back(demo_bundle: Bundle) -> None:
-    assert load_recipe(demo_bundle.verified(demo_bundle.file("recipe"))) == Recipe()
-    assert load_ranges(demo_bundle.root / "ranges.json").recipe == Recipe()
-
-
-def test_the_calibration_set_is_recorded_and_apart(demo_bundle: Bundle) -> None:
-    path = demo_bundle.verified(demo_bundle.file("calibration-set"))
-    used = msgspec.json.decode(path.read_bytes(), type=CalibrationSet)
-    assert len(used.images) == Recipe().images
-    assert max(used.class_counts().values()) - min(used.class_counts().values()) <= 1
-    source = open_data("digits", "calibration")
-    hashes = {pictures_on_disk.sha256(source, i): source.classes[source.labels[i]] for i in range(len(source))}
-    assert all(hashes[image.sha256] == image.label for image in used.images)
-    assert used == load_ranges(demo_bundle.root / "ranges.json").calibration_set
-    check_disjoint(used, open_data("digits", "test"))
-    with pytest.raises(BadCalibration, match="were used for calibration"):
-        check_disjoint(used, source)
-
-
-def test_a_checkpoint_that_describes_itself_is_copied_byte_for_byte(demo_bundle: Bundle) -> None:
-    copied = demo_bundle.verified(demo_bundle.file("checkpoint"))
-    assert copied.name == "checkpoint.safetensors"
-    assert copied.read_bytes() == builtin().read_bytes()
-
-
-def test_the_evidence_makes_the_device_files_again(
-    demo_bundle: Bundle,
-    floats: torch.Tensor,
-    float_logits: np.ndarray,
-    answers: dict[tuple[str, str], np.ndarray],
-) -> None:
-    """The float program computes the checkpoint's logits; quantized with the ranges, those of the int8 files."""
-    program = torch.export.load(demo_bundle.verified(demo_bundle.file("float-program")))
-    graph = graph_of(program)
-    with torch.no_grad():
-        assert sqnr_db(float_logits, graph(floats).numpy()) >= 90
-    ranges = load_ranges(demo_bundle.verified(demo_bundle.file("ranges")))
-    with hushed():
-        quantized, _ = quantize(graph, ranges, fold_weights=True)
-    simulated = Simulator(quantized)(floats[:40]).numpy()
-    for target in RUN_HERE:
-        assert sqnr_db(simulated, answers[target, "int8"][:40]) >= 40
-
-
-# --- a small network ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -415,6 +205,31 @@ def test_an_interruption_while_lowering(
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_an_interruption_that_a_library_swallows(
+    job: Job, fake_target: Any, fake_runtime: Callable[..., None], tmp_path: Path, first: bool
+) -> None:
+    """Lowering goes on to its end, but neither to the next file nor to a bundle."""
+
+    def swallow() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            steps.append("swallowed")
+
+    fake_runtime(right(job.checkpoint))
+    steps: list[str] = []
+    files = [(fake_target(), "fp32"), (fake_target(meanwhile=swallow, name="deaf"), "int8")]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(replace(job, files=files[::-1] if first else files), steps.append)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps[-2:] == ["deaf int8", "swallowed"]
+    assert left_in(tmp_path) == []
+
+
 def test_an_int8_file_whose_layers_stayed_in_float_is_none(job: Job, fake_target: Any, tmp_path: Path) -> None:
     with pytest.raises(LoweringFailed, match=r"2 convolution and linear layers compute in float .* 0 were meant to"):
         build(replace(job, files=[(fake_target(kept_float=2), "int8")]), silently)
@@ -423,10 +238,8 @@ def test_an_int8_file_whose_layers_stayed_in_float_is_none(job: Job, fake_target
 
 def test_what_is_not_installed_is_said_first(job: Job, fake_target: Any, tmp_path: Path) -> None:
     steps: list[str] = []
-    absent = fake_target(absent="fakelib not installed: pip install 'edge-pipeline[export]'")
-    with pytest.raises(
-        MissingExtra, match=r"'fake' cannot be exported: fakelib .*pip install 'edge-pipeline\[export\]'"
-    ):
+    absent = fake_target(absent="fakelib not installed: pip install '.[export]'")
+    with pytest.raises(MissingExtra, match=r"'fake' cannot be exported: fakelib .*pip install '.\[export\]'"):
         build(replace(job, files=[*job.files, (absent, "fp32")]), steps.append)
     assert (steps, left_in(tmp_path)) == ([], [])
 

@@ -131,7 +131,7 @@ def test_another_number_of_logits_than_labels(mac: type[FakeModel], package: Pat
 @pytest.mark.parametrize("absent", ["coremltools", "PIL"])
 def test_a_mac_without_the_library(package: Path, monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
     monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(MissingExtra, match=rf"'{absent}' is not installed: pip install 'edge-pipeline\[coreml\]'"):
+    with pytest.raises(MissingExtra, match=rf"'{absent}' is not installed: pip install '.\[coreml\]'"):
         open_runner(package)
 
 

@@ -107,9 +107,9 @@ except MissingExtra as error:
 @pytest.mark.parametrize(
     ("suffix", "command", "blocked"),
     [
-        (".tflite", "pip install 'edge-pipeline[litert]'", ["ai_edge_litert", "tflite_runtime"]),
-        (".pte", "pip install 'edge-pipeline[export]'", ["torch"]),
-        (".pte", "pip install 'edge-pipeline[export]'", ["executorch"]),
+        (".tflite", "pip install '.[litert]'", ["ai_edge_litert", "tflite_runtime"]),
+        (".pte", "pip install '.[export]'", ["torch"]),
+        (".pte", "pip install '.[export]'", ["executorch"]),
     ],
 )
 def test_a_missing_runtime_names_the_pip_command(tmp_path: Path, suffix: str, command: str, blocked: list[str]) -> None:

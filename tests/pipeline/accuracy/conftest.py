@@ -34,7 +34,7 @@ class FakeRunner:
         if content["open"] == "not here":
             raise NotRunHere(f"'{path.name}' is not run: fakes exist on the moon only.")
         if content["open"] == "missing":
-            raise MissingExtra("Running fakes needs fakelib: pip install 'edge-pipeline[fake]'.")
+            raise MissingExtra("Running fakes needs fakelib: pip install '.[fake]'.")
         self.path, self.threads, self._content = path, threads, content
         self.closed = False
         self.manifest = parse_file_manifest(content["manifest"], path)
@@ -56,8 +56,6 @@ def _key(picture: NDArray[np.uint8]) -> str:
 @pytest.fixture(autouse=True)
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeRunner]:
     """Every fake runner of a test. ``.fake`` files run in one, ``.fakes`` in as many as there are threads."""
-    from pipeline.accuracy import inference
-
     runners: list[FakeRunner] = []
 
     def open_fake(path: Path, threads: int) -> FakeRunner:
@@ -67,7 +65,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeRunner]:
     runner.known_suffixes()  # the real ones first
     monkeypatch.setitem(runner._factories, ".fake", open_fake)
     monkeypatch.setitem(runner._factories, ".fakes", open_fake)
-    monkeypatch.setattr(inference, "PARALLEL_SUFFIXES", frozenset({".fakes"}))
+    monkeypatch.setattr(runner, "_side_by_side", {".fakes"})
     return runners
 
 

@@ -32,14 +32,6 @@ KEYS = {
 }
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """An empty folder to write into."""
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return folder
-
-
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 

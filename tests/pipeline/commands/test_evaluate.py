@@ -148,4 +148,4 @@ def test_bad_input(laboratory: Any, make_bundle: Any, make_images: Any, tmp_path
 def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
-    assert "pip install 'edge-pipeline[export]'" in error(run("x.tflite", "--data", "digits"))
+    assert "pip install '.[export]'" in error(run("x.tflite", "--data", "digits"))

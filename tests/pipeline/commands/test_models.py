@@ -73,7 +73,7 @@ def test_without_torch_it_names_the_pip_command() -> None:
         [sys.executable, "-c", code, "models"], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    said = "Error: This command needs torch, which is not installed: pip install 'edge-pipeline[export]'.\n"
+    said = "Error: This command needs torch, which is not installed: pip install '.[export]'.\n"
     assert ended.stderr == said
 
 

@@ -43,10 +43,10 @@ def test_what_is_missing_names_the_pip_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     rows = {row["name"]: row["missing"] for row in json.loads(pipeline("targets", "--json").out)}
-    assert rows.pop(target) == f"{package} not installed: pip install 'edge-pipeline[export]'"
+    assert rows.pop(target) == f"{package} not installed: pip install '.[export]'"
     assert set(rows.values()) == {None}
     *table, last = pipeline("targets").out.splitlines()
-    assert last == f"{target}: {package} not installed: pip install 'edge-pipeline[export]'"
+    assert last == f"{target}: {package} not installed: pip install '.[export]'"
     assert sum("ready" in line for line in table) == 2
     assert sum("not installed" in line for line in table) == 1
 

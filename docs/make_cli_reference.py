@@ -18,12 +18,18 @@ def reference() -> str:
     """The whole page."""
     parts = [
         "# Commands\n\nMade by `python docs/make_cli_reference.py` from `--help`. Exit status: 0 done, 1 failed, 2 "
-        "wrong usage or bad input, 3 the gate failed, 4 the gate could not decide, 130 Ctrl-C. Results go to stdout, "
-        "progress and errors to stderr; `--debug` anywhere shows the traceback of an error.\n"
+        "wrong usage or bad input, 3 the gate failed, 4 the gate could not decide, 130 Ctrl-C, 143 SIGTERM. Results go "
+        "to stdout, progress and errors to stderr; `--debug` anywhere shows the traceback of an error.\n"
     ]
     for name, program in (("pipeline", pipeline), ("edge-camera", edge_camera)):
         for path, command in _commands(name, program, None):
-            context = click.Context(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
+            context = click.Context(
+                command,
+                info_name=path,
+                terminal_width=WIDTH,
+                max_content_width=WIDTH,
+                help_option_names=["-h", "--help"],  # as the programs have them; click keeps what it saw first
+            )
             level = "#" * (2 + path.count(" "))
             parts.append(f"{level} {path}\n\n```\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -84,11 +88,19 @@ def typed(program: str) -> str:
 
 
 class Program(click.Group):
-    """A click group whose errors are one line on stderr: 1 failed, 2 wrong usage or bad input, 130 Ctrl-C."""
+    """A click group whose errors are one line on stderr: 1 failed, 2 wrong usage or bad input, 130 Ctrl-C, 143 SIGTERM.
+
+    ``--debug`` is understood anywhere on the command line.
+    """
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
-        arguments = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in arguments
+        _make_streams_safe()
+        arguments, debug = _without_debug(list(sys.argv[1:] if args is None else args))
+        with _orderly_sigterm() as terminated:
+            self._end(arguments, debug, terminated, **extra)
+
+    def _end(self, arguments: list[str], debug: bool, terminated: Callable[[], bool], **extra: Any) -> NoReturn:
+        """Run the command and leave with its exit status."""
         try:
             status = super().main(args=arguments, **{**extra, "standalone_mode": False})
             sys.stdout.flush()  # a reader that went away is met here, not in the interpreter's last breath
@@ -105,8 +117,8 @@ class Program(click.Group):
         except (click.Abort, KeyboardInterrupt) as stop:
             if isinstance(stop.__cause__, EOFError):  # click takes a library's EOFError for Ctrl-D
                 _fault(stop.__cause__, debug)
-            _say("Interrupted. Nothing half-written was left behind.")
-            sys.exit(130)
+            _say("Terminated." if terminated() else "Interrupted.")
+            sys.exit(143 if terminated() else 130)
         except EdgeError as error:
             if debug:
                 traceback.print_exc()
@@ -121,6 +133,55 @@ class Program(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
+def _make_streams_safe() -> None:
+    """Make stdout take every character, and give a stream that was closed (``>&-``) a place where it goes nowhere.
+
+    That place also holds the low descriptor, which the next file opened would get: a library's chatter would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
+    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr escapes what it cannot encode from the start
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """Take ``--debug`` out, as far as options go: behind ``--`` every word is a name."""
+    options = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [word for word in arguments[:options] if word != "--debug"]
+    return kept + arguments[options:], len(kept) < options
+
+
+@contextlib.contextmanager
+def _orderly_sigterm() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM do what Ctrl-C does, so that staging folders are cleared away; hands out whether it came.
+
+    It does so once: timeout(1) sends it twice, and the second must not stop the clearing away. Where SIGTERM is
+    ignored or somebody else's, and outside the main thread, it is left alone.
+    """
+    came = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            return
+        came = True
+        interrupt = signal.getsignal(signal.SIGINT)
+        if callable(interrupt):
+            interrupt(number, frame)
+        raise KeyboardInterrupt  # Ctrl-C is ignored (a background job), SIGTERM is not
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _fault(error: Exception, debug: bool) -> NoReturn:
     """The end for what nobody foresaw: a full disk, or a fault of the program or of a library."""
     if debug:
@@ -132,7 +193,7 @@ def _fault(error: Exception, debug: bool) -> NoReturn:
         said = str(error).strip().splitlines() or ["no message"]
         _say(
             f"{type(error).__name__}: {said[0]}. This is a fault of the program or of a library; "
-            "run it again with --debug before the verb for the traceback."
+            "run it again with --debug for the traceback."
         )
     sys.exit(1)
 

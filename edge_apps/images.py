@@ -36,7 +36,10 @@ _set_log_level(0)
 def decode(data: bytes, name: str) -> Image:
     """Decode JPEG, PNG, WebP or BMP bytes to uint8 ``[H, W, 3]`` RGB.
 
-    OpenCV 4 fills the missing part of a truncated JPEG with grey and says nothing, so wholeness is checked first.
+    OpenCV fills the missing part of a truncated JPEG with grey and raises nothing, so wholeness is checked first. Only
+    the frame of a JPEG can be checked that way: damage inside its entropy-coded data (bytes lost or changed, also a
+    file that was cut and then closed with an end mark) can pass as a picture with a grey or shifted part. libjpeg then
+    writes a line to stderr, which OpenCV offers no way to catch and which belongs to the process, not to this call.
 
     Raises:
         BadImage: naming the picture and what is wrong with it.
@@ -124,7 +127,7 @@ class ImageSet(Protocol):
 
     @property
     def name(self) -> str:
-        """Where the pictures come from, as the user wrote it."""
+        """Where the pictures come from, as the user wrote it; printable, like every name here."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -137,7 +140,7 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def item_name(self, index: int) -> str:
-        """A stable name of one picture within the set."""
+        """A stable name of one picture, unique within the set, that can be printed and stored as UTF-8."""
 
     def encoded(self, index: int) -> bytes:
         """The bytes whose hash identifies the picture."""
@@ -171,7 +174,7 @@ class FileImages:
         entry = self.entries[index]
         try:
             if entry.offset is None:
-                return (self.root / entry.name).read_bytes()
+                return (self.root / entry.path).read_bytes()
             with self.root.open("rb") as tar:  # a file handle of its own: safe in threads and after a fork
                 data = os.pread(tar.fileno(), entry.size, entry.offset)
         except OSError as error:
@@ -186,9 +189,19 @@ class FileImages:
 
 @dataclass(frozen=True)
 class _Entry:
-    name: str  # path inside the folder or tar, "/"-separated
+    path: str  # inside the folder or tar, "/"-separated, as the file system or tar has it
     offset: int | None  # where the bytes start in the tar; None for a file
     size: int
+
+    @property
+    def name(self) -> str:
+        """The path as UTF-8; backslashes are doubled, so that no other path can look like an escaped one."""
+        return printable(self.path.replace("\\", "\\\\"))
+
+
+def printable(name: str) -> str:
+    """A file's name as text that can be printed and stored, even where its bytes are no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def open_images(path: Path) -> FileImages:
@@ -216,7 +229,7 @@ def open_images(path: Path) -> FileImages:
     classes = tuple(sorted({p[depth] for p in parts}))
     index = {name: i for i, name in enumerate(classes)}
     labels = tuple(index[p[depth]] for p in parts)
-    return FileImages(str(path), classes, labels, path, tuple(entries))
+    return FileImages(printable(str(path)), classes, labels, path, tuple(entries))
 
 
 def list_pictures(path: Path) -> FileImages:
@@ -224,7 +237,7 @@ def list_pictures(path: Path) -> FileImages:
     entries = _entries(path)
     if not entries:
         raise BadInput(f"No pictures in '{path}': expected {', '.join(sorted(SUFFIXES))} files.")
-    return FileImages(str(path), ("",), (0,) * len(entries), path, tuple(entries))
+    return FileImages(printable(str(path)), ("",), (0,) * len(entries), path, tuple(entries))
 
 
 def _entries(path: Path) -> Sequence[_Entry]:
@@ -236,7 +249,7 @@ def _entries(path: Path) -> Sequence[_Entry]:
         found = _tar_entries(path)
     else:
         raise BadInput(f"No such folder or tar: '{path}'.")
-    return sorted((entry for entry in found if _is_picture(PurePosixPath(entry.name))), key=lambda entry: entry.name)
+    return sorted((entry for entry in found if _is_picture(PurePosixPath(entry.path))), key=lambda entry: entry.path)
 
 
 def _tar_entries(path: Path) -> list[_Entry]:

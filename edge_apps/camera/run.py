@@ -16,6 +16,7 @@ from edge_apps.camera.model import Opened
 from edge_apps.camera.sources import Skipped, Source
 from edge_apps.camera.stop import Stop
 from edge_apps.errors import BadInput, EdgeError
+from edge_apps.images import printable
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.latency import RecentTimes
 from edge_apps.runtime.manifest import sha256_of
@@ -142,7 +143,7 @@ def _session(source: Source, opened: Opened, warmup: int) -> Session:
         runtime=runner.runtime,
         threads=runner.threads,
         model=manifest.model,
-        file=runner.path.name,
+        file=printable(runner.path.name),
         sha256=sha256_of(runner.path),
         target=manifest.target,
         precision=manifest.precision,

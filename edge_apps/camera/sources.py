@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from edge_apps.errors import BadImage, BadInput
-from edge_apps.images import Image, list_pictures
+from edge_apps.images import Image, list_pictures, printable
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Folder:
 
     def _once(self, start: int) -> Iterator[Frame | Skipped]:
         for index in range(len(self._pictures)):
-            name = printable(self._pictures.item_name(index))
+            name = self._pictures.item_name(index)
             try:
                 image = self._pictures.image(index)
             except BadImage as error:
@@ -172,11 +172,6 @@ class TestPattern:
         top = self.step * sequence % (self.height - 80)
         image[top : top + 80, 280:360] = 255
         return image
-
-
-def printable(name: str) -> str:
-    """A file's name as text that can be printed and stored, even where its bytes are no UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _repeated(once: Callable[[int], Iterator[Frame | Skipped]], loop: bool) -> Iterator[Frame | Skipped]:

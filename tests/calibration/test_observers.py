@@ -90,3 +90,9 @@ def test_range_contains_zero_and_lies_within_what_was_seen(name: str) -> None:
     values = torch.rand(1000, generator=torch.Generator().manual_seed(2)) * 3 + 1  # all above zero
     interval = observed(Recipe(observer=name), values).range()
     assert interval.low <= 0.0 <= interval.high <= float(values.max())
+
+
+def test_a_histogram_counts_beyond_what_float32_can() -> None:
+    """A wide early layer has more zeros than 2^24, where float32 stops counting."""
+    observer = observed(Recipe(observer="percentile"), torch.cat([torch.zeros(40_000_000), torch.ones(1)]))
+    assert float(observer.counts.sum()) == 40_000_001

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,4 +61,13 @@ def test_not_a_ranges_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(text, "latin-1")
     with pytest.raises(BadCalibration, match="not a ranges file"):
+        load_ranges(path)
+
+
+@pytest.mark.parametrize("interval", ["[0, 1e300]", "[5, -5]", "[-1e31, 0]"])
+def test_ranges_that_no_network_has_are_refused(tmp_path: Path, interval: str) -> None:
+    path = tmp_path / "r.json"
+    text = json.loads(ranges(a=Range(-1.0, 2.0)).to_json())
+    path.write_text(json.dumps({**text, "values": {"a": json.loads(interval)}}))
+    with pytest.raises(BadCalibration, match="the range of 'a' is"):
         load_ranges(path)

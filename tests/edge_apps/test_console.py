@@ -1,8 +1,12 @@
 """How both programs end: the exit status, and one line that says why."""
 
+import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -70,7 +74,7 @@ def test_a_command_that_ends_in_order(capsys, what: str, status: int) -> None:
         ("two lines", 2, "Error: One two."),
         ("file", 1, "Error: No such file or directory: '/no/such/file'."),
         ("click", 1, "Error: click says no"),
-        ("interrupt", 130, "Error: Interrupted. Nothing half-written was left behind."),
+        ("interrupt", 130, "Error: Interrupted."),
     ],
 )
 def test_what_is_foreseen_is_one_line(capsys, what: str, status: int, line: str) -> None:
@@ -95,10 +99,17 @@ def test_a_fault_is_one_line_and_status_1(capsys, what: str, starts: str) -> Non
 
 @pytest.mark.parametrize(("what", "status"), [("fault", 1), ("bad", 2), ("end of file", 1)])
 def test_debug_shows_the_traceback_and_keeps_the_status(capsys, what: str, status: int) -> None:
-    found, out, lines = ended(capsys, "--debug", "do", what)
-    assert (found, out) == (status, "")
-    assert any(line.startswith("Traceback") for line in lines)
-    assert lines[-1].startswith("Error: ")
+    for arguments in (["--debug", "do", what], ["do", "--debug", what], ["do", what, "--debug"]):
+        found, out, lines = ended(capsys, *arguments)
+        assert (found, out) == (status, "")
+        assert any(line.startswith("Traceback") for line in lines)
+        assert lines[-1].startswith("Error: ")
+
+
+def test_debug_behind_two_dashes_is_a_name(capsys) -> None:
+    status, _, lines = ended(capsys, "do", "--", "--debug")
+    assert (status, len(lines)) == (1, 1)
+    assert lines[0].startswith("Error: KeyError: '--debug'.")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +165,81 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
         _, said = program.communicate(timeout=30)
         assert said == b""
         assert program.returncode == 1
+
+
+CALLED = """
+import signal, sys, time
+from pathlib import Path
+import click
+from edge_apps.console import Program, results
+@click.group(cls=Program)
+def main(): pass
+@main.command()
+def say(): results().print("caf\u00e9 \u2026"); print("\u2026")
+@main.command()
+@click.argument("place", type=Path)
+def hold(place):
+    (place / "staging").touch()
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        for _ in range(3): signal.raise_signal(signal.SIGTERM)  # timeout(1) sends it twice
+        (place / "staging").unlink()
+main()
+"""
+
+
+def test_what_stdout_cannot_encode_is_replaced() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", CALLED, "say"], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"caf\xe9 ?\n?\n", b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_good_as_none(closed: str) -> None:
+    shell = ["sh", "-c", f'"$0" -c "$1" say {closed}', sys.executable, CALLED]
+    done = subprocess.run(shell, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.SIG_IGN, signal.default_int_handler])
+def test_sigterm_clears_away_and_is_status_143(tmp_path: Path, ctrl_c: Any) -> None:
+    before = signal.signal(signal.SIGINT, ctrl_c)  # a program inherits that it is ignored
+    try:
+        program = subprocess.Popen(
+            [sys.executable, "-c", CALLED, "hold", str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    assert (tmp_path / "staging").exists()
+    program.terminate()
+    _, said = program.communicate(timeout=30)
+    assert (program.returncode, said.strip()) == (143, "Error: Terminated.")
+    assert not any(tmp_path.iterdir())
+
+
+def test_sigterm_is_put_back_and_left_alone_where_it_is_not_ours(capsys) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for handler in (signal.SIG_DFL, signal.SIG_IGN, lambda number, frame: None):  # noqa: ARG005
+            signal.signal(signal.SIGTERM, handler)
+            assert ended(capsys, "do", "nothing")[0] == 0
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_program_may_run_in_a_thread() -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(SystemExit) as end:
+        pool.submit(program.main, ["do", "verdict"]).result()
+    assert end.value.code == 3
 
 
 def test_results_and_progress_have_their_own_streams(capsys) -> None:

@@ -261,6 +261,32 @@ def test_pictures_are_listed_without_classes(folder: Path, tmp_path: Path) -> No
         assert pictures.labels == (0, 0, 0, 0)
 
 
+def test_names_that_are_no_utf8_are_printable_and_unique_and_open(folder: Path, tmp_path: Path) -> None:
+    for name in (b"x\xff.png", b"x\\udcff.png", b"x\\\\udcff.png", b"\xfe/1.png"):
+        path = Path(os.fsdecode(os.fsencode(folder / "dog") + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name)  # every picture has bytes of its own
+    odd = folder.rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/set\xff")))
+    for path in (odd, tar_of(tmp_path / "set.tar", odd)):
+        images = open_images(path)
+        names = [images.item_name(i) for i in range(len(images))]
+        assert "\n".join([images.name, *names]).encode()
+        assert len(set(names)) == len(names) == 8
+        content = {name: images.encoded(i) for i, name in enumerate(names)}
+        assert content[r"dog/x\udcff.png"] == b"x\xff.png"
+        assert content[r"dog/x\\udcff.png"] == b"x\\udcff.png"
+        assert content[r"dog/\udcfe/1.png"] == b"\xfe/1.png"
+
+
+def test_a_class_may_have_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/set/\xff/1.png"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(FILES["colour.png"])
+    images = open_images(tmp_path / "set")
+    assert (images.classes, images.labels) == ((r"\udcff",), (0,))
+    assert (images.image(0) == picture()).all()
+
+
 def test_pictures_outside_a_class_folder(folder: Path) -> None:
     (folder / "stray.png").write_bytes(FILES["colour.png"])
     with pytest.raises(BadInput, match=r"'stray\.png' .* is in no class folder"):

@@ -46,6 +46,13 @@ def query(path: Path, sql: str) -> list[tuple]:
         database.close()
 
 
+def test_a_model_file_whose_name_is_no_utf8_is_logged(fake, pictures: Path, tmp_path: Path) -> None:
+    path = fake.write_fake(Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.fake")))
+    output, log = Recorder(), tmp_path / "latency.db"
+    run(parse_source(f"folder:{pictures}"), open_model(path, None, None, 1), output, warmup=1, log=log)
+    assert query(log, "SELECT file, ended_by FROM session") == [(r"m\udcff.fake", "end of source")]
+
+
 def test_every_frame_is_told_counted_and_logged(model: Path, pictures: Path, tmp_path: Path) -> None:
     output, log = Recorder(), tmp_path / "latency.db"
     opened = open_model(model, None, None, 1)

@@ -160,11 +160,22 @@ def test_as_many_logits_as_labels(manifest: FileManifest) -> None:
 def test_the_files_behind_a_name(bundle: Path, tmp_path: Path) -> None:
     names = ["m.tflite", "m.pte", "m.mlpackage"]
     assert model_files(bundle) == [bundle / name for name in names]
-    for name in [*names, "mine.tflite"]:
+    for name in names:
         assert model_files(bundle / name) == [bundle / name]
     assert model_files(tmp_path / "alone.tflite") == [tmp_path / "alone.tflite"]
     with pytest.raises(BadInput, match=r"has no manifest\.json"):
         model_files(tmp_path)
+
+
+def test_a_file_that_the_bundle_does_not_list_is_not_run_from_it(bundle: Path) -> None:
+    (bundle / "m.pte").rename(bundle / "renamed.pte")
+    with pytest.raises(ChangedFile, match=r"renamed\.pte' is not listed in the manifest"):
+        model_files(bundle / "renamed.pte")
+
+
+def test_a_manifest_of_something_else_is_no_bundles(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "webapp"}')
+    assert model_files(tmp_path / "m.tflite") == [tmp_path / "m.tflite"]
 
 
 def test_a_changed_file_is_refused_by_its_own_name_and_by_its_bundles(bundle: Path) -> None:

@@ -142,12 +142,12 @@ def test_the_built_in_checkpoint_is_named(pipeline: Callable[..., Any], place: P
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--observer", "magic"], "Invalid enum value 'magic'"),
+        (["--observer", "magic"], "'magic' is not one of 'minmax', 'moving-average', 'percentile', 'mse'"),
         (["--calibration-size", "41"], "Calibration asks for 41 images but the data has 40"),
         (["--recipe", "/proc/version"], "Recipe '/proc/version'"),
         (["--model", "lenet"], "says model 'small', but 'lenet' was given"),
         (["--data", "nowhere"], "No such folder or tar: 'nowhere'"),
-        (["--out", "/proc"], "'/proc' is a folder: name the ranges file to write"),
+        (["--out", "/proc"], "--out is '/proc'; a ranges file's name ends in .json"),
         (["--out", "/proc/r.json"], "Cannot write '/proc/r.json'"),
     ],
 )

@@ -17,6 +17,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from edge_apps.runtime.manifest import load_bundle, sha256_of
+from pipeline.checkpoint import builtin
 
 Run = Callable[..., Any]
 
@@ -63,7 +64,7 @@ def test_names_with_brackets_are_shown_as_they_are(export: Run, place: Path, pic
     assert ended.status == 0, ended.err
     assert "Note: Left out, corrupt: blue/[red]a.png" in ended.err
     assert f"Bundle {place}/[bold]b" in ended.out
-    assert f"pipeline evaluate {place}/[bold]b --data" in ended.out
+    assert f"pipeline evaluate '{place}/[bold]b' --data" in ended.out
 
 
 def test_default_precisions_skip_what_a_target_cannot_do_and_say_so(
@@ -101,8 +102,8 @@ def test_without_a_checkpoint_the_built_in_one_is_used_and_named_first(
         (["--precision", "int4"], "Unknown precision 'int4'. Did you mean 'int8'?"),
         (["--precision", "int8-weights"], "Target 'fake' cannot do precision 'int8-weights'. It can: fp32, int8."),
         (["--recipe", "nowhere.toml"], "Cannot read recipe 'nowhere.toml'"),
-        (["--observer", "magic", "--precision", "int8"], "Invalid enum value 'magic'"),
-        (["--observer", "minmax"], "--ranges and --observer are for int8 files"),
+        (["--observer", "magic", "--precision", "int8"], "'magic' is not one of 'minmax', 'moving-average'"),
+        (["--observer", "minmax"], "--ranges, --recipe and --observer are for int8 files"),
         (["--calibration-size", "0"], "images is 0; allowed: at least 1"),
         (["--calibration-size", "41"], "Calibration asks for 41 images but the data has 40"),
         (["--seed", "-1"], "seed is -1; allowed: at least 0"),
@@ -129,7 +130,8 @@ def test_bad_options(export: Run, place: Path, more: list[str], says: str) -> No
         (["--model", "mobilenet_v3"], "was given"),
         (["mobilenet_v2", "--data", "digits"], "'mobilenet_v2' is a model without weights: give a checkpoint file"),
         (["nowhere.safetensors", "--data", "digits"], "Cannot read checkpoint 'nowhere.safetensors'"),
-        (["nowhere.safetensors"], "Missing --data: calibration needs pictures of the checkpoint's classes"),
+        ([str(builtin())], "Missing --data: calibration needs pictures of the checkpoint's classes"),
+        (["mobilenet_v2"], "'mobilenet_v2' is a model without weights: give a checkpoint file"),
     ],
 )
 def test_bad_usage_without_a_checkpoint_file(
@@ -157,7 +159,10 @@ def test_a_device_without_the_export_extra(place: Path, package: str) -> None:
     command = [sys.executable, "-c", code, "export", "--target", "coreml", "--out", str(place / "b")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (f"Error: This command needs {package}, which is not installed: pip install '.[export]'.\n")
+    assert ended.stderr == (
+        f"Error: This command needs {package}, which is not installed: "
+        "pip install '.[export]' in a checkout of edge-pipeline.\n"
+    )
     assert names(place) == []
 
 
@@ -202,7 +207,7 @@ def test_what_fails_in_the_middle_leaves_what_was(export: Run, fake_family: Any,
             1,
             "the exporter failed with RuntimeError: no such kernel. Run with",
         ),
-        (KeyboardInterrupt(), 130, "Interrupted. Nothing half-written was left behind."),
+        (KeyboardInterrupt(), 130, "Interrupted."),
         (MemoryError(), 1, "the exporter failed with MemoryError: no reason given."),
     ):
         fake_family(fails=fails)

@@ -73,7 +73,8 @@ def test_without_torch_it_names_the_pip_command() -> None:
         [sys.executable, "-c", code, "models"], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    said = "Error: This command needs torch, which is not installed: pip install '.[export]'.\n"
+    how = "pip install '.[export]' in a checkout of edge-pipeline"
+    said = f"Error: This command needs torch, which is not installed: {how}.\n"
     assert ended.stderr == said
 
 

@@ -43,10 +43,10 @@ def test_what_is_missing_names_the_pip_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     rows = {row["name"]: row["missing"] for row in json.loads(pipeline("targets", "--json").out)}
-    assert rows.pop(target) == f"{package} not installed: pip install '.[export]'"
+    assert rows.pop(target) == f"{package} not installed: pip install '.[export]' in a checkout of edge-pipeline"
     assert set(rows.values()) == {None}
     *table, last = pipeline("targets").out.splitlines()
-    assert last == f"{target}: {package} not installed: pip install '.[export]'"
+    assert last == f"{target}: {package} not installed: pip install '.[export]' in a checkout of edge-pipeline"
     assert sum("ready" in line for line in table) == 2
     assert sum("not installed" in line for line in table) == 1
 

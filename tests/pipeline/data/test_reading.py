@@ -1,5 +1,8 @@
 """Decoding whole sets: order, corrupt pictures, digests."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import psutil
 import pytest
@@ -85,3 +88,10 @@ def test_the_digest_changes_with_content_and_with_labels(folder):
     assert digest(open_images(folder)) == before
     write_png(moved.with_name("001.png"), np.zeros((3, 3, 3), np.uint8))
     assert digest(open_images(folder)) != before
+
+
+def test_a_name_that_is_no_utf8_has_a_digest_and_can_be_told(folder):
+    odd = Path(os.fsdecode(os.fsencode(folder / "class0") + b"/x\xff.png"))
+    odd.write_bytes(b"no picture")
+    assert digest(open_images(folder)) == digest(open_images(folder))
+    assert usable(open_images(folder), skip_corrupt=True)[1] == [r"class0/x\udcff.png"]

@@ -142,6 +142,13 @@ def test_a_system_that_does_not_allow_it() -> None:
         check_free(Path("/proc/bundle"), force=False)
 
 
+@pytest.mark.parametrize("suffix", [".tflite", ".pte", ".mlpackage"])
+def test_the_name_of_one_file_is_no_place_for_a_bundle(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(BadInput, match=f"a bundle is a folder of files, and '{suffix}' is the name of one file"):
+        check_free(tmp_path / f"m{suffix}", force=False)
+    assert names(tmp_path) == []
+
+
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="File name too long"):
         check_free(tmp_path / ("x" * 300), force=False)

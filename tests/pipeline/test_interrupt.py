@@ -1,4 +1,4 @@
-"""Ctrl-C is never lost: not in callbacks, not in a library that catches everything."""
+"""An interruption is never lost: not in callbacks, not in a library that catches everything."""
 
 import gc
 import os
@@ -118,6 +118,35 @@ def test_a_handler_of_the_callers_own_stays() -> None:
         check()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     assert pressed == [1]
+
+
+def test_a_terminated_background_job_is_no_exception() -> None:
+    """There Ctrl-C is ignored, and SIGTERM interrupts (``edge_apps.console``)."""
+    reached = []
+
+    def work() -> None:
+        with lasting_interrupts() as check:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException:
+                reached.append("caught")
+            check()
+            reached.append("the end")
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert signal.getsignal(signal.SIGTERM) is terminate
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert reached == ["caught"]
 
 
 def test_in_another_thread_it_does_nothing() -> None:

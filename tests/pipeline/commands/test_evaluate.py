@@ -149,3 +149,10 @@ def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
     assert "pip install '.[export]'" in error(run("x.tflite", "--data", "digits"))
+
+
+def test_a_file_of_a_bundle_is_not_judged_on_the_bundles_calibration_images(laboratory: Any, make_bundle: Any) -> None:
+    root = make_bundle({"a.fake": laboratory.answers()}, calibrated=laboratory.images)
+    result = run(root / "a.fake", "--data", laboratory.images.name)
+    assert result.exit_code == 2
+    assert "were used for calibration" in result.stderr

@@ -125,3 +125,17 @@ def test_calibration_images_are_refused(laboratory: Any, make_bundle: Any) -> No
     result = run(root, "--data", laboratory.images.name)
     assert result.exit_code == 2
     assert "were used for calibration" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--junit", "--markdown"])
+def test_a_report_never_lands_in_the_bundle(laboratory: Any, bundle: Path, option: str) -> None:
+    before = (bundle / MANIFEST).read_bytes()
+    result = run(bundle, "--data", laboratory.images.name, option, bundle / MANIFEST)
+    assert result.exit_code == 2
+    assert "lies inside the bundle" in result.stderr
+    assert (bundle / MANIFEST).read_bytes() == before
+
+
+def test_targets_that_need_not_run_may_be_separated_by_commas(laboratory: Any, bundle: Path) -> None:
+    more = ["--max-drop", 20, "--allow-not-run", "tflite,ios"]
+    assert run(bundle, "--data", laboratory.images.name, *more).exit_code == 0

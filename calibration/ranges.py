@@ -12,6 +12,7 @@ import numpy as np
 from calibration.dataset import CalibrationSet
 from calibration.errors import BadCalibration
 from calibration.recipe import Recipe
+from edge_apps.runtime.preprocess import Preprocess
 
 QMIN, QMAX = -128, 127
 
@@ -49,10 +50,12 @@ class Range(NamedTuple):
 class Ranges(msgspec.Struct, frozen=True, kw_only=True):
     """One calibration's result: ``values[module path : operator : output index]`` of the network.
 
-    checkpoint_sha256 ties them to the weights they were measured on; recipe and calibration_set say how.
+    checkpoint_sha256 and preprocess tie them to the weights and the input they were measured with; recipe and
+    calibration_set say how.
     """
 
     checkpoint_sha256: str
+    preprocess: Preprocess
     recipe: Recipe
     calibration_set: CalibrationSet
     values: dict[str, Range]
@@ -65,12 +68,17 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
             )
         return self.values[key].qparams()
 
-    def check_checkpoint(self, sha256: str, where: str) -> None:
-        """Refuse ranges of other weights."""
+    def check_checkpoint(self, sha256: str, preprocess: Preprocess, where: str) -> None:
+        """Refuse ranges of other weights, or of another input size or normalisation."""
         if self.checkpoint_sha256 != sha256:
             raise BadCalibration(
                 f"Ranges in '{where}' belong to checkpoint {self.checkpoint_sha256[:12]}…, not to "
                 f"{sha256[:12]}…: run 'pipeline calibrate' for this checkpoint."
+            )
+        if self.preprocess != preprocess:
+            raise BadCalibration(
+                f"Ranges in '{where}' were found at input {self.preprocess.height}×{self.preprocess.width}, this "
+                f"export has {preprocess.height}×{preprocess.width} or another normalisation: calibrate again."
             )
 
     def to_json(self) -> bytes:

@@ -103,7 +103,7 @@ def build(job: Job, announce: Announce) -> Bundle:
         step("Calibrating" if job.needs_ranges() and job.ranges is None else "Preparing")
         ranges = job.ranges
         if ranges is not None:
-            ranges.check_checkpoint(job.checkpoint.sha256, "the given ranges")
+            ranges.check_checkpoint(job.checkpoint.sha256, job.checkpoint.preprocess, "the given ranges")
         elif job.needs_ranges():
             ranges = calibrate(captured, job.recipe)
         references = _References(captured, ranges if job.needs_ranges() else None)
@@ -142,6 +142,7 @@ def calibrate(captured: Captured, recipe: Recipe) -> Ranges:
             input_range(captured.checkpoint.preprocess),
         )
     return Ranges(
+        preprocess=captured.checkpoint.preprocess,
         checkpoint_sha256=captured.checkpoint.sha256,
         recipe=recipe,
         calibration_set=captured.calibration_set,

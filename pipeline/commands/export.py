@@ -88,7 +88,7 @@ def command(
             raise BadInput(
                 "--ranges come with their own recipe: leave --recipe, --observer, --calibration-size, --seed out."
             )
-        ranges.check_checkpoint(loaded.sha256, str(ranges_file))
+        ranges.check_checkpoint(loaded.sha256, loaded.preprocess, str(ranges_file))
         recipe = ranges.recipe
     place = out or Path(f"{loaded.spec.name}-bundle")
     check_free(place, force)

@@ -43,7 +43,9 @@ def calibrated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tenso
     graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
     values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
     nobody = CalibrationSet(source="test", how="all", seed=0, images=())
-    return Ranges(checkpoint_sha256="0" * 64, recipe=recipe, calibration_set=nobody, values=values)
+    return Ranges(
+        checkpoint_sha256="0" * 64, preprocess=preprocess, recipe=recipe, calibration_set=nobody, values=values
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,14 @@ from calibration.dataset import CalibrationSet
 from calibration.errors import BadCalibration
 from calibration.ranges import QMAX, QMIN, Range, Ranges, load_ranges
 from calibration.recipe import Recipe
+from edge_apps.runtime.preprocess import Preprocess
 
+SMALL = Preprocess(height=32, width=32)
 EMPTY = CalibrationSet(source="x", how="x", seed=0, images=())
 
 
 def ranges(**values: Range) -> Ranges:
-    return Ranges(checkpoint_sha256="a" * 64, recipe=Recipe(), calibration_set=EMPTY, values=values)
+    return Ranges(checkpoint_sha256="a" * 64, preprocess=SMALL, recipe=Recipe(), calibration_set=EMPTY, values=values)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,13 @@ def test_file_round_trip_and_hash(tmp_path: Path) -> None:
 
 def test_other_checkpoint_is_refused() -> None:
     with pytest.raises(BadCalibration, match="belong to checkpoint aaaaaaaaaaaa…, not to bbbbbbbbbbbb…"):
-        ranges().check_checkpoint("b" * 64, "r.json")
+        ranges().check_checkpoint("b" * 64, SMALL, "r.json")
+
+
+def test_another_input_is_refused() -> None:
+    ranges().check_checkpoint("a" * 64, SMALL, "r.json")
+    with pytest.raises(BadCalibration, match="found at input 32×32, this export has 64×64"):
+        ranges().check_checkpoint("a" * 64, Preprocess(height=64, width=64), "r.json")
 
 
 def test_unknown_tensor_is_named() -> None:

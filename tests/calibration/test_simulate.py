@@ -19,7 +19,9 @@ def simulated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
     graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
     nobody = CalibrationSet(source="test", how="all", seed=0, images=())
     values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
-    ranges = Ranges(checkpoint_sha256="0" * 64, recipe=recipe, calibration_set=nobody, values=values)
+    ranges = Ranges(
+        checkpoint_sha256="0" * 64, preprocess=preprocess, recipe=recipe, calibration_set=nobody, values=values
+    )
     return quantize(graph, ranges, fold_weights=True)[0], ranges
 
 

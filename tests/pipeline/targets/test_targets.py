@@ -32,7 +32,10 @@ def source(small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> 
     recipe = Recipe(observer="minmax")
     values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
     nobody = CalibrationSet(source="test", how="all", seed=0, images=())
-    return Source(small, Ranges(checkpoint_sha256="0" * 64, recipe=recipe, calibration_set=nobody, values=values))
+    return Source(
+        small,
+        Ranges(checkpoint_sha256="0" * 64, preprocess=preprocess, recipe=recipe, calibration_set=nobody, values=values),
+    )
 
 
 def about(target: str, precision: Precision, preprocess: Preprocess) -> FileManifest:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def command(out: Path) -> int:
     """Calibrate, export, evaluate, gate and run the camera program, on a built-in network and built-in pictures.
 
-    Takes two to four minutes on two cores. Exit status 0 unless something failed; 3 if the gate failed.
+    Takes one to two minutes on two cores. Exit status 0 unless something failed; 3 if the gate failed.
     """
     needs_export_extra(torchao=True)
     started = time.monotonic()

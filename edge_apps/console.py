@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from edge_apps.errors import EdgeError
+from edge_apps.errors import EdgeError, first_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -190,9 +190,8 @@ def _fault(error: Exception, debug: bool) -> NoReturn:
         where = f": '{error.filename}'" if error.filename else ""
         _say(f"{error.strerror}{where}.")
     else:
-        said = str(error).strip().splitlines() or ["no message"]
         _say(
-            f"{type(error).__name__}: {said[0]}. This is a fault of the program or of a library; "
+            f"{type(error).__name__}: {first_line(error)}. This is a fault of the program or of a library; "
             "run it again with --debug for the traceback."
         )
     sys.exit(1)

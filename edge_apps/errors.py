@@ -33,6 +33,11 @@ class MissingExtra(BadInput):
     """A package that this command needs is not installed; the message names the pip command."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0]
+
+
 def install(extra: str) -> str:
     """The pip command for an extra; the package is installed from a checkout, it is on no index."""
     return f"pip install '.[{extra}]' in a checkout of edge-pipeline"

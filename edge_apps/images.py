@@ -59,15 +59,6 @@ def decode(data: bytes, name: str) -> Image:
     return upright(rgb, webp_orientation(data)) if webp else rgb
 
 
-def read_image(path: Path) -> Image:
-    """Read one picture file to uint8 ``[H, W, 3]`` RGB; raises ``BadImage``."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadImage(f"Cannot read image '{path}': {error.strerror}.") from error
-    return decode(data, str(path))
-
-
 def write_png(path: Path, image: Image) -> None:
     """Write uint8 ``[H, W, 3]`` RGB as a lossless PNG."""
     ok, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

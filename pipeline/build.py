@@ -21,6 +21,7 @@ from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps import __version__
 from edge_apps.chatter import hushed
+from edge_apps.errors import first_line
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
@@ -274,7 +275,7 @@ def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -
     except EdgeError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        reason = first_line(error)
         raise LoweringFailed(
             f"{what}: the exporter failed with {type(error).__name__}: {reason}. Run with --debug for the traceback."
         ) from error

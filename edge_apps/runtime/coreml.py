@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_apps.errors import BadInput, MissingExtra, NotRunHere, install
+from edge_apps.errors import BadInput, MissingExtra, NotRunHere, first_line, install
 from edge_apps.runtime.manifest import METADATA_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -29,8 +29,7 @@ class CoreMLRunner:
         try:
             self._model: Any = coremltools.models.MLModel(str(path))
         except Exception as error:  # coremltools raises its own, RuntimeError and protobuf errors alike
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise BadInput(f"Core ML cannot load '{path}': {reason}. Export it again.") from error
+            raise BadInput(f"Core ML cannot load '{path}': {first_line(error)}. Export it again.") from error
         text = self._model.user_defined_metadata.get(METADATA_NAME)
         if text is None:
             raise no_file_manifest(path)

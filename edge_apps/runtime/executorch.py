@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
-from edge_apps.errors import BadInput, MissingExtra, install
+from edge_apps.errors import BadInput, MissingExtra, first_line, install
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -41,8 +41,7 @@ class ExecuTorchRunner:
             self.manifest = parse_file_manifest(program.load_method(EMBEDDED_NAME).execute([])[0], path)
             self._method: Any = program.load_method("forward")
         except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            raise BadInput(f"{self.runtime} cannot load '{path}': {reason}. Export it again.") from error
+            raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. Export it again.") from error
         check_outputs(self._method.metadata.output_tensor_meta(0).sizes()[-1], self.manifest, path)
         self._program: Any = program  # owns the bytes that the method reads
         _open.add(self)

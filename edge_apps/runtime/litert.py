@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
-from edge_apps.errors import BadInput, MissingExtra, install
+from edge_apps.errors import BadInput, MissingExtra, first_line, install
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -34,7 +34,7 @@ class LiteRTRunner:
                 self._interpreter: Any = interpreter_class(model_content=data, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise BadInput(f"{self.runtime} cannot load '{path}': {_first_line(error)}. Export it again.") from error
+            raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. Export it again.") from error
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
         check_outputs(int(self._output["shape"][-1]), self.manifest, path)
@@ -111,10 +111,6 @@ def _metadata(data: bytes, name: str) -> bytes | None:
             start = buffer.Vector(field)
             return data[start : start + buffer.VectorLen(field)]
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 register_runner(".tflite", LiteRTRunner, side_by_side=True)

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge_apps.console import progress
+from edge_apps.console import progress_bar
+from edge_apps.errors import first_line
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import FileManifest, sha256_of
@@ -84,8 +85,7 @@ def evaluate(
     if reference is not None:
         inputs.add(reference.preprocess)
     pixels = {preprocess: load_all(images, preprocess).images for preprocess in inputs}
-    console = progress()
-    with Progress(*_COLUMNS, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with progress_bar(*_COLUMNS, transient=True) as bars:
         evaluation = _Evaluation(images, pixels, threads, confidence, bars)
         reference_result = None if reference is None else evaluation.of_reference(reference)
         results = [evaluation.of_file(look) for look in looks]
@@ -219,7 +219,7 @@ class _Evaluation:
         try:
             answers = run_file(file.path, pictures, self._threads, self._bar(file.name))
         except Exception as error:  # a runtime may raise anything; the other files are still worth measuring
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            reason = first_line(error)
             return replace(result, status="failed", reason=f"{type(error).__name__}: {reason}")
         finite = np.isfinite(answers.logits).all(axis=1)
         if not finite.all():

@@ -86,7 +86,7 @@ def test_what_is_foreseen_is_one_line(capsys, what: str, status: int, line: str)
     [
         ("fault", "Error: KeyError: 'key'. This is a fault"),
         ("long fault", "Error: ValueError: first line. This is a fault"),
-        ("silent fault", "Error: MemoryError: no message. This is a fault"),
+        ("silent fault", "Error: MemoryError: no reason given. This is a fault"),
         ("end of file", "Error: EOFError: Ran out of input. This is a fault"),
     ],
 )

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from edge_apps.camera.cli import main as edge_camera
-from edge_apps.images import read_image, write_png
+from edge_apps.images import decode, write_png
 from edge_apps.runtime.manifest import load_bundle, sha256_of
 from pipeline import zoo
 from pipeline.cli import main
@@ -65,7 +65,7 @@ def other_pictures(small_pictures: Path, tmp_path: Path) -> Path:
     root = tmp_path / "other"
     for path in small_pictures.rglob("*.png"):
         (root / path.parent.name).mkdir(parents=True, exist_ok=True)
-        write_png(root / path.parent.name / path.name, np.ascontiguousarray(read_image(path)[::-1]))
+        write_png(root / path.parent.name / path.name, np.ascontiguousarray(decode(path.read_bytes(), path.name)[::-1]))
     return root
 
 

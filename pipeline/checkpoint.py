@@ -26,7 +26,7 @@ from edge_apps.files import write_whole
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.errors import BadCheckpoint
-from pipeline.zoo.spec import ModelSpec
+from pipeline.zoo.spec import ModelSpec, Value
 
 FORMAT = 1
 METADATA_KEY = "edge_pipeline"
@@ -38,7 +38,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int
     model: str
-    options: dict[str, float | int]
+    options: dict[str, Value]
     classes: int
     labels: tuple[str, ...]
     preprocess: Preprocess
@@ -60,7 +60,7 @@ class Checkpoint:
     content: bytes = field(repr=False)
     describes_itself: bool
     spec: ModelSpec
-    options: dict[str, float | int]
+    options: dict[str, Value]
     labels: tuple[str, ...]
     preprocess: Preprocess
     state: dict[str, torch.Tensor]
@@ -82,7 +82,7 @@ def load(
     path: Path,
     *,
     model: str | None = None,
-    options: Mapping[str, float | int] | None = None,
+    options: Mapping[str, Value] | None = None,
     labels: tuple[str, ...] | None = None,
     preprocess: Preprocess | None = None,
 ) -> Checkpoint:
@@ -121,7 +121,7 @@ def load(
     spec = zoo.get(metadata.model)
     chosen = spec.with_defaults(metadata.options)
     for side in (metadata.preprocess.height, metadata.preprocess.width):
-        spec.check_input(side)
+        spec.check_input(side, chosen)
     with torch.device("meta"):
         expected = spec.build(metadata.classes, **chosen).state_dict()
     state = _fitted(tensors, expected, f"'{path}' is no {_words(metadata.model, chosen, metadata.classes)}")
@@ -144,7 +144,7 @@ def save(
     network: nn.Module,
     *,
     spec: ModelSpec,
-    options: Mapping[str, float | int],
+    options: Mapping[str, Value],
     labels: tuple[str, ...],
     preprocess: Preprocess,
     training: Mapping[str, Any],
@@ -309,7 +309,7 @@ def _first_three(differences: list[str]) -> str:
     return "; ".join(differences[:3]) + more
 
 
-def _words(model: str, options: Mapping[str, float | int], classes: int) -> str:
+def _words(model: str, options: Mapping[str, Value], classes: int) -> str:
     settings = [f"{name} {value}" for name, value in options.items()] + [f"{classes} classes"]
     return f"{model} ({', '.join(settings)})"
 

@@ -52,7 +52,7 @@ def _row(spec: ModelSpec, classes: int | None, input_size: int | None, width: fl
     from pipeline.cost import count
 
     given = {"width": width} if width is not None and "width" in spec.options else {}
-    size = spec.check_input(spec.input_size if input_size is None else input_size)
+    size = spec.check_input(spec.input_size if input_size is None else input_size, given)
     with torch.device("meta"):
         network = spec.build(classes, **given)
     return {

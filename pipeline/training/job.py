@@ -65,7 +65,7 @@ def train(job: Job, console: Console) -> Trained:
         BadInput: data of one class, other classes in the validation data, a saved state of other settings, an
             unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last state is kept.
     """
-    job.spec.check_input(job.settings.input)
+    job.spec.check_input(job.settings.input, job.settings.options)
     check_trainable(job.data)
     if job.val is not None:
         check_classes(job.val, job.data.classes)

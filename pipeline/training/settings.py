@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from pipeline.errors import BadInput
+from pipeline.zoo.spec import Value
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["onecycle", "cosine"]
@@ -25,7 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     model: str
-    options: dict[str, float | int]
+    options: dict[str, Value]
     input: int
     data: str
     epochs: int

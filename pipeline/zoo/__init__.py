@@ -29,10 +29,11 @@ def specs() -> dict[str, ModelSpec]:
 
 
 def get(name: str) -> ModelSpec:
-    """The spec of one model; ``BadInput`` with the nearest name where there is none."""
+    """The spec of one model, by name or alias; ``BadInput`` with the nearest name where there is none."""
     known = specs()
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
+    aliases = {alias: spec for spec in known.values() for alias in spec.aliases}
+    if name in known or name in aliases:
+        return known.get(name) or aliases[name]
+    near = difflib.get_close_matches(name, [*known, *aliases], n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise BadInput(f"Unknown model '{name}'.{hint} Known: {', '.join(sorted(known))}.")

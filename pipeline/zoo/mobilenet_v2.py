@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.zoo.spec import ModelSpec, Option
+from pipeline.zoo.spec import Figure, ModelSpec, Option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,8 +54,31 @@ SPECS = (
         name="mobilenet_v2",
         title="MobileNetV2",
         paper="arXiv:1801.04381",
+        introduced=(
+            "Inverted residuals: units that widen inside and join their shortcuts where they are narrow. Linear "
+            "bottlenecks: no activation on the narrow side, where it would destroy information."
+        ),
         builder=build,
-        stride=32,
-        options={"width": Option(1.0, 0.1, 4.0, "width multiplier: scales every channel count (§5.1)")},
+        smallest=32,
+        options={"width": Option(1.0, "width multiplier: scales every channel count (§5.1)", 0.1, 4.0)},
+        figures=(
+            Figure(
+                params=3_504_872,
+                mult_adds="300.8",
+                published_params="3.4 M",
+                published_mult_adds="300 M",
+                source="table 4",
+                explanation="The paper prints 3.4 M for 3.50 M: its own architecture counts to 3,504,872.",
+            ),
+            Figure(params=2_236_682, classes=10, published_params="2.2 M", source="this project's source documents"),
+            Figure(
+                params=1_677_128,
+                mult_adds="11.9",
+                options={"width": 0.35},
+                input_size=96,
+                published_mult_adds="12 M",
+                source="this project's source documents",
+            ),
+        ),
     ),
 )

@@ -43,9 +43,10 @@ SMALL = ModelSpec(
     name="small",
     title="Small",
     paper="none",
+    introduced="Nothing.",
     builder=build_small,
-    stride=2,
-    options={"channels": Option(8, 1, 64, "of every layer")},
+    smallest=2,
+    options={"channels": Option(8, "of every layer", 1, 64)},
     input_size=32,
     classes=2,
 )

@@ -22,23 +22,33 @@ from torchao.quantization.pt2e.quantizer import (
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from calibration.errors import BadRecipe
-from calibration.observers import make_observer
-from calibration.ranges import INPUT, QMAX, QMIN, Ranges
+from calibration.observers import Bystander, Fixed, make_observer
+from calibration.ranges import INPUT, QMAX, QMIN, Range, Ranges
 from calibration.recipe import Recipe
 
 aten = torch.ops.aten
 
 WEIGHTED = {aten.conv2d.default, aten.linear.default}
-ARITHMETIC = {aten.add.Tensor, aten.mean.dim}
+BINARY = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
+SIGMOID = aten.sigmoid.default
+LEAKY = {aten.leaky_relu.default, aten.leaky_relu_.default}
+ARITHMETIC = {*BINARY, *LEAKY, SIGMOID, aten.mean.dim}
+CONCATENATION = aten.cat.default
 FUSED_ACTIVATIONS = {
     aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default,
     aten.hardtanh.default, aten.hardtanh_.default,
 }  # fmt: skip
-# Operators that move or select values: int8 in, the same int8 out.
+# Operators that move or select values (or zero some): int8 in, int8 with the same scale out.
 PASSING = {
-    aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.permute.default,
+    aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int,
     aten.dropout.default, aten.dropout_.default, aten.clone.default, aten.contiguous.default,
+    aten.slice.Tensor, aten.squeeze.dims, aten.squeeze.dim, aten.unsqueeze.default,
+    aten.max_pool2d.default, aten.pad.default, aten.constant_pad_nd.default,
+    *FUSED_ACTIVATIONS,  # one that follows no operator that it could be fused with
 }  # fmt: skip
+
+SIGMOID_RANGE = Range(0.0, 255 / 256)
+"""Of a sigmoid's int8 output everywhere: scale 1/256, zero point −128. LiteRT takes no other."""
 
 NETWORK = "network"
 """The attribute under which every front end holds the network; keys leave it out."""
@@ -48,11 +58,12 @@ SMALLEST_WEIGHT_SCALE = 2**-16
 
 
 class EdgeQuantizer(Quantizer):
-    """Annotates convolution, linear, add and mean, with fused ReLU/ReLU6, for static int8.
+    """Annotates convolution, linear, arithmetic and what passes values on, with fused ReLU/ReLU6, for static int8.
 
     Activations: per-tensor asymmetric int8, one range per tensor whoever reads it. Weights: symmetric int8
     (−127…127), per output channel or per tensor. Biases stay float in the graph; every runtime makes them int32 with
-    scale = input scale · weight scale.
+    scale = input scale · weight scale. Operators that no runtime has in int8 (square roots) stay in float, and so does
+    arithmetic between their results.
     """
 
     def __init__(self, recipe: Recipe, ranges: Ranges | None = None) -> None:
@@ -61,21 +72,20 @@ class EdgeQuantizer(Quantizer):
         self.ranges = ranges
         self.float_layers: list[str] = []
         # One spec object for each tensor: torchao watches a tensor once if its readers share the spec.
-        self._specs: dict[str, QuantizationSpec | FixedQParamsQuantizationSpec] = {}
+        self._specs: dict[Node, QuantizationSpec | FixedQParamsQuantizationSpec] = {}
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Mark the graph's nodes; records which weighted layers stay in float."""
-        keys = TensorKeys(model)
+        keys = TensorKeys(model, self.recipe)
         for node in model.graph.nodes:
-            if node.op != "call_function" or not in_network(node):
-                continue  # the front end normalises in float: int8 would round the picture twice
-            if self.recipe.keeps_float(module_path(node)):
-                if node.target in WEIGHTED:
-                    self.float_layers.append(module_path(node))
-            elif node.target in WEIGHTED or node.target in ARITHMETIC:
-                self._annotate_compute(node, keys)
-            elif node.target in PASSING:
+            if node.op == "call_function" and node.target in WEIGHTED and self.recipe.keeps_float(module_path(node)):
+                self.float_layers.append(module_path(node))
+            if not keys.is_quantized(node):
+                continue
+            if node.target in PASSING and not keys.is_fused(node):
                 self._annotate_passing(node, keys)
+            elif not keys.is_fused(node):
+                self._annotate_compute(node, keys)
         self._check_exceptions(model)
         return model
 
@@ -83,7 +93,7 @@ class EdgeQuantizer(Quantizer):
         """Nothing to check: what cannot be quantized was not annotated."""
 
     def _annotate_compute(self, node: Node, keys: TensorKeys) -> None:
-        inputs: dict[Node, Any] = {a: self._activation(keys.of(a)) for a in node.all_input_nodes if is_float(a)}
+        inputs: dict[Node, Any] = {a: self._activation(a, keys) for a in node.all_input_nodes if is_float(a)}
         if node.target in WEIGHTED:
             weight = node.args[1]
             assert isinstance(weight, Node)
@@ -91,31 +101,28 @@ class EdgeQuantizer(Quantizer):
             if len(node.args) > 2 and isinstance(node.args[2], Node):
                 inputs[node.args[2]] = None
         last = fused_activation(node)
-        output = self._activation(keys.of(node))
-        _mark(node, inputs, output if last is None else None)
+        _mark(node, inputs, self._activation(node, keys) if last is None else None)
         if last is not None:
-            _mark(last, {}, output)
+            _mark(last, {}, self._activation(last, keys))
 
     def _annotate_passing(self, node: Node, keys: TensorKeys) -> None:
         source = node.all_input_nodes[0]
-        # Only between int8 tensors: a reshape in a float region has nothing to pass on.
-        if is_float(node) and keys.is_quantized(source, self.recipe):
-            spec = self._activation(keys.of(node))
-            _mark(node, {source: spec}, spec)
+        _mark(node, {source: self._activation(source, keys)}, self._activation(node, keys))
 
-    def _activation(self, key: str) -> QuantizationSpec | FixedQParamsQuantizationSpec:
-        if key not in self._specs:
-            self._specs[key] = self._new_activation(key)
-        return self._specs[key]
+    def _activation(self, node: Node, keys: TensorKeys) -> QuantizationSpec | FixedQParamsQuantizationSpec:
+        if node not in self._specs:
+            self._specs[node] = self._new_activation(node, keys)
+        return self._specs[node]
 
-    def _new_activation(self, key: str) -> QuantizationSpec | FixedQParamsQuantizationSpec:
+    def _new_activation(self, node: Node, keys: TensorKeys) -> QuantizationSpec | FixedQParamsQuantizationSpec:
+        key = keys.of(node)
         if self.ranges is None:
             return QuantizationSpec(
                 dtype=torch.int8,
                 quant_min=QMIN,
                 quant_max=QMAX,
                 qscheme=torch.per_tensor_affine,
-                observer_or_fake_quant_ctr=PartialWrapper(partial(make_observer, self.recipe, key)),
+                observer_or_fake_quant_ctr=PartialWrapper(self._observer(node, keys)),
             )
         scale, zero_point = self.ranges.qparams(key)
         return FixedQParamsQuantizationSpec(
@@ -126,6 +133,13 @@ class EdgeQuantizer(Quantizer):
             quant_max=QMAX,
             qscheme=torch.per_tensor_affine,
         )
+
+    def _observer(self, node: Node, keys: TensorKeys) -> partial[Any]:
+        if node.target == SIGMOID:
+            return partial(Fixed.make, keys.of(node), SIGMOID_RANGE)
+        if keys.is_watched(node):
+            return partial(make_observer, self.recipe, keys.of(node))
+        return partial(Bystander.make)
 
     def _weight(self) -> QuantizationSpec:
         per_channel = self.recipe.weights == "per-channel"
@@ -150,37 +164,80 @@ class EdgeQuantizer(Quantizer):
 class TensorKeys:
     """Names every activation of a graph as ``module path:operator:output index``, whatever front end holds it.
 
-    A tensor that only passes through (flatten, permute) keeps its producer's key; so does a fused activation, whose
-    output is the tensor that its convolution produces. An operator that occurs again in the same module is counted
+    A tensor that only passes through (flatten, permute, maximum pooling) keeps its producer's key; so does a fused
+    activation, whose output is the tensor that its convolution produces. All that one concatenation joins has the
+    key of its result, because no runtime rescales there. An operator that occurs again in the same module is counted
     (``features.3:add.2:0``). What the front end computes is the network's ``input``.
     """
 
-    def __init__(self, model: GraphModule) -> None:
-        self._keys: dict[Node, str] = {}
-        self._computed: set[Node] = set()
+    def __init__(self, model: GraphModule, recipe: Recipe) -> None:
+        self._names: dict[Node, str] = {}
+        self._joined: dict[str, str] = {}  # a name → that of a concatenation it shares its scale with
+        self._parts: set[Node] = set()  # what some concatenation holds whole
+        self._quantized: set[Node] = set()
+        self._fused: set[Node] = set()
         seen: dict[str, int] = {}
         for node in model.graph.nodes:
             if node.op != "call_function" or not in_network(node):
-                self._keys[node] = INPUT
-            elif node.target in PASSING or _is_fused(node):
-                source = node.all_input_nodes[0]
-                self._keys[node] = self._keys[source]
-                if source in self._computed:
-                    self._computed.add(node)
+                self._names[node] = INPUT  # the front end normalises in float: int8 would round the picture twice
+                continue
+            if node.target in PASSING:
+                self._names[node] = self._names[node.all_input_nodes[0]]
             else:
                 name = f"{module_path(node)}:{_operator_name(node)}"
                 seen[name] = seen.get(name, 0) + 1
-                self._keys[node] = f"{name}.{seen[name]}:0" if seen[name] > 1 else f"{name}:0"
-                if node.target in WEIGHTED | ARITHMETIC:
-                    self._computed.add(node)
+                self._names[node] = f"{name}.{seen[name]}:0" if seen[name] > 1 else f"{name}:0"
+            if self._computes_in_int8(node, recipe):
+                self._quantized.add(node)
+                self._note(node)
 
     def of(self, node: Node) -> str:
         """The key of the tensor that this node outputs."""
-        return self._keys[node]
+        name = self._names[node]
+        while name in self._joined:
+            name = self._joined[name]
+        return name
 
-    def is_quantized(self, node: Node, recipe: Recipe) -> bool:
-        """Whether the tensor comes, perhaps through a reshape, from an operator that computes in int8."""
-        return node in self._computed and not recipe.keeps_float(self._keys[node].split(":")[0])
+    def is_quantized(self, node: Node) -> bool:
+        """Whether this operator's output is int8."""
+        return node in self._quantized
+
+    def is_fused(self, node: Node) -> bool:
+        """Whether this activation runs inside the operator before it."""
+        return node in self._fused
+
+    def is_watched(self, node: Node) -> bool:
+        """Whether calibration looks at this output: not where int8 values only pass through, or are seen joined."""
+        only_passes = node.target in PASSING and node in self._quantized and node not in self._fused
+        return not only_passes and node not in self._parts
+
+    def _computes_in_int8(self, node: Node, recipe: Recipe) -> bool:
+        if not is_float(node):
+            return False
+        sources = node.all_input_nodes
+        if node.target in PASSING:
+            # Only between int8 tensors: a reshape in a float region has nothing to pass on.
+            return sources[0] in self._quantized
+        if recipe.keeps_float(module_path(node)):
+            return False
+        if node.target in WEIGHTED:
+            return True
+        if node.target == CONCATENATION:
+            return all(source in self._quantized for source in sources)
+        return node.target in ARITHMETIC and _joins_tensors(node) and any(s in self._quantized for s in sources)
+
+    def _note(self, node: Node) -> None:
+        if node.target == CONCATENATION:
+            for source in node.all_input_nodes:
+                self._join(self.of(source), self.of(node))
+                if source.target not in PASSING or source in self._fused:
+                    self._parts.add(source)
+        elif node.target in WEIGHTED | ARITHMETIC and (last := fused_activation(node)) is not None:
+            self._fused.add(last)
+
+    def _join(self, name: str, own: str) -> None:
+        if name != own:
+            self._joined[name] = own
 
 
 def module_path(node: Node) -> str:
@@ -200,14 +257,15 @@ def _raw_path(node: Node) -> str:
     return path.removeprefix("L['self']").removeprefix(".")
 
 
+def _joins_tensors(node: Node) -> bool:
+    """Not with a number or a constant: runtimes have no int8 form of that which keeps the constant exact."""
+    operands = node.args[:2] if node.target in BINARY else node.args[:1]
+    return all(isinstance(operand, Node) and is_float(operand) for operand in operands)
+
+
 def _operator_name(node: Node) -> str:
     packet = getattr(node.target, "overloadpacket", node.target)
     return str(getattr(packet, "__name__", packet))
-
-
-def _is_fused(node: Node) -> bool:
-    source = node.all_input_nodes[0] if node.all_input_nodes else None
-    return source is not None and source.target in WEIGHTED | ARITHMETIC and fused_activation(source) is node
 
 
 def fused_activation(node: Node) -> Node | None:

@@ -190,3 +190,44 @@ def make_observer(recipe: Recipe, key: str, **_specification: Any) -> RangeObser
             observer = MeanSquaredError()
     observer.key = key
     return observer
+
+
+class Fixed(RangeObserver):
+    """Of a tensor whose range follows from its operator."""
+
+    def __init__(self, known: Range) -> None:
+        super().__init__()
+        self.known = known
+
+    def update(self, values: torch.Tensor, low: float, high: float) -> None:
+        del values, low, high
+
+    def range(self) -> Range:
+        return self.known
+
+    @classmethod
+    def make(cls, key: str, known: Range, **_specification: Any) -> Fixed:
+        """As torchao calls it."""
+        observer = cls(known)
+        observer.key = key
+        return observer
+
+
+class Bystander(ObserverBase):
+    """Stands where values only pass through: its neighbour watches them, and it hands them on."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype=torch.int8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The same tensor."""
+        return x
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Nobody asks: scales come from ranges."""
+        raise NotImplementedError
+
+    @classmethod
+    def make(cls, **_specification: Any) -> Bystander:
+        """As torchao calls it."""
+        return cls()

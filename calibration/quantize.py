@@ -38,11 +38,15 @@ def find_ranges(
         raise BadCalibration("Calibration got no images.")
     values: dict[str, Range] = {}
     for module in observed.modules():
-        # A tensor that passes through a reshape is watched again there: the same values, the same range.
-        if isinstance(module, RangeObserver) and module.key not in values:
-            values[module.key] = module.range()
+        if isinstance(module, RangeObserver):
+            # More than one tensor has this key only where concatenations share an input: one scale for them all.
+            values[module.key] = _union(module.range(), values.get(module.key))
     values[INPUT] = input_range
     return values
+
+
+def _union(one: Range, other: Range | None) -> Range:
+    return one if other is None else Range(min(one.low, other.low), max(one.high, other.high))
 
 
 def quantize(graph: GraphModule, ranges: Ranges, *, fold_weights: bool) -> tuple[GraphModule, tuple[str, ...]]:

@@ -5,6 +5,8 @@
     EdgeError                     1   something failed
     ├── NotRunHere                    this machine cannot run such a file: "not run"
     ├── LoweringFailed                an exporter library refused the network
+    ├── DownloadFailed                a published file could not be had, or is another one
+    ├── NotDelegated                  a file that had to run whole on its delegate does not
     └── BadInput                  2   wrong usage, or input that cannot be used
         ├── BadImage                  not a whole picture
         ├── BadManifest               a manifest that does not say what it must
@@ -29,9 +31,11 @@ __all__ = [
     "BadManifest",
     "BadRecipe",
     "ChangedFile",
+    "DownloadFailed",
     "EdgeError",
     "LoweringFailed",
     "MissingExtra",
+    "NotDelegated",
     "NotRunHere",
 ]
 
@@ -40,5 +44,13 @@ class BadCheckpoint(BadInput):
     """A file that is no checkpoint, or is one of another network."""
 
 
+class DownloadFailed(EdgeError):
+    """A published file could not be had, or is not what was published."""
+
+
 class LoweringFailed(EdgeError):
     """An exporter library refused the network; the message names the target and the library's own words."""
+
+
+class NotDelegated(EdgeError):
+    """Operators of the network were left outside the delegate, and the user asked that none be; names them."""

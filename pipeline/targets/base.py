@@ -33,18 +33,42 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Delegation:
+    """What the delegate (XNNPACK) took of a file, as the runtime of this machine splits it.
+
+    partitions: into how many pieces. outside: operators it did not take, by type. entrance: of those, what may stay
+    outside because it only brings the bytes of the picture into form. mult_adds: of all convolution and linear
+    layers in the file, constant ones (average pooling) included; inside: of those that the delegate took.
+    """
+
+    partitions: int
+    outside: Counter[str]
+    entrance: Counter[str]
+    mult_adds: int
+    inside: int
+
+    @property
+    def share(self) -> float:
+        """Of the mult-adds, 0…1."""
+        return self.inside / self.mult_adds if self.mult_adds else 0.0
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """Operators of the network that the delegate should have taken."""
+        return self.outside - self.entrance
+
+
+@dataclass(frozen=True)
 class Census:
     """What a re-opened file consists of.
 
-    operators: count by type, as the format names them. partitions: how many pieces the delegate took (None where
-    the format has no delegate on this machine). outside: operators the delegate did not take. integer_layers and
-    float_layers: convolution and linear layers that compute in int8, and that do not. activations: scale and zero
-    point of every quantized activation.
+    operators: count by type, as the format names them. delegation: None where the format has no delegate on this
+    machine. integer_layers and float_layers: convolution and linear layers that compute in int8, and that do not.
+    activations: scale and zero point of every quantized activation.
     """
 
     operators: Counter[str]
-    partitions: int | None
-    outside: Counter[str]
+    delegation: Delegation | None
     integer_layers: int
     float_layers: int
     activations: frozenset[QParams]
@@ -68,6 +92,10 @@ class Target(Protocol):
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """What it can be asked for."""
+
+    @property
+    def delegate(self) -> str | None:
+        """What computes the file on a device, where that can be seen on this machine."""
 
     @property
     def summary(self) -> str:

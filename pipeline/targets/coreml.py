@@ -29,6 +29,7 @@ class CoreMLTarget:
     suffix = ".mlpackage"
     aliases = ("mlpackage", "ios", "apple", "core-ml")
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-weights")
+    delegate: str | None = None
     summary = "iPhone, iPad and Mac (iOS 17, macOS 14 and later; fp16 from iOS 15)"
 
     def missing(self) -> str | None:
@@ -82,8 +83,7 @@ class CoreMLTarget:
         layers = [_is_integer(operation) for operation in operations if operation.op_type in LAYERS]
         return Census(
             operators=Counter(operation.op_type for operation in operations if operation.op_type != "const"),
-            partitions=None,
-            outside=Counter(),
+            delegation=None,
             integer_layers=sum(layers),
             float_layers=len(layers) - sum(layers),
             activations=frozenset(_activations(operations)),

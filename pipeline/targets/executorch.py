@@ -6,6 +6,8 @@ The bytes are reordered and cast to float outside the delegate; normalisation an
 from __future__ import annotations
 
 import json
+import math
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -13,10 +15,15 @@ from typing import Any
 
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
-from pipeline.targets.base import Census, Source, missing_packages
+from pipeline.targets.base import Census, Delegation, Source, missing_packages
 
 LAYERS = {"XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"}
-MAGIC, HEADER_BYTES = b"XH00", 30
+HEADER_BYTES = 30
+ENTRANCE = Counter({"aten::permute_copy": 1, "dim_order_ops::_to_dim_order_copy": 1})
+"""The picture's bytes as float, channels first."""
+
+LAYER_WEIGHTS = {"aten::convolution": 1, "aten::linear": 1, "aten::addmm": 2, "aten::mm": 1}
+"""Where a layer that stayed outside has its weight among its arguments."""
 
 
 class ExecuTorchTarget:
@@ -26,6 +33,7 @@ class ExecuTorchTarget:
     suffix = ".pte"
     aliases = ("pte", "et", "xnnpack", "android")
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+    delegate = "XNNPACK"
     summary = "phones and boards by ExecuTorch with XNNPACK"
 
     def missing(self) -> str | None:
@@ -50,7 +58,9 @@ class ExecuTorchTarget:
             graph, float_layers = quantize(graph_of(program), source.required_ranges, fold_weights=True)
             program = capture_bytes(graph, manifest.preprocess)
         edge = to_edge_transform_and_lower(
-            program, partitioner=[XnnpackPartitioner()], constant_methods={EMBEDDED_NAME: to_json(manifest)}
+            program,
+            partitioner=[XnnpackPartitioner(configs=_configs())],
+            constant_methods={EMBEDDED_NAME: to_json(manifest)},
         )
         write_whole(path, edge.to_executorch().buffer)
         return float_layers
@@ -61,28 +71,67 @@ class ExecuTorchTarget:
 
         program = deserialize_pte_binary(path.read_bytes()).program
         plan = next(plan for plan in program.execution_plan if plan.name == "forward")
-        outside = Counter(
-            plan.operators[call.instr_args.op_index].name
+        calls = [
+            (plan.operators[call.instr_args.op_index].name, call.instr_args.args)
             for chain in plan.chains
             for call in chain.instructions
             if type(call.instr_args).__name__ == "KernelCall"
-        )
+        ]
+        outside = Counter(name for name, _ in calls)
         graphs = [_payload(program.backend_delegate_data[d.processed.index].data) for d in plan.delegates]
         nodes = [(node, graph) for graph in graphs for node in graph["xnodes"]]
-        operators = Counter(node["xnode_union_type"] for node, _ in nodes)
         layers = [
-            _is_quantized(graph["xvalues"][node["xnode_union"]["input1_id"]])
-            for node, graph in nodes
-            if node["xnode_union_type"] in LAYERS
+            (node["xnode_union"], graph["xvalues"]) for node, graph in nodes if node["xnode_union_type"] in LAYERS
         ]
+        integer = sum(_is_quantized(values[layer["input1_id"]]) for layer, values in layers)
+        inside = sum(_layer_mult_adds(layer, values) for layer, values in layers)
+        left = [_call_mult_adds(name, arguments, plan.values) for name, arguments in calls if name in LAYER_WEIGHTS]
         return Census(
-            operators=operators + outside,
-            partitions=len(graphs),
-            outside=outside,
-            integer_layers=sum(layers),
-            float_layers=len(layers) - sum(layers) + outside["aten::convolution"] + outside["aten::linear"],
+            operators=Counter(node["xnode_union_type"] for node, _ in nodes) + outside,
+            delegation=Delegation(len(graphs), outside, ENTRANCE, inside + sum(left), inside),
+            integer_layers=integer,
+            float_layers=len(layers) - integer + len(left),
             activations=frozenset(q for graph in graphs for q in _activations(graph)),
         )
+
+
+def _layer_mult_adds(layer: dict[str, Any], values: list[dict[str, Any]]) -> int:
+    """Of a layer inside the delegate: outputs [N, H, W, C] or [N, C] times the weights that each one sums over.
+
+    Filters are [outputs, height, width, inputs / groups] or [outputs, inputs]; depthwise [1, height, width, outputs].
+    """
+    outputs, weights = (_shape(values[layer[name]]) for name in ("output_id", "filter_id"))
+    return math.prod(outputs) * math.prod(weights) // outputs[-1]
+
+
+def _shape(value: dict[str, Any]) -> list[int]:
+    tensor = value["xvalue_union"]
+    shape: list[int] = tensor.get("tensor_value", tensor)["dims"]
+    return shape
+
+
+def _call_mult_adds(name: str, arguments: list[int], values: list[Any]) -> int:
+    """Of a layer that the delegate did not take: the result stands last among a kernel's arguments."""
+    weight, output = (values[arguments[index]].val.sizes for index in (LAYER_WEIGHTS[name], -1))
+    channels = weight[0] if name in ("aten::convolution", "aten::linear") else weight[1]
+    return int(math.prod(output) * math.prod(weight) // channels)
+
+
+def _configs() -> list[Any]:
+    """The partitioner's own, with those of two operators that XNNPACK has in int8 and executorch leaves in float."""
+    from executorch.backends.xnnpack.partition.config import (
+        ALL_PARTITIONER_CONFIGS,
+        LeakyReLUConfig,
+        SigmoidConfig,
+    )
+    from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
+
+    def in_int8_too(config: Any) -> Any:
+        both = [ConfigPrecisionType.FP32, ConfigPrecisionType.STATIC_QUANT]
+        return type(config.__name__, (config,), {"supported_precision_types": lambda _self: both})
+
+    widened = {SigmoidConfig, LeakyReLUConfig}
+    return [in_int8_too(config) if config in widened else config for config in ALL_PARTITIONER_CONFIGS]
 
 
 def _payload(data: bytes) -> dict[str, Any]:
@@ -98,7 +147,9 @@ def _payload(data: bytes) -> dict[str, Any]:
         binary = Path(folder) / "graph.bin"
         binary.write_bytes(flatbuffer)
         _flatc_decompile(folder, str(schema), str(binary), ["--raw-binary"])
-        graph: dict[str, Any] = json.loads((Path(folder) / "graph.json").read_text())
+        text = (Path(folder) / "graph.json").read_text()
+    # A ReLU's upper bound is infinite: flatc prints that as C does.
+    graph: dict[str, Any] = json.loads(re.sub(r"(: -?)inf\b", r"\1Infinity", text))
     for index, value in enumerate(graph["xvalues"]):
         if _is_quantized(value) and "scale" in value["xvalue_union"]["quant_params"]:
             value["xvalue_union"]["quant_params"]["scale"] = _scale(flatbuffer, index)

@@ -6,16 +6,19 @@ store smaller weights in the float file (ai-edge-quantizer); the arithmetic stay
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, to_json
-from pipeline.targets.base import Census, Source, missing_packages
+from pipeline.targets.base import Census, Delegation, Source, missing_packages
 
 LAYERS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 IDENTIFIER = b"TFL3"
+ENTRANCE = Counter({"CAST": 1})
+"""The picture's bytes as float."""
 
 
 class TFLiteTarget:
@@ -25,6 +28,7 @@ class TFLiteTarget:
     suffix = ".tflite"
     aliases = ("litert", "tfl", "tensorflow-lite")
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-weights")
+    delegate = "XNNPACK"
     summary = "phones and boards by LiteRT"
 
     def missing(self) -> str | None:
@@ -40,17 +44,18 @@ class TFLiteTarget:
 
         from calibration.quantize import quantize
         from pipeline.capture import BytesInput, capture_bytes, graph_of
+        from pipeline.targets.tflite_pooling import pad_before_pooling
 
-        front: Any = BytesInput(source.network, manifest.preprocess).eval()
+        program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
+        graph = pad_before_pooling(graph_of(program))
         example = (torch.zeros(1, manifest.preprocess.height, manifest.preprocess.width, 3, dtype=torch.uint8),)
         float_layers: tuple[str, ...] = ()
         config = None
         if manifest.precision == "int8":
-            graph = graph_of(capture_bytes(front, manifest.preprocess))
-            front, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
+            graph, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
-        model = litert_torch.convert(front, example, quant_config=config)
+        model = litert_torch.convert(graph, example, quant_config=config)
         data = _flatbuffer(model)
         if manifest.precision in ("fp16", "int8-weights"):
             data = _smaller_weights(data, manifest.precision)
@@ -63,22 +68,48 @@ class TFLiteTarget:
 
         model = _read(path.read_bytes())
         graph = model.subgraphs[0]
-        names = [_operator_name(model, operator) for operator in graph.operators]
-        layers = [
-            _is_int8(graph, operator) for name, operator in zip(names, graph.operators, strict=True) if name in LAYERS
-        ]
+        operators = [(_operator_name(model, operator), operator) for operator in graph.operators]
+        layers = [operator for name, operator in operators if name in LAYERS]
+        integer = sum(_is_int8(graph, layer) for layer in layers)
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         interpreter.allocate_tensors()
         # With delegates in place the interpreter lists the file's operators and then one DELEGATE per partition.
-        running = Counter(operator["op_name"] for operator in interpreter._get_ops_details())
+        pieces = [piece for piece in interpreter._get_ops_details() if piece["op_name"] == "DELEGATE"]
+        taken = {int(index) for piece in pieces for index in piece["outputs"]}
+
+        def is_outside(operator: Any) -> bool:
+            result = int(operator.outputs[0])
+            return result not in taken and _is_computed(interpreter, result)
+
+        costs = [(_mult_adds(graph, layer), is_outside(layer)) for layer in layers]
         return Census(
-            operators=Counter(names),
-            partitions=running["DELEGATE"],
-            outside=Counter(),
-            integer_layers=sum(layers),
-            float_layers=len(layers) - sum(layers),
+            operators=Counter(name for name, _ in operators),
+            delegation=Delegation(
+                partitions=len(pieces),
+                outside=Counter(name for name, operator in operators if is_outside(operator)),
+                entrance=ENTRANCE,
+                mult_adds=sum(cost for cost, _ in costs),
+                inside=sum(cost for cost, outside in costs if not outside),
+            ),
+            integer_layers=integer,
+            float_layers=len(layers) - integer,
             activations=frozenset(_activations(model, graph)),
         )
+
+
+def _is_computed(interpreter: Any, index: int) -> bool:
+    """Whether a tensor exists while the file runs; inside a delegate's partition it does not."""
+    try:
+        interpreter.get_tensor(index)
+    except ValueError:
+        return False
+    return True
+
+
+def _mult_adds(graph: Any, layer: Any) -> int:
+    """Outputs […, C] times the weights that each one sums over; a depthwise filter is [1, height, width, outputs]."""
+    outputs, weights = (graph.tensors[i].shape for i in (layer.outputs[0], layer.inputs[1]))
+    return math.prod(map(int, outputs)) * math.prod(map(int, weights)) // int(outputs[-1])
 
 
 def _flatbuffer(model: Any) -> bytes:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+from torch.fx import Node
 
-from calibration.annotate import EdgeQuantizer, TensorKeys, in_network
+from calibration.annotate import TensorKeys, in_network
 from calibration.dataset import CalibrationSet
 from calibration.errors import BadCalibration, BadRecipe
 from calibration.quantize import find_ranges, quantize
@@ -63,15 +63,17 @@ def test_every_tensor_of_the_network_has_one_range(ranges: Ranges) -> None:
 
 
 def test_minmax_ranges_are_those_of_the_tensors(
-    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, ranges: Ranges
+    small_as_written: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, ranges: Ranges
 ) -> None:
     seen: dict[str, torch.Tensor] = {}
     hooks = [
-        small.get_submodule(path).register_forward_hook(lambda _m, _i, out, path=path: seen.update({path: out}))
+        small_as_written.get_submodule(path).register_forward_hook(
+            lambda _m, _i, out, path=path: seen.update({path: out})
+        )
         for path in ("features.0", "features.1", "features.1.conv.3", "pool", "classifier")
     ]
     with torch.no_grad():
-        ImageInput(small, preprocess)(pictures)
+        ImageInput(small_as_written, preprocess)(pictures)
     for hook in hooks:
         hook.remove()
     for path, key in {
@@ -183,12 +185,12 @@ def test_an_operator_used_twice_in_one_module_gets_two_keys(preprocess: Preproce
             return (self.conv(self.conv(x)) + x).mean((2, 3), keepdim=True).flatten(1)
 
     graph = graph_of(capture_image(ImageInput(Twice().eval(), preprocess).eval(), preprocess))
-    keys = TensorKeys(graph)
+    keys = TensorKeys(graph, Recipe())
     found = {keys.of(n) for n in graph.graph.nodes if n.op == "call_function"}
     assert {"conv:conv2d:0", "conv:conv2d.2:0", ":add:0", ":mean:0", INPUT} == found
 
 
-def test_a_relu_whose_convolution_has_other_readers_is_not_fused(preprocess: Preprocess) -> None:
+def test_a_relu_whose_convolution_has_other_readers_passes_values_on(preprocess: Preprocess) -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -198,11 +200,77 @@ def test_a_relu_whose_convolution_has_other_readers_is_not_fused(preprocess: Pre
             y = self.conv(x)
             return (y + self.relu(y)).mean((2, 3), keepdim=True).flatten(1)
 
-    graph = graph_of(capture_image(ImageInput(Shared().eval(), preprocess).eval(), preprocess))
-    keys = TensorKeys(graph)
-    relu = next(n for n in graph.graph.nodes if "relu" in str(n.target))
-    assert keys.of(relu) == "relu:relu:0"
-    quantizer = EdgeQuantizer(Recipe())
-    quantizer.annotate(graph)
-    assert Q_ANNOTATION_KEY not in relu.meta
-    assert any(Q_ANNOTATION_KEY in node.meta for node in graph.graph.nodes)
+    keys, nodes = keyed(Shared(), preprocess)
+    relu = next(node for node in nodes if "relu" in str(node.target))
+    assert keys.of(relu) == "conv:conv2d:0"
+    assert keys.is_quantized(relu)
+    assert not keys.is_fused(relu)
+    assert not keys.is_watched(relu)
+
+
+def keyed(network: nn.Module, preprocess: Preprocess) -> tuple[TensorKeys, list[Node]]:
+    """The keys of a network as it is captured, and its operators."""
+    graph = graph_of(capture_image(ImageInput(network.eval(), preprocess).eval(), preprocess))
+    return TensorKeys(graph, Recipe()), [node for node in graph.graph.nodes if node.op == "call_function"]
+
+
+class Joined(nn.Module):
+    """Two concatenations that share an input, behind a maximum pooling, a sigmoid gate and a constant factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 4, 1) for _ in range(3))
+        self.pool = nn.MaxPool2d(2)
+        self.last = nn.Linear(16, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b, c = self.a(x), self.b(x) * 10, self.c(x)
+        one, two = torch.cat((self.pool(a), self.pool(c)), 1), torch.cat((a, torch.relu(c)), 1)
+        gate = torch.sigmoid(two.mean((2, 3), keepdim=True))
+        pooled = torch.cat((one.mean((2, 3), keepdim=True), gate), 1).flatten(1)
+        return self.last(pooled) + b.mean((2, 3), keepdim=True).flatten(1)[:, :2]
+
+
+def test_what_is_concatenated_has_one_scale(preprocess: Preprocess, pictures: torch.Tensor) -> None:
+    keys, nodes = keyed(Joined(), preprocess)
+    by_name = {node.name: keys.of(node) for node in nodes}
+    assert by_name["conv2d"] == by_name["conv2d_2"] == by_name["cat"] == by_name["cat_1"] == by_name["max_pool2d"]
+    assert by_name["conv2d_1"] != by_name["conv2d"]
+    torch.manual_seed(0)
+    network = Joined().eval()
+    values = calibrated(network, preprocess, pictures, Recipe(observer="minmax")).values
+    with torch.no_grad():
+        x = ImageInput(nn.Identity(), preprocess)(pictures)
+        both = torch.cat((network.a(x), network.c(x)))
+    assert values[by_name["cat"]] == pytest.approx((float(both.min()), float(both.max())), abs=1e-5)
+
+
+def test_a_sigmoid_has_the_range_that_every_runtime_gives_it(preprocess: Preprocess, pictures: torch.Tensor) -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return (y * torch.sigmoid(y)).mean((2, 3), keepdim=True).flatten(1)
+
+    assert calibrated(Gated().eval(), preprocess, pictures, Recipe()).qparams(":sigmoid:0") == (1 / 256, -128)
+
+
+def test_arithmetic_with_constants_and_between_float_tensors_stays_in_float(preprocess: Preprocess) -> None:
+    class Roots(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            energy = (y * y) * 0.5 + 1.0
+            factor = torch.rsqrt(energy) * torch.sqrt(energy)
+            return (y * factor).mean((2, 3), keepdim=True).flatten(1)
+
+    keys, nodes = keyed(Roots(), preprocess)
+    products = [node for node in nodes if "mul" in str(node.target) and keys.of(node) != INPUT]
+    assert [keys.is_quantized(node) for node in products] == [True, False, False, True]
+    assert not any(keys.is_quantized(node) for node in nodes if "add" in str(node.target) or "sqrt" in str(node.target))

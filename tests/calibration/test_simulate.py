@@ -10,9 +10,11 @@ from calibration.dataset import CalibrationSet
 from calibration.quantize import find_ranges, quantize
 from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
-from calibration.simulate import Simulator
+from calibration.simulate import KERNELS, Simulator
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import ImageInput, capture_images, fold_batch_norms, graph_of, input_range
+from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+
+aten = torch.ops.aten
 
 
 def simulated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe) -> tuple[Any, Ranges]:
@@ -56,7 +58,29 @@ def test_near_the_plain_graph_and_float_layers_pass(
 
 
 def test_batch_size_changes_nothing(small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> None:
-    graph, _ = simulated(fold_batch_norms(small), preprocess, pictures, Recipe(observer="mse"))
+    graph, _ = simulated(small, preprocess, pictures, Recipe(observer="mse"))
     together = Simulator(graph)(pictures)
     apart = torch.cat([Simulator(graph)(picture[None]) for picture in pictures])
     assert torch.equal(together, apart)
+
+
+def test_sums_and_leaky_relus_round_halves_up() -> None:
+    """Fixed-point arithmetic by hand: the shifted multipliers of 1/2 are exact, and every odd sum lies on a half."""
+    steps = torch.arange(-7.0, 8.0)
+    half = torch.tensor(0.5)
+    added = KERNELS[aten.add.Tensor](None, [steps, torch.zeros_like(steps)], [half, half], torch.tensor(1.0), (), {})
+    assert torch.equal(added, torch.floor(steps / 2 + 0.5))
+    assert added.tolist() != (steps / 2).round().tolist()
+    leaky = KERNELS[aten.leaky_relu.default](None, [steps], [half], torch.tensor(1.0), (0.5,), {})
+    assert leaky.tolist() == [-2, -1, -1, -1, -1, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4]
+    product = KERNELS[aten.mul.Tensor](None, [steps, torch.ones_like(steps)], [half, half], half, (), {})
+    assert torch.equal(product, (steps / 2).round())
+
+
+def test_a_leaky_slope_has_eight_fractional_bits() -> None:
+    """0.3 · 256 = 76.8 becomes 77."""
+    steps = torch.arange(-128.0, 0.0)
+    one = torch.tensor(1.0)
+    answered = KERNELS[aten.leaky_relu.default](None, [steps], [one], one, (0.3,), {}).numpy()
+    assert np.array_equal(answered, np.floor(steps.numpy() * 77 / 256 + 0.5))
+    assert not np.array_equal(answered, np.rint(steps.numpy() * 0.3))

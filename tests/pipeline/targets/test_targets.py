@@ -73,8 +73,10 @@ def test_census_finds_every_layer(written: dict[tuple[str, Precision], Path], na
     assert census.integer_layers == (LAYERS if precision == "int8" else 0)
     assert bool(census.activations) == (precision == "int8")
     assert sum(census.operators.values()) >= LAYERS
-    if census.partitions is not None and precision in ("fp32", "int8"):
-        assert census.partitions == 1
+    if census.delegation is not None and precision in ("fp32", "int8"):
+        assert census.delegation.partitions == 1
+        assert census.delegation.share == 1
+        assert not census.delegation.left_out
 
 
 def test_all_int8_files_have_the_scales_of_the_one_calibration(
@@ -175,7 +177,7 @@ def test_every_tflite_weight_is_stored_as_asked(
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(written["tflite", precision].read_bytes()), 0))
     stored = [len(buffer.data) for buffer in model.buffers if buffer.data is not None]
-    weights = [module.weight.numel() for module in small.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    weights = [parameter.numel() for parameter in small.parameters() if parameter.dim() > 1]
     assert len(weights) == LAYERS
     for count in weights:
         assert count * bytes_each in stored

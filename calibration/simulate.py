@@ -100,7 +100,8 @@ def _mean(
     axes, *keep = rest
     count = math.prod(integers[0].shape[axis] for axis in axes)
     sums = integers[0].double().sum(axes, keepdim=bool(keep and keep[0])).float()
-    return (sums * (scales[0] / output / count)).round()
+    steps: torch.Tensor = (sums * (scales[0] / output / count)).round()
+    return steps
 
 
 def _leaky(
@@ -108,8 +109,9 @@ def _leaky(
 ) -> torch.Tensor:
     ratio = float(scales[0] / output)
     slope = float(torch.tensor(rest[0] if rest else 0.01) * torch.tensor(ratio))
-    multiplier: torch.Tensor = torch.where(integers[0] < 0, round(256 * slope), round(256 * ratio))
-    return torch.floor(integers[0] * multiplier / 256 + 0.5)
+    multiplier = torch.where(integers[0] < 0, round(256 * slope), round(256 * ratio))
+    steps: torch.Tensor = torch.floor(integers[0] * multiplier / 256 + 0.5)
+    return steps
 
 
 Kernel = Callable[..., torch.Tensor]

@@ -29,11 +29,13 @@ from edge_apps.runtime.preprocess import to_batch
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES, EQUAL_DB, sqnr_db
 from pipeline.bundle import describe, staged, write_manifest
-from pipeline.capture import ImageInput, capture_images, fold_batch_norms, graph_of, input_range
+from pipeline.capture import ImageInput, capture_images, graph_of, input_range
 from pipeline.checkpoint import Checkpoint, save
-from pipeline.errors import BadImage, EdgeError, LoweringFailed, MissingExtra, NotRunHere
+from pipeline.errors import BadImage, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
-from pipeline.targets.base import Census, Source, Target
+from pipeline.networks import archive, exported, own
+from pipeline.networks.prepare import Prepared, prepare
+from pipeline.targets.base import Census, Delegation, Source, Target
 
 COMPARED_IMAGES = 64
 """A file is compared on this many of the calibration images."""
@@ -45,7 +47,11 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What to make of a checkpoint. ``ranges`` are those of an earlier calibration, to be used again."""
+    """What to make of a checkpoint.
+
+    ``ranges`` are those of an earlier calibration, to be used again. With ``require_delegated`` there is no bundle
+    unless every file that has a delegate here runs whole on it.
+    """
 
     checkpoint: Checkpoint
     files: Sequence[tuple[Target, Precision]]
@@ -53,6 +59,7 @@ class Job:
     recipe: Recipe
     out: Path
     ranges: Ranges | None = None
+    require_delegated: bool = False
 
     def needs_ranges(self) -> bool:
         """Whether any file is int8."""
@@ -68,20 +75,20 @@ class Captured:
     """The network as everything below sees it, and the pictures that it is looked at with."""
 
     checkpoint: Checkpoint
-    folded: torch.nn.Module
+    prepared: Prepared
     program: torch.export.ExportedProgram
     calibration_set: CalibrationSet
     pictures: NDArray[np.uint8]  # [N, H, W, 3]
 
-    def batches(self, size: int) -> list[torch.Tensor]:
-        """The pictures as float32 ``[n, 3, H, W]``, 0…255."""
-        pixels = torch.from_numpy(self.pictures).permute(0, 3, 1, 2).float()
-        return list(torch.split(pixels, size))
+    def batches(self, size: int, first: int | None = None) -> list[torch.Tensor]:
+        """The (first) pictures as float32 ``[n, 3, H, W]``, 0…255; one by one where the network takes no more."""
+        pixels = torch.from_numpy(self.pictures[:first]).permute(0, 3, 1, 2).float()
+        return list(torch.split(pixels, self.prepared.network.batch or size))
 
     def logits_of(self, graph: Any) -> NDArray[np.float32]:
         """What a graph over float images answers for the pictures that files are compared on."""
         with torch.no_grad():
-            answers = [graph(batch) for batch in self.batches(16)[: COMPARED_IMAGES // 16]]
+            answers = [graph(batch) for batch in self.batches(16, COMPARED_IMAGES)]
         return np.concatenate([answer.numpy() for answer in answers])
 
 
@@ -114,6 +121,8 @@ def build(job: Job, announce: Announce) -> Bundle:
             for target, precision in job.files:
                 step(f"{target.name} {precision}")
                 entries.append(_make(folder, target, precision, captured, ranges, references))
+            if job.require_delegated:
+                check_delegated(entries)
             about = file_manifest(job.checkpoint, "", "fp32", ranges)
             write_manifest(folder, about, entries)
             check_interrupt()
@@ -121,16 +130,17 @@ def build(job: Job, announce: Announce) -> Bundle:
 
 
 def capture(checkpoint: Checkpoint, images: ImageSet, recipe: Recipe) -> Captured:
-    """Draw the calibration set and capture the network with batch norms folded."""
+    """Draw the calibration set and capture the network in the form that devices get."""
     calibration_set, indices = choose(images, recipe.images, recipe.seed)
     try:
         pictures = to_batch([images.image(i) for i in indices], checkpoint.preprocess)
     except BadImage as error:
         raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
-    folded = fold_batch_norms(checkpoint.network())
+    prepared = prepare(checkpoint.network(), checkpoint.preprocess)
     with hushed():
-        program = capture_images(ImageInput(folded, checkpoint.preprocess).eval(), checkpoint.preprocess)
-    return Captured(checkpoint, folded, program, calibration_set, pictures)
+        front = ImageInput(prepared.network, checkpoint.preprocess).eval()
+        program = capture_images(front, checkpoint.preprocess, prepared.network.batch)
+    return Captured(checkpoint, prepared, program, calibration_set, pictures)
 
 
 def calibrate(captured: Captured, recipe: Recipe) -> Ranges:
@@ -208,10 +218,8 @@ def _write_evidence(folder: Path, captured: Captured, ranges: Ranges | None) -> 
         return describe(folder, folder / name, role)
 
     (folder / "float").mkdir()
-    checkpoint = folder / "float" / "checkpoint.safetensors"
-    _write_checkpoint(checkpoint, captured.checkpoint)
-    with hushed():
-        torch.export.save(captured.program, folder / "float" / "program.pt2")
+    checkpoint = _write_checkpoint(folder / "float", captured)
+    write_whole(folder / "float" / "program.pt2", archive.write(captured.program))
     used = captured.calibration_set if ranges is None else ranges.calibration_set
     entries = [
         describe(folder, checkpoint, "checkpoint"),
@@ -224,21 +232,30 @@ def _write_evidence(folder: Path, captured: Captured, ranges: Ranges | None) -> 
     return entries
 
 
-def _write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """The user's file byte for byte, or a state dict of others as a file that says what it is."""
-    if checkpoint.describes_itself:
+def _write_checkpoint(folder: Path, captured: Captured) -> Path:
+    """The user's file byte for byte, or a state dict of others as a file that says what it is.
+
+    A network that the zoo cannot build again goes as its exported program, as captured before anything was rewritten.
+    """
+    checkpoint = captured.checkpoint
+    foreign = own.is_foreign(checkpoint.spec.name)
+    path = folder / ("network.pt2" if foreign else "checkpoint.safetensors")
+    if checkpoint.describes_itself and foreign == (checkpoint.path.suffix == own.PROGRAM):
         write_whole(path, checkpoint.content)
-        return
-    save(
-        path,
-        checkpoint.network(),
-        spec=checkpoint.spec,
-        options=checkpoint.options,
-        labels=checkpoint.labels,
-        preprocess=checkpoint.preprocess,
-        training=checkpoint.training,
-        made_from=checkpoint.sha256,
-    )
+    elif foreign:
+        write_whole(path, exported.save(captured.prepared.original, checkpoint))
+    else:
+        save(
+            path,
+            checkpoint.network(),
+            spec=checkpoint.spec,
+            options=checkpoint.options,
+            labels=checkpoint.labels,
+            preprocess=checkpoint.preprocess,
+            training=checkpoint.training,
+            made_from=checkpoint.sha256,
+        )
+    return path
 
 
 def _make(
@@ -251,8 +268,8 @@ def _make(
 ) -> BundleFile:
     """Lower to one file, open it again, count and compare."""
     manifest = file_manifest(captured.checkpoint, target.name, precision, ranges if precision == "int8" else None)
-    path = folder / f"{manifest.model}-{precision}{target.suffix}"
-    float_layers, census = _lower(target, Source(captured.folded, ranges), manifest, path)
+    path = folder / f"{own.file_stem(manifest.model)}-{precision}{target.suffix}"
+    float_layers, census = _lower(target, Source(captured.prepared.network, ranges), manifest, path)
     return describe(
         folder,
         path,
@@ -261,9 +278,35 @@ def _make(
         precision=precision,
         float_layers=float_layers,
         operators=dict(sorted(census.operators.items())),
-        delegated={"partitions": census.partitions, "outside": dict(census.outside)},
+        delegated=_delegated(census.delegation),
         comparison=_compare(path, captured, references, precision),
     )
+
+
+def _delegated(delegation: Delegation | None) -> dict[str, Any]:
+    """For the manifest; empty where the format has no delegate on this machine."""
+    if delegation is None:
+        return {}
+    return {
+        "partitions": delegation.partitions,
+        "share": delegation.share,
+        "outside": dict(delegation.outside),
+        "left_out": dict(delegation.left_out),
+    }
+
+
+def check_delegated(files: Sequence[BundleFile]) -> None:
+    """``NotDelegated`` naming the operators that stayed outside, where a file does not run whole on its delegate."""
+    shortfalls = []
+    for file in files:
+        found = file.delegated
+        if not found or (found["partitions"] == 1 and not found["left_out"]):
+            continue
+        left = ", ".join(f"{name} ×{count}" for name, count in sorted(found["left_out"].items())) or "no operator"
+        pieces = "1 piece" if found["partitions"] == 1 else f"{found['partitions']} pieces"
+        shortfalls.append(f"{file.path} ({pieces}, {found['share']:.1%} of mult-adds; outside: {left})")
+    if shortfalls:
+        raise NotDelegated(f"Not whole on the delegate: {'; '.join(shortfalls)}. No bundle was written.")
 
 
 def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -> tuple[tuple[str, ...], Census]:

@@ -1,15 +1,13 @@
-"""From a network to graphs: batch norm folded, normalisation inside, one front end per kind of picture input."""
+"""From a network to graphs: normalisation inside, one front end per kind of picture input."""
 
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram, export
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from calibration.ranges import Range
 from edge_apps.runtime.preprocess import Preprocess
@@ -74,23 +72,10 @@ def input_range(preprocess: Preprocess) -> Range:
     return Range(min(-m / s for m, s in channels), max((1 - m) / s for m, s in channels))
 
 
-def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """A copy in eval mode whose batch norms are folded into the convolutions before them.
-
-    Done on modules, before capture, so that every target and the calibration see the same layers by the same paths.
-    """
-    folded = copy.deepcopy(network).eval()
-    for parent in list(folded.modules()):
-        children = list(parent.named_children())
-        for (name, module), (next_name, following) in pairwise(children):
-            if isinstance(module, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(module, following))
-                setattr(parent, next_name, nn.Identity())
-    return folded.requires_grad_(False)
-
-
-def capture_images(front: ImageInput, preprocess: Preprocess) -> ExportedProgram:
-    """The graph for batches of any size: calibration and simulation."""
+def capture_images(front: ImageInput, preprocess: Preprocess, batch: int | None = None) -> ExportedProgram:
+    """The graph for batches of any size, or of one size: calibration and simulation."""
+    if batch is not None:
+        return export(front, (torch.zeros(batch, 3, preprocess.height, preprocess.width),), strict=False)
     example = torch.zeros(2, 3, preprocess.height, preprocess.width)
     return export(front, (example,), dynamic_shapes=({0: Dim("batch", min=1, max=4096)},), strict=False)
 

@@ -2,7 +2,8 @@
 
 A checkpoint is a safetensors file whose header holds, under ``edge_pipeline``, JSON with the model, its options,
 the labels and the preprocessing. State dicts of others (``.pt``, ``.pth``, safetensors without that key) are read
-too; the caller then says what they are. Nothing in a file is ever executed.
+too; the caller then says what they are. Nothing in a file is ever executed. An exported program (``.pt2``) holds its
+network as a graph of operators.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from torch import nn
 from edge_apps.files import write_whole
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
-from pipeline.errors import BadCheckpoint
+from pipeline.errors import BadCheckpoint, BadInput
+from pipeline.networks import own
+
 from pipeline.zoo.spec import ModelSpec, Value
 
 FORMAT = 1
@@ -84,48 +87,46 @@ def load(
     model: str | None = None,
     options: Mapping[str, Value] | None = None,
     labels: tuple[str, ...] | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Read a checkpoint, float16 weights as float32.
+    """Read a checkpoint, float16 weights as float32; also a ``.pt2`` program, which brings its network along.
 
     The keyword values say what a file without metadata is: model and labels are then needed, options and
-    preprocessing default to the model's. For a file with metadata they must not contradict it.
+    preprocessing default to the model's; a mapping holds single settings of the preprocessing. For a file with
+    metadata they must not contradict it. Of a user's own network (``file.py:factory``) the model is always needed.
 
     Raises:
         BadCheckpoint: not a checkpoint, truncated, more than tensors in a pickle, keys or shapes that are not the
             network's (the first three are named), NaN or infinite weights. BadInput: unknown model or option.
     """
-    data = _read(path)
     given = {"model": model, "options": options, "labels": labels, "preprocess": preprocess}
-    if path.suffix in PICKLED:
-        tensors, metadata = _unpickled(data, path), None
-    else:
-        tensors, metadata = _safetensors(data, path)
+    if path.suffix == own.PROGRAM:
+        from pipeline.networks import exported
+
+        return exported.load(path, _read(path), given)
+    data, tensors, metadata = read_tensors(path)
     describes_itself = metadata is not None
-    if metadata is None:
-        if model is None or not labels:
-            raise BadCheckpoint(
-                f"'{path}' does not say what it is (no {METADATA_KEY} metadata): name its model and its labels."
-            )
-        spec = zoo.get(model)
-        preprocess = preprocess or Preprocess(height=spec.input_size, width=spec.input_size)
-        metadata = Metadata(
-            format=FORMAT,
-            model=model,
-            options=spec.with_defaults(options or {}),
-            classes=len(labels),
-            labels=labels,
-            preprocess=preprocess,
+    if metadata is None and (model is None or not labels):
+        raise BadCheckpoint(
+            f"'{path}' does not say what it is (no {METADATA_KEY} metadata): name its model and its labels."
         )
-    _check(metadata, given, path)
-    spec = zoo.get(metadata.model)
+    named = None
+    if model is not None and (metadata is None or own.is_reference(model)):
+        named = own.find(model)
+        given["model"] = named.name
+    if metadata is None:
+        assert named is not None
+        metadata = describe(named, Preprocess(height=named.input_size, width=named.input_size), given)
+    check(metadata, given, path)
+    if named is None and own.is_reference(metadata.model):
+        # The user's own file is run because they name it, never because a checkpoint does.
+        raise BadCheckpoint(f"'{path}' is of your own network: say where that is, as in --model …/{metadata.model}.")
+    spec = named or zoo.get(metadata.model)
     chosen = spec.with_defaults(metadata.options)
     for side in (metadata.preprocess.height, metadata.preprocess.width):
         spec.check_input(side, chosen)
-    with torch.device("meta"):
-        expected = spec.build(metadata.classes, **chosen).state_dict()
-    state = _fitted(tensors, expected, f"'{path}' is no {_words(metadata.model, chosen, metadata.classes)}")
-    return Checkpoint(
+    state = fitted(tensors, spec, chosen, metadata.classes, f"'{path}'")
+    loaded = Checkpoint(
         path=path,
         sha256=metadata.made_from or hashlib.sha256(data).hexdigest(),
         content=data,
@@ -136,6 +137,22 @@ def load(
         preprocess=metadata.preprocess,
         state=state,
         training=metadata.training,
+    )
+    if own.is_reference(spec.name):
+        own.check_logits(loaded.network(), spec.name, metadata.classes, metadata.preprocess)
+    return loaded
+
+
+def describe(spec: ModelSpec, preprocess: Preprocess, given: Mapping[str, Any]) -> Metadata:
+    """What a file without metadata is, by what the caller says of it."""
+    changes = given["preprocess"]
+    return Metadata(
+        format=FORMAT,
+        model=spec.name,
+        options=spec.with_defaults(given["options"] or {}),
+        classes=len(given["labels"]),
+        labels=given["labels"],
+        preprocess=_changed(preprocess, changes) if isinstance(changes, Mapping) else changes or preprocess,
     )
 
 
@@ -190,6 +207,32 @@ def as_stored(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str
     }
 
 
+def read_tensors(path: Path) -> tuple[bytes, dict[str, torch.Tensor], Metadata | None]:
+    """A file's bytes, its tensors under the names it has for them, and its metadata if it has any.
+
+    Raises:
+        BadCheckpoint: no file, truncated, more than tensors in a pickle.
+    """
+    data = _read(path)
+    if path.suffix in PICKLED:
+        return data, _unpickled(data, path), None
+    tensors, metadata = _safetensors(data, path)
+    return data, tensors, metadata
+
+
+def fitted(
+    tensors: Mapping[str, torch.Tensor], spec: ModelSpec, options: Mapping[str, Value], classes: int, where: str
+) -> dict[str, torch.Tensor]:
+    """The tensors as the state of this network: its keys, its shapes, its dtypes, every value finite.
+
+    Raises:
+        BadCheckpoint: anything missing, unknown or of another shape (the first three are named), NaN or infinite.
+    """
+    with torch.device("meta"):
+        expected = spec.build(classes, **options).state_dict()
+    return _fitted(tensors, expected, f"{where} is no {_words(spec.name, options, classes)}")
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -240,7 +283,7 @@ def _unpickled(data: bytes, path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
+def check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
     """Metadata that agrees with itself and with what the caller said."""
     if metadata.format > FORMAT:
         raise BadCheckpoint(
@@ -255,10 +298,19 @@ def _check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
         recorded = getattr(metadata, name)
         if name == "options" and value is not None:
             value = {**recorded, **value}
+        if name == "preprocess" and isinstance(value, Mapping):
+            value = _changed(recorded, value)
         if value is not None and value != recorded:
             raise BadCheckpoint(
                 f"'{path}' says {name} {_short(recorded)}, but {_short(value)} was given: leave it out."
             )
+
+
+def _changed(preprocess: Preprocess, changes: Mapping[str, Any]) -> Preprocess:
+    try:
+        return msgspec.structs.replace(preprocess, **changes)
+    except ValueError as error:
+        raise BadInput(f"Preprocessing: {error}.") from error
 
 
 def _fitted(
@@ -317,7 +369,10 @@ def _words(model: str, options: Mapping[str, Value], classes: int) -> str:
 def _short(value: object) -> str:
     """A recorded or given value in a few words; an input size stands for the whole preprocessing."""
     if isinstance(value, Preprocess):
-        return f"input {value.height}×{value.width}"
+        usual = Preprocess(height=value.height, width=value.width)
+        pixels = "" if (value.mean, value.std) == (usual.mean, usual.std) else f", mean {value.mean}, std {value.std}"
+        crop = f" cut from {value.resize_to}" if value.resize == "crop" else ""
+        return f"input {value.height}×{value.width}{crop}{pixels}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
 from calibration.recipe import Observer
 from edge_apps.console import progress
 from edge_apps.errors import install
 from pipeline.errors import BadInput, BadRecipe, MissingExtra
+from pipeline.model_options import model_options
 
 if TYPE_CHECKING:
     from calibration.recipe import Recipe
     from edge_apps.images import ImageSet
     from pipeline.checkpoint import Checkpoint
+    from pipeline.zoo.spec import ModelSpec, Value
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+WEIGHTS_HELP = "'imagenet', or imagenet:SET for one of several: the published weights, downloaded; see docs/weights.md."
 
 DATA_HELP = "'digits', a folder of class folders, or an uncompressed tar of one."
 
@@ -32,12 +38,35 @@ def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+def three_numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """``0.5,0.5,0.5`` as numbers; a usage error unless they are three."""
+    try:
+        numbers = None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if numbers is not None and len(numbers) != 3:
+        raise click.BadParameter(f"'{value}' is not three numbers with commas between, as in 0.5,0.5,0.5.", ctx, param)
+    return numbers
+
+
+def given_preprocessing(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's arguments, the settings of the preprocessing that were given."""
+    side, resize_to = values["input_size"], values["resize_to"]
+    given = {} if side is None else {"height": side, "width": side}
+    if resize_to is not None:
+        given |= {"resize": "crop", "resize_to": resize_to}
+    return given | {name: values[name] for name in ("mean", "std") if values[name] is not None}
+
+
 def checkpoint_options(command: F) -> F:
     """CHECKPOINT, and what a state dict of others does not say of itself."""
     return _stacked(
         click.argument("checkpoint", required=False),
-        click.option("--model", help="For a state dict without metadata: its model."),
-        click.option("--width", type=float, help="For a state dict without metadata: its width multiplier."),
+        click.option(
+            "--model",
+            help="For a state dict without metadata: its model. For weights of your own network: file.py:factory or "
+            "package.module:factory, which is run.",
+        ),
         click.option(
             "--input",
             "input_size",
@@ -45,10 +74,29 @@ def checkpoint_options(command: F) -> F:
             help="For a state dict without metadata: its input side.",
         ),
         click.option(
+            "--resize-to",
+            type=click.IntRange(1),
+            help="Where nothing says it: resize the shorter side to this and cut the centre. [default: stretch]",
+        ),
+        click.option(
+            "--mean",
+            metavar="R,G,B",
+            callback=three_numbers,
+            help="Where nothing says it: subtracted from the pixels 0…1. [default: ImageNet's]",
+        ),
+        click.option(
+            "--std",
+            metavar="R,G,B",
+            callback=three_numbers,
+            help="Where nothing says it: what they are then divided by. [default: ImageNet's]",
+        ),
+        click.option(
             "--labels",
             type=click.Path(path_type=Path),
-            help="For a state dict without metadata: a text file with one class name a line.",
+            help="For a state dict or a .pt2 without metadata: a text file with one class name a line.",
         ),
+        click.option("--weights", help=f"CHECKPOINT is a model's name. {WEIGHTS_HELP}"),
+        model_options("Options of the model, where CHECKPOINT does not say them"),
     )(command)
 
 
@@ -68,33 +116,67 @@ def calibration_options(command: F) -> F:
 
 
 def open_checkpoint(
-    text: str | None, model: str | None, width: float | None, input_size: int | None, labels: Path | None
+    text: str | None,
+    model: str | None,
+    options: Mapping[str, Value],
+    preprocessing: Mapping[str, Any],
+    labels: Path | None,
+    weights: str | None,
 ) -> Checkpoint:
     """The checkpoint that the user named; without one, the built-in, saying so.
 
     Raises:
-        BadInput: a model's name instead of a file. BadCheckpoint: not a checkpoint of this network.
+        BadInput: a model's name instead of a file. BadCheckpoint: not a checkpoint of this network. With ``weights``,
+            what ``published_weights`` raises.
     """
-    from edge_apps.runtime.preprocess import Preprocess
     from pipeline import zoo
     from pipeline.checkpoint import builtin, load
+    from pipeline.networks import own
 
+    if weights is not None:
+        if text is None:
+            raise BadInput(
+                "--weights are those of a model: name it, as in 'pipeline export resnet18 --weights imagenet'."
+            )
+        if model or preprocessing or labels:
+            raise BadInput(
+                "--weights bring their model, labels and preprocessing along: leave --model, --labels, --input, "
+                "--resize-to, --mean and --std out."
+            )
+        return published_weights(weights, zoo.get(text), options)
+    if text is None and model is not None:
+        raise BadInput(f"--model '{model}' says what a CHECKPOINT is, and none is given: give the file of its weights.")
     if text is None:
         progress().print("No checkpoint given: using the built-in mobilenet_v2 trained on handwritten digits.")
-    elif text in zoo.specs() and not Path(text).exists():
+    elif (text in zoo.specs() or own.is_reference(text)) and not Path(text).exists():
         raise BadInput(
             f"'{text}' is a model without weights: give a checkpoint file. "
-            f"Train one with 'pipeline train {text} --data … --epochs … --out {text}.safetensors'."
+            f"Train one with 'pipeline train {text} --data … --epochs … --out {own.file_stem(text)}.safetensors'."
         )
-    options = None if width is None else {"width": width}
-    preprocess = None if input_size is None else Preprocess(height=input_size, width=input_size)
     return load(
         builtin() if text is None else Path(text),
         model=model,
-        options=options,
+        options=options or None,
         labels=None if labels is None else read_labels(labels),
-        preprocess=preprocess,
+        preprocess=preprocessing or None,
     )
+
+
+def published_weights(weights: str, spec: ModelSpec, options: Mapping[str, Value]) -> Checkpoint:
+    """What ``--weights`` asks for, downloaded if it is not in the cache; what is known of it is said on stderr.
+
+    Raises:
+        BadInput: another text than 'imagenet' or 'imagenet:SET', or nothing published of this kind. DownloadFailed.
+    """
+    from pipeline.weights.importing import imagenet_weights
+
+    source, colon, name = weights.partition(":")
+    if source != "imagenet" or bool(colon) != bool(name):
+        raise BadInput(f"--weights is '{weights}'; allowed: imagenet, or imagenet:SET for one of several.")
+    imported = imagenet_weights(spec, options, name or None)
+    for line in imported.notes():
+        progress().print(line, markup=False, soft_wrap=True)
+    return imported.checkpoint
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -126,14 +208,14 @@ def choose_recipe(
 
 
 def calibration_images(text: str, checkpoint: Checkpoint, skip_corrupt: bool) -> tuple[ImageSet, list[str]]:
-    """The pictures to draw from, with classes that are the checkpoint's; also the names of those left out."""
+    """The pictures to draw from, of classes that the checkpoint knows; also the names of those left out."""
     from pipeline.data import open_data
-    from pipeline.data.classes import check_classes, check_trainable
+    from pipeline.data.classes import check_known_classes, check_trainable
     from pipeline.data.reading import usable
 
     images = open_data(text, "calibration")
     check_trainable(images)
-    check_classes(images, checkpoint.labels)
+    check_known_classes(images, checkpoint.labels)
     if not skip_corrupt:
         return images, []
     left, skipped = usable(images, True)
@@ -157,3 +239,20 @@ def needs_export_extra(*, torchao: bool = False) -> None:
 
         with hushed():
             importlib.import_module("torchao.quantization.pt2e.quantize_pt2e")
+
+
+def command_line(ctx: click.Context, leave_out: Collection[str] = ()) -> str:
+    """The command as it was typed, without what was left at its default."""
+    words = ["pipeline", str(ctx.info_name)]
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        value = ctx.params.get(name)
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in leave_out:
+            continue
+        if isinstance(parameter, click.Argument):
+            words += [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+        elif isinstance(value, bool):
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        else:
+            words += [parameter.opts[0], str(value)]
+    return shlex.join(words)

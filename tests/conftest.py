@@ -35,12 +35,11 @@ def preprocess() -> Preprocess:
 
 
 @pytest.fixture(scope="session")
-def small() -> nn.Module:
+def small_as_written() -> nn.Module:
     """A MobileNetV2 in miniature with lively statistics: every operator that the quantizer knows, in a second."""
     import torch
     from torch import nn
 
-    from pipeline.capture import fold_batch_norms
     from pipeline.zoo.units.blocks import ConvBatchNorm, FeatureClassifier
     from pipeline.zoo.units.inverted_residual import InvertedResidual
 
@@ -50,7 +49,15 @@ def small() -> nn.Module:
     with torch.no_grad():
         for _ in range(20):
             network(torch.randn(16, 3, SMALL_SIZE, SMALL_SIZE))
-    return fold_batch_norms(network)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def small(small_as_written: nn.Module) -> nn.Module:
+    """The same, in the form that devices get."""
+    from pipeline.networks.prepare import prepare
+
+    return prepare(small_as_written, Preprocess(height=SMALL_SIZE, width=SMALL_SIZE)).network
 
 
 @pytest.fixture(scope="session")

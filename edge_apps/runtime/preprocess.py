@@ -17,12 +17,25 @@ from numpy.typing import NDArray
 from edge_apps.images import Image
 
 
+class TrainedWith(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The resize that imported weights were trained with, where it is not the one that devices do.
+
+    ``library`` did it, to ``resize_to`` on the shorter side; ``antialias`` widens the filter where a picture shrinks.
+    """
+
+    library: str
+    interpolation: Literal["bilinear", "bicubic"]
+    antialias: bool
+    resize_to: int
+
+
 class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a picture becomes the network's input.
 
     ``stretch`` resizes to height × width whatever the shape. ``crop`` resizes the shorter side to ``resize_to``,
     keeping the shape, and cuts the centre. The interpolation is OpenCV's ``INTER_LINEAR_EXACT``: the same bits on
     x86 and Arm, which ``INTER_LINEAR`` does not give. Network input = (pixel / 255 − mean) / std per RGB channel.
+    ``trained_with`` is set where that interpolation stands in for another; it is a record, nothing computes with it.
     """
 
     height: int
@@ -33,6 +46,8 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     color: Literal["RGB"] = "RGB"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    trained_with: TrainedWith | msgspec.UnsetType = msgspec.UNSET
+    """Unset it is not written, so that readers that do not know it yet read such files."""
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

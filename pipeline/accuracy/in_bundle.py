@@ -17,6 +17,7 @@ from pipeline.accuracy.results import EvaluationResult
 from pipeline.bundle import describe
 from pipeline.checkpoint import Checkpoint, load
 from pipeline.errors import BadManifest
+from pipeline.networks import own
 
 EVALUATION = "evaluation.json"
 
@@ -63,10 +64,13 @@ def record(root: Path, result: EvaluationResult) -> None:
 
 
 def _reference(bundle: Bundle) -> Checkpoint:
-    about = bundle.manifest
+    about, file = bundle.manifest, bundle.file("checkpoint")
+    if own.is_foreign(about.model) and Path(file.path).suffix != own.PROGRAM:
+        # A manifest may not make us run a file of its choice.
+        raise BadManifest(f"Bundle '{bundle.root}' holds no program of its network '{about.model}'; export it again.")
     # A state dict without metadata is what the manifest says it is; metadata must agree with the manifest.
     return load(
-        bundle.verified(bundle.file("checkpoint")),
+        bundle.verified(file),
         model=about.model,
         options=about.options,
         labels=about.labels,

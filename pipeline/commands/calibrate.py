@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_apps.console import progress, progress_bar, results
+from pipeline.model_options import ModelCommand, given_options
 from pipeline.options import (
     DATA_HELP,
     calibration_images,
     calibration_options,
     checkpoint_options,
     choose_recipe,
+    given_preprocessing,
     needs_export_extra,
     open_checkpoint,
 )
 
 
-@click.command("calibrate", short_help="Find activation ranges and write them to a file.")
+@click.command("calibrate", cls=ModelCommand, short_help="Find activation ranges and write them to a file.")
 @checkpoint_options
 @click.option("--data", required=True, help=f"Calibration images: {DATA_HELP}")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The ranges file to write (.json).")
@@ -27,8 +30,6 @@ from pipeline.options import (
 def command(
     checkpoint: str | None,
     model: str | None,
-    width: float | None,
-    input_size: int | None,
     labels: Path | None,
     data: str,
     out: Path,
@@ -38,6 +39,7 @@ def command(
     seed: int | None,
     skip_corrupt: bool,
     force: bool,
+    **described: Any,
 ) -> None:
     """Run calibration images through CHECKPOINT's network and record the range of every tensor.
 
@@ -56,7 +58,14 @@ def command(
     if out.exists() and not force:
         raise BadInput(f"'{out}' exists. Pass --force to replace it, or choose another --out.")
     check_writable(out)
-    loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
+    loaded = open_checkpoint(
+        checkpoint,
+        model,
+        given_options(described),
+        given_preprocessing(described),
+        labels,
+        described["weights"],
+    )
     recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
     images, skipped = calibration_images(data, loaded, skip_corrupt)
     console = progress()

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_apps.console import progress, progress_bar, results, table, typed
+from pipeline.model_options import ModelCommand, given_options
 from pipeline.options import (
     DATA_HELP,
     calibration_images,
     calibration_options,
     checkpoint_options,
     choose_recipe,
+    given_preprocessing,
     needs_export_extra,
     open_checkpoint,
 )
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.build import Job
 
 
-@click.command("export", short_help="Quantize a checkpoint and write device files as a bundle.")
+@click.command("export", cls=ModelCommand, short_help="Quantize a checkpoint and write device files as a bundle.")
 @checkpoint_options
 @click.option(
     "--target", "target_texts", multiple=True, help="executorch, coreml, tflite or all; repeat or use commas."
@@ -38,13 +40,14 @@ if TYPE_CHECKING:
 @click.option(
     "--ranges", "ranges_file", type=click.Path(path_type=Path), help="Ranges that 'pipeline calibrate' wrote."
 )
+@click.option(
+    "--require-delegated", is_flag=True, help="Fail unless every .pte and .tflite runs whole on XNNPACK, in one piece."
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def command(
     checkpoint: str | None,
     model: str | None,
-    width: float | None,
-    input_size: int | None,
     labels: Path | None,
     target_texts: tuple[str, ...],
     precision_texts: tuple[str, ...],
@@ -56,8 +59,10 @@ def command(
     seed: int | None,
     skip_corrupt: bool,
     ranges_file: Path | None,
+    require_delegated: bool,
     force: bool,
     as_json: bool,
+    **described: Any,
 ) -> None:
     """Calibrate CHECKPOINT once and lower it to every target.
 
@@ -74,9 +79,24 @@ def command(
     from pipeline.build import Job, check_installed
     from pipeline.bundle import check_free
     from pipeline.errors import BadInput
+    from pipeline.networks.own import file_stem
 
     check_installed(files)
-    loaded = open_checkpoint(checkpoint, model, width, input_size, labels)
+    if require_delegated:
+        unseen = [target.name for target in dict.fromkeys(target for target, _ in files) if target.delegate is None]
+        if all(target.name in unseen for target, _ in files):
+            raise BadInput(
+                f"--require-delegated: what {', '.join(unseen)} runs on is decided on the device: leave it out."
+            )
+        notes += [f"{name}: what runs on which unit is decided on the device; not checked." for name in unseen]
+    loaded = open_checkpoint(
+        checkpoint,
+        model,
+        given_options(described),
+        given_preprocessing(described),
+        labels,
+        described["weights"],
+    )
     if checkpoint is not None and data is None:
         raise BadInput("Missing --data: calibration needs pictures of the checkpoint's classes.")
     recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
@@ -90,10 +110,10 @@ def command(
             )
         ranges.check_checkpoint(loaded.sha256, loaded.preprocess, str(ranges_file))
         recipe = ranges.recipe
-    place = out or Path(f"{loaded.spec.name}-bundle")
+    place = out or Path(f"{file_stem(loaded.spec.name)}-bundle")
     check_free(place, force)
     images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
-    job = Job(loaded, files, images, recipe, place, ranges)
+    job = Job(loaded, files, images, recipe, place, ranges, require_delegated)
     bundle = run_with_progress(job, [*notes, *(f"Left out, corrupt: {name}" for name in skipped)])
     if as_json:
         click.echo((bundle.root / MANIFEST).read_text("utf-8"))
@@ -131,23 +151,28 @@ def show(bundle: Bundle) -> None:
     """A table of the files, and what to type next."""
     shown = table()
     shown.add_column("\nfile", overflow="fold")
-    for column in ("\nMB", "vs float\ndB", "vs own\ngraph dB", "delegate\nparts"):
+    for column in ("\nMB", "vs float\ndB", "vs own\ngraph dB", "mult-adds\ndelegated", "in\nparts"):
         shown.add_column(column, justify="right", no_wrap=True)
     shown.add_column("\nchecked by", overflow="fold")
     for file in bundle.models():
         compared: dict[str, Any] = file.comparison
-        partitions = file.delegated.get("partitions")
+        delegated: dict[str, Any] = file.delegated
         shown.add_row(
             file.path,
             f"{file.bytes / 1e6:.2f}",
             _decibels(compared.get("sqnr_float_db")),
             _decibels(compared.get("sqnr_graph_db")),
-            "–" if partitions is None else str(partitions),
+            f"{delegated['share']:.1%}" if delegated else "–",
+            str(delegated["partitions"]) if delegated else "–",
             compared["runtime"] if compared["status"] == "run" else "not run here",
         )
     console = results()
     console.print(f"Bundle {bundle.root}", markup=False, soft_wrap=True)  # as a title it would wrap with the table
     console.print(shown)
+    for file in bundle.models():
+        if file.delegated and file.delegated["left_out"]:
+            left = ", ".join(f"{name} ×{count}" for name, count in file.delegated["left_out"].items())
+            console.print(f"{file.path}: outside the delegate: {left}", markup=False, soft_wrap=True)
     few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
     if few:
         console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")

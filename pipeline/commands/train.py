@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from edge_apps.console import progress, results
-from pipeline import zoo
-from pipeline.options import needs_export_extra
+from pipeline.model_options import ModelCommand, given_options, model_options
+from pipeline.options import WEIGHTS_HELP, command_line, needs_export_extra, published_weights
 from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, Optimizer
 
 NOT_RECORDED = frozenset({"restart", "force"})
-
-
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one option per hyperparameter that any model of the zoo has."""
-    found: dict[str, Any] = {}
-    for spec in zoo.specs().values():
-        for name, option in spec.options.items():
-            found.setdefault(name, (option, []))[1].append(spec.name)
-    for name, (option, models) in reversed(found.items()):
-        command = click.option(
-            f"--{name.replace('_', '-')}",
-            name,
-            type=type(option.default),
-            help=f"{', '.join(models)}: {option.meaning}; {option.minimum} to {option.maximum}, default "
-            f"{option.default}.",
-        )(command)
-    return command
 
 
 def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     return ", ".join(f"{value:g} with {name}" for name, value in values.items())
 
 
-@click.command("train", short_help="Train a network of the zoo on labelled pictures.")
+@click.command("train", cls=ModelCommand, short_help="Train a network on labelled pictures.")
 @click.argument("model")
 @click.option("--data", required=True, help="'digits', a folder of class folders, or an uncompressed tar of one.")
 @click.option("--val", help="Pictures to measure on after every epoch; the weights are not chosen by them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The checkpoint to write (.safetensors).")
 @click.option("--epochs", required=True, type=click.IntRange(1), help="Passes over the pictures.")
 @click.option("--input", "input_size", type=int, help="Input side in pixels; default: the model's.")
-@model_options
+@click.option("--weights", help=f"What to start from, instead of at random: {WEIGHTS_HELP}")
+@model_options()
 @click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True)
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
 @click.option(
@@ -94,6 +77,8 @@ def command(
 ) -> None:
     """Train MODEL on labelled pictures and write a checkpoint.
 
+    MODEL is a network of the zoo ('pipeline models'), or your own as file.py:factory or package.module:factory.
+
     An interrupted training goes on when the same command is given again: its state lies beside the checkpoint
     (OUT.state) and is written after every epoch.
     """
@@ -104,12 +89,14 @@ def command(
     from pipeline.data import open_data
     from pipeline.data.reading import digest, usable
     from pipeline.errors import BadInput
+    from pipeline.networks import own
     from pipeline.training.job import Job, train
     from pipeline.training.settings import Settings
     from pipeline.training.state import state_path
 
-    spec, console = zoo.get(model), progress()
-    options = spec.with_defaults({name: given[name] for name in _option_names() if given[name] is not None})
+    spec, console = own.find(model), progress()
+    chosen = given_options(given)
+    options = spec.with_defaults(chosen)
     if out.suffix != ".safetensors":
         raise BadInput(f"--out is '{out}'; a checkpoint's name ends in .safetensors.")
     if out.exists() and not given["force"]:
@@ -127,9 +114,10 @@ def command(
     optimizer, weight_decay, augment = given["optimizer"], given["weight_decay"], given["augment"]
     if augment == "auto":
         augment = "affine" if data.partition(":")[0] == "digits" else "flip-crop"
+    weights = None if given["weights"] is None else published_weights(given["weights"], spec, chosen)
     settings = Settings(
         model=spec.name,
-        options=options,
+        options=options if weights is None else weights.options,
         input=spec.input_size if given["input_size"] is None else given["input_size"],
         data=digest(images),
         epochs=epochs,
@@ -143,6 +131,7 @@ def command(
         seed=given["seed"],
         augment=augment,
         precision=given["precision"],
+        weights=None if weights is None else weights.path.name,
     )
     job = Job(
         spec=spec,
@@ -154,7 +143,8 @@ def command(
         device=given["device"],
         restart=given["restart"],
         skipped=tuple(skipped),
-        command=command_line(ctx),
+        command=command_line(ctx, NOT_RECORDED),
+        weights=weights,
     )
     try:
         trained = train(job, console)
@@ -167,24 +157,3 @@ def command(
     if held_out is not None and trained.correct is not None:
         share = f"{trained.correct / len(held_out):.2%} ({trained.correct} of {len(held_out)})"
         show.out(f"{held_out.name}: top-1 {share}")
-
-
-def command_line(ctx: click.Context) -> str:
-    """The command as it was typed, without what was left at its default."""
-    import shlex
-
-    words = ["pipeline", str(ctx.info_name)]
-    for parameter in ctx.command.params:
-        name = str(parameter.name)
-        value = ctx.params.get(name)
-        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in NOT_RECORDED:
-            continue
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        else:
-            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
-    return shlex.join(words)
-
-
-def _option_names() -> set[str]:
-    return {name for spec in zoo.specs().values() for name in spec.options}

@@ -6,11 +6,15 @@ from itertools import zip_longest
 
 from edge_apps.images import ImageSet
 from pipeline.errors import BadInput
+from pipeline.weights import imagenet
 
 
 def check_classes(images: ImageSet, labels: tuple[str, ...]) -> None:
-    """Hold the data's class names against a checkpoint's labels, order included; ``BadInput`` where they differ."""
-    if images.classes == labels:
+    """Hold the data's class names against a checkpoint's labels, order included; ``BadInput`` where they differ.
+
+    ImageNet's folders are named by WordNet ids, which stand for its labels.
+    """
+    if images.classes == labels or (images.classes == imagenet.wordnet_ids() and labels == imagenet.labels()):
         return
     differences = [
         f"class {i} is {_quoted(have)}, expected {_quoted(want)}"
@@ -22,6 +26,16 @@ def check_classes(images: ImageSet, labels: tuple[str, ...]) -> None:
         f"'{images.name}' has {len(images.classes)} classes, the checkpoint has {len(labels)}: {shown}. Use the data "
         "that the checkpoint was trained for, or train a checkpoint for this data."
     )
+
+
+def check_known_classes(images: ImageSet, labels: tuple[str, ...]) -> None:
+    """``BadInput`` unless every class of the data is one of the labels, in any order and not necessarily all of them.
+
+    For calibration, which asks what pictures look like and not what they show.
+    """
+    known = {*labels, *(imagenet.wordnet_ids() if labels == imagenet.labels() else ())}
+    if not known.issuperset(images.classes):
+        check_classes(images, labels)
 
 
 def check_trainable(images: ImageSet) -> None:

@@ -44,7 +44,7 @@ class TFLiteTarget:
 
         from calibration.quantize import quantize
         from pipeline.capture import BytesInput, capture_bytes, graph_of
-        from pipeline.targets.tflite_pooling import pad_before_pooling
+        from pipeline.networks.padding import pad_before_pooling
 
         program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
         graph = pad_before_pooling(graph_of(program))

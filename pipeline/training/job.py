@@ -17,21 +17,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
+from pipeline.checkpoint import Checkpoint
 from pipeline.data.classes import check_classes, check_trainable
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.errors import BadInput
+from pipeline.networks import own
 from pipeline.training.hardware import choose_device, choose_precision
 from pipeline.training.loop import EpochResult, Normalise, Training, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
+from pipeline.weights.finetuning import start_from
 from pipeline.zoo.spec import ModelSpec
+from pipeline.zoo.units.training_heads import training_heads
 
 VERSIONS = ("edge-pipeline", "torch", "numpy", "opencv-python-headless", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, and where to. ``skipped`` (corrupt pictures) and ``command`` are only recorded."""
+    """What to train, on what, and where to. ``skipped`` (corrupt pictures) and ``command`` are only recorded.
+
+    ``weights`` are what it starts from, instead of at random.
+    """
 
     spec: ModelSpec
     settings: Settings
@@ -43,11 +50,15 @@ class Job:
     restart: bool
     skipped: tuple[str, ...]
     command: str
+    weights: Checkpoint | None = None
 
     @property
     def preprocess(self) -> Preprocess:
-        """Pictures are stretched to the input."""
-        return Preprocess(height=self.settings.input, width=self.settings.input)
+        """Pictures are stretched to the input, and normalised as the weights are used to."""
+        side = self.settings.input
+        if self.weights is None:
+            return Preprocess(height=side, width=side)
+        return Preprocess(height=side, width=side, mean=self.weights.preprocess.mean, std=self.weights.preprocess.std)
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,14 @@ def train(job: Job, console: Console) -> Trained:
     val = None if job.val is None else load_all(job.val, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network = job.spec.build(len(job.data.classes), **job.settings.options)
+    if own.is_reference(job.spec.name):
+        own.check_logits(network, job.spec.name, len(job.data.classes), job.preprocess)
+    if job.weights is not None:
+        new = start_from(network, job.weights)
+        console.out(f"Starts from {job.weights.path.name}; at random: {', '.join(new) or 'nothing'}.")
+    heads = training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
-    training = Training(network, settings, job.preprocess, data, device)
+    training = Training(network, settings, job.preprocess, data, device, heads)
     console.out(
         f"{settings.model}, {len(data):,} pictures of {len(job.data.classes)} classes at "
         f"{settings.input}×{settings.input}; {device.type}, threads: {torch.get_num_threads()}, "

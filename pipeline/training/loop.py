@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pipeline.training.average import MovingAverage
 from pipeline.training.hardware import autocast
 from pipeline.training.schedule import learning_rate
 from pipeline.training.settings import Settings
+from pipeline.zoo.units.training_heads import TrainingHeads
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: each look makes a GPU wait."""
@@ -28,7 +30,10 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Means over an epoch's augmented pictures; ``lr`` is that of its last step, ``top1`` a share 0…1."""
+    """Means over an epoch's augmented pictures; ``lr`` is that of its last step, ``top1`` a share 0…1.
+
+    ``loss`` is what was minimised, with that of auxiliary heads; ``top1`` is of the network alone.
+    """
 
     loss: float
     top1: float
@@ -42,12 +47,20 @@ class Diverged(EdgeError):
 class Training:
     """A network being trained on pictures that lie in memory.
 
+    Heads on its inside are trained along: ``loss = main + weight · Σ head``. Only the network itself is averaged.
+
     All chance in an epoch comes from ``(seed, epoch)``, so that a training taken up between two epochs goes on as if
     it had never stopped: bit for bit on a CPU with the same number of threads.
     """
 
     def __init__(
-        self, network: nn.Module, settings: Settings, preprocess: Preprocess, data: Pixels, device: torch.device
+        self,
+        network: nn.Module,
+        settings: Settings,
+        preprocess: Preprocess,
+        data: Pixels,
+        device: torch.device,
+        heads: TrainingHeads | None = None,
     ) -> None:
         self.settings = settings
         self.device = device
@@ -56,7 +69,9 @@ class Training:
         self.labels = torch.from_numpy(data.labels).to(device)
         self.network: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.network, settings.ema)
-        self.optimizer = make_optimizer(self.network, settings)
+        self.heads = None if heads is None else heads.to(device)
+        trained = [self.network] if self.heads is None else [self.network, self.heads]
+        self.optimizer = make_optimizer(nn.ModuleList(trained), settings)
         self.history: list[EpochResult] = []
         self.augment = AUGMENTATIONS[settings.augment]
 
@@ -111,14 +126,24 @@ class Training:
     def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step on a batch; returns its loss and logits, detached."""
         with autocast(self.device, self.settings.precision):
-            logits = self.network(images)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+            logits, loss = self._forward(images, labels)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         return loss.detach(), logits.detach()
+
+    def _forward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's logits, and the loss of it and of its heads."""
+        loss_of = partial(functional.cross_entropy, target=labels, label_smoothing=self.settings.label_smoothing)
+        if self.heads is None:
+            logits = self.network(images)
+            return logits, loss_of(logits)
+        with self.heads.listening(self.network) as heard:
+            logits = self.network(images)
+        heads = torch.stack([loss_of(head) for head in self.heads(heard)])
+        return logits, loss_of(logits) + self.heads.weight * heads.sum()
 
     def _diverged(self, what: str) -> Diverged:
         kept = f" The state after epoch {self.epochs_done} is kept until then." if self.epochs_done else ""

@@ -22,7 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """One training.
 
     ``data`` is the digest of pictures and labels, ``lr`` the highest learning rate; ``precision`` auto is decided
-    before the first step, and the decision takes its place.
+    before the first step, and the decision takes its place. ``weights`` is the published file that it starts from,
+    whose name holds its hash.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     augment: Augmentation
     precision: Precision
+    weights: str | None = None
 
 
 def check_same(asked: Settings, saved: Settings) -> None:

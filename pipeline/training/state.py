@@ -23,11 +23,12 @@ def state_path(out: Path) -> Path:
 
 @dataclass(frozen=True)
 class State:
-    """A training between two epochs."""
+    """A training between two epochs. ``heads`` are those on the network's inside: none, no tensors."""
 
     settings: Settings
     history: list[EpochResult]
     network: dict[str, torch.Tensor]
+    heads: dict[str, torch.Tensor]
     average: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
 
@@ -35,16 +36,19 @@ class State:
         """Put a training of the same settings where this one was."""
         training.history = list(self.history)
         training.network.load_state_dict(self.network)
+        if training.heads is not None:
+            training.heads.load_state_dict(self.heads)
         training.average.network.load_state_dict(self.average)
         training.optimizer.load_state_dict(self.optimizer)
 
 
 def save_state(path: Path, training: Training) -> None:
-    """Write settings, history, network, average and optimizer; the file changes whole or not at all."""
+    """Write settings, history, network, heads, average and optimizer; the file changes whole or not at all."""
     content = {
         "settings": msgspec.to_builtins(training.settings),
         "history": msgspec.to_builtins(training.history),
         "network": training.network.state_dict(),
+        "heads": {} if training.heads is None else training.heads.state_dict(),
         "average": training.average.network.state_dict(),
         "optimizer": training.optimizer.state_dict(),
     }
@@ -67,6 +71,7 @@ def read_state(path: Path) -> State | None:
             msgspec.convert(content["settings"], Settings),
             msgspec.convert(content["history"], list[EpochResult]),
             content["network"],
+            content["heads"],
             content["average"],
             content["optimizer"],
         )

@@ -54,7 +54,8 @@ class Option:
     def _is(kind: type, value: Any) -> bool:
         if kind in (bool, str):
             return isinstance(value, kind)
-        return not isinstance(value, bool) and isinstance(value, (int, float)) and kind(value) == value
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return number and kind(value) == value
 
     def _allows(self, value: Value) -> bool:
         if self.choices:

@@ -123,6 +123,7 @@ class FakeTarget:
     suffix: str = ".fake"
     aliases: tuple[str, ...] = ()
     precisions: tuple[Any, ...] = ("fp32", "int8")
+    delegate: str | None = None
     summary: str = "nowhere"
 
     def missing(self) -> str | None:
@@ -144,7 +145,7 @@ class FakeTarget:
         from pipeline.targets.base import Census
 
         assert path.is_file()
-        return Census(Counter(conv=5), None, Counter(), 5 - self.kept_float, self.kept_float, frozenset())
+        return Census(Counter(conv=5), None, 5 - self.kept_float, self.kept_float, frozenset())
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Folding and the front ends compute what the network computes."""
+"""The front ends compute what the network computes."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from pipeline.capture import (
     capture_bytes,
     capture_image,
     capture_images,
-    fold_batch_norms,
     graph_of,
     in_half,
     input_range,
@@ -40,51 +39,6 @@ def unfolded() -> nn.Module:
 
 def relative(expected: torch.Tensor, answered: torch.Tensor) -> float:
     return float((expected - answered).abs().max() / expected.abs().max())
-
-
-def test_folding_changes_nothing_but_the_layers(unfolded: nn.Module) -> None:
-    x = torch.randn(16, 3, 32, 32)
-    folded = fold_batch_norms(unfolded)
-    with torch.no_grad():
-        assert relative(unfolded(x), folded(x)) <= 1e-5
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    assert all(layer.bias is not None for layer in folded.modules() if isinstance(layer, nn.Conv2d))
-    assert not any(parameter.requires_grad for parameter in folded.parameters())
-    assert not folded.training
-
-
-def test_the_network_itself_is_left_alone(unfolded: nn.Module) -> None:
-    before = {name: tensor.clone() for name, tensor in unfolded.state_dict().items()}
-    fold_batch_norms(unfolded.train())
-    assert unfolded.training
-    unfolded.eval()
-    assert unfolded.state_dict().keys() == before.keys()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in unfolded.state_dict().items())
-
-
-def test_layers_keep_their_paths(unfolded: nn.Module) -> None:
-    """Ranges and recipes name layers by path: before and after folding they are the same."""
-    paths = [
-        {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-        for network in (unfolded, fold_batch_norms(unfolded))
-    ]
-    assert paths[0] == paths[1]
-    assert len(paths[0]) == 53
-
-
-def test_a_batch_norm_without_a_convolution_before_it_stays() -> None:
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)).eval()
-    folded = fold_batch_norms(network)
-    assert [type(module) for module in folded] == [type(module) for module in network]
-
-
-def test_a_bias_is_folded_too() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    network(torch.randn(9, 3, 8, 8))
-    x = torch.randn(5, 3, 8, 8)
-    with torch.no_grad():
-        assert relative(network.eval()(x), fold_batch_norms(network)(x)) <= 1e-5
 
 
 @pytest.mark.parametrize("given", [None, OTHER], ids=["square", "other"])
@@ -113,25 +67,34 @@ def test_the_input_range_is_that_of_black_and_white() -> None:
 
 
 def test_half_precision_computes_in_float16_and_answers_in_float32(unfolded: nn.Module, preprocess: Preprocess) -> None:
-    front = BytesInput(fold_batch_norms(unfolded), preprocess).eval()
+    front = BytesInput(unfolded, preprocess).eval()
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     half = in_half(front)
     with torch.no_grad():
         expected, answered = front(pixels), half(pixels)
     assert answered.dtype == torch.float32
-    assert {tensor.dtype for tensor in half.state_dict().values()} == {torch.float16}
-    assert {tensor.dtype for tensor in front.state_dict().values()} == {torch.float32}
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
+    assert {parameter.dtype for parameter in front.parameters()} == {torch.float32}
     assert 0 < relative(expected, answered) < 0.05
 
 
 def test_the_batch_of_a_captured_graph_is_free(
     unfolded: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
 ) -> None:
-    front = ImageInput(fold_batch_norms(unfolded), preprocess).eval()
+    front = ImageInput(unfolded, preprocess).eval()
     graph = graph_of(capture_images(front, preprocess))
     with torch.no_grad():
         for size in (1, 2, 7, 40):
             assert torch.allclose(graph(pictures[:size]), front(pictures[:size]), atol=1e-5), size
+
+
+def test_a_graph_of_one_picture_at_a_time(unfolded: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> None:
+    front = ImageInput(unfolded, preprocess).eval()
+    program = capture_images(front, preprocess, batch=1)
+    with torch.no_grad():
+        assert torch.allclose(graph_of(program)(pictures[:1]), front(pictures[:1]), atol=1e-5)
+    given = next(node.meta["val"] for node in program.graph.nodes if node.name == "pixels")
+    assert list(given.shape) == [1, 3, 32, 32]
 
 
 def test_single_pictures_are_captured_oblong(unfolded: nn.Module) -> None:

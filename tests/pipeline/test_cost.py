@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.cost import count
+from pipeline import zoo
+from pipeline.cost import count, count_model
+from pipeline.errors import BadInput
 from pipeline.zoo.units.blocks import ConvBatchNorm, FeatureClassifier
 
 
@@ -26,10 +28,77 @@ def test_a_depthwise_and_a_linear_layer_by_hand() -> None:
     assert cost.peak_activation == 2 * 16 * 16 * 8  # 16 bit, what the first unit hands to the second
 
 
+class Unit(nn.Sequential):
+    """A block: what is inside is its own affair."""
+
+
 def test_the_inside_of_a_unit_is_no_peak() -> None:
-    wide = nn.Sequential(nn.Conv2d(3, 64, 1), nn.Conv2d(64, 4, 1))
-    cost = count(FeatureClassifier(nn.Sequential(wide), nn.Sequential(nn.Linear(4, 2))), 8, 8)
+    """64 channels inside; the first unit's 6 are left out, the second hands on 4."""
+    wide = Unit(nn.Conv2d(6, 64, 1), nn.Conv2d(64, 4, 1))
+    cost = count(FeatureClassifier(nn.Sequential(nn.Conv2d(3, 6, 1), wide), nn.Sequential(nn.Linear(4, 2))), 8, 8)
     assert cost.peak_activation == 2 * 8 * 8 * 4
+    assert [unit.path for unit in cost.units] == ["features.0", "features.1", "pool", "classifier.0"]
+
+
+def test_both_rules_of_the_peak() -> None:
+    """8 channels at 16², 4 at 16², 12 at 8²: without the first unit 4·16², without its resolution 12·8²."""
+    layers = (nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 12, 1, 2))
+    cost = count(nn.Sequential(*layers), 16, 16)
+    assert (cost.peak_activation, cost.peak_after_first_resolution) == (2 * 16 * 16 * 4, 2 * 8 * 8 * 12)
+    alone = count(nn.Sequential(nn.Conv2d(3, 8, 1)), 16, 16)
+    assert alone.peak_activation == alone.peak_after_first_resolution == 2 * 16 * 16 * 8
+
+
+def test_units_take_in_what_follows_without_a_layer_and_without_a_change_of_shape() -> None:
+    stage = nn.Sequential(Unit(nn.Conv2d(8, 8, 1, bias=False)), nn.Dropout())
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), stage)
+    units = count(network, 8, 8).units
+    assert [(unit.path, unit.kind, unit.output) for unit in units] == [
+        ("0", "3×3 conv", (8, 4, 4)),
+        ("3", "MaxPool2d", (8, 2, 2)),
+        ("4.0", "Unit", (8, 2, 2)),
+    ]
+    assert [unit.params for unit in units] == [3 * 8 * 9 + 8 + 16, 0, 64]
+    assert [unit.mult_adds for unit in units] == [16 * 8 * 27, 0, 4 * 64]
+
+
+def test_the_layer_table() -> None:
+    layers = (nn.Conv2d(4, 8, (1, 3), groups=2), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Flatten())
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), *layers, nn.Linear(8 * 4 * 2, 5))
+    cost = count(network, 6, 6)
+    assert [(layer.path, layer.kind, layer.output) for layer in cost.layers] == [
+        ("0", "1×1 conv", (4, 6, 6)),
+        ("1", "1×3 conv, 2 groups", (8, 6, 4)),
+        ("2", "3×3 depthwise conv", (8, 4, 2)),
+        ("4", "linear", (5,)),
+    ]
+    assert [layer.weights for layer in cost.layers] == [12, 8 * 2 * 3, 72, 320]
+    assert [layer.params for layer in cost.layers] == [16, 56, 72, 325]
+    mult_adds = [36 * 12, 24 * 48, 8 * 72, 320]
+    assert [layer.mult_adds for layer in cost.layers] == mult_adds
+    assert (cost.mult_adds, cost.weights, cost.params) == (sum(mult_adds), 452, 469)
+    assert cost.by_kind()["1×3 conv, 2 groups"] == (48, 1152)
+    assert list(cost.by_kind()) == ["1×3 conv, 2 groups", "3×3 depthwise conv", "1×1 conv", "linear"]
+    assert cost.shares(cost.layers[3]) == {"params_share": 325 / 469, "mult_adds_share": 320 / sum(mult_adds)}
+
+
+def test_a_layer_that_is_called_twice_is_paid_twice_and_owned_once() -> None:
+    shared = nn.Conv2d(3, 3, 1, bias=False)
+    cost = count(nn.Sequential(shared, nn.ReLU(), shared), 4, 4)
+    assert (cost.mult_adds, cost.params, cost.weights) == (2 * 16 * 9, 9, 9)
+
+
+def test_other_channels_than_three() -> None:
+    assert count(nn.Sequential(nn.Conv2d(64, 2, 1, bias=False)), 4, 4, channels=64).mult_adds == 16 * 128
+
+
+def test_a_model_of_the_zoo() -> None:
+    spec = zoo.get("mobilenet_v2")
+    assert count_model(spec).params == 3_504_872
+    assert count_model(spec, {"width": 0.35}, 96, 10).params < 500_000
+    for options, size, says in (({"width": 9}, None, "Option width is 9"), ({}, 31, "Input size is 31")):
+        with pytest.raises(BadInput, match=says):
+            count_model(spec, options, size)
 
 
 def test_nothing_is_computed() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_apps.runtime.preprocess import Preprocess, to_batch, to_input
+from edge_apps.runtime.preprocess import Preprocess, TrainedWith, to_batch, to_input
 
 
 def ramp(height: int, width: int) -> np.ndarray:
@@ -113,3 +113,14 @@ def test_it_travels_as_json() -> None:
         msgspec.json.decode(b'{"height": 4, "width": 4, "resise": "crop"}', type=Preprocess)
     with pytest.raises(msgspec.ValidationError, match="nearest"):
         msgspec.json.decode(b'{"height": 4, "width": 4, "interpolation": "nearest"}', type=Preprocess)
+
+
+def test_what_weights_were_trained_with_travels_too_and_is_not_written_where_it_is_not_known() -> None:
+    plain = Preprocess(height=4, width=8)
+    assert b"trained_with" not in msgspec.json.encode(plain)
+    trained = TrainedWith(library="timm", interpolation="bicubic", antialias=True, resize_to=9)
+    recorded = msgspec.structs.replace(plain, trained_with=trained)
+    assert msgspec.json.decode(msgspec.json.encode(recorded), type=Preprocess) == recorded
+    assert (to_input(ramp(20, 30), recorded) == to_input(ramp(20, 30), plain)).all()
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.json.decode(b'{"height": 4, "width": 4, "trained_with": {"by": "x"}}', type=Preprocess)

@@ -181,4 +181,4 @@ def test_a_training_that_diverges_fails_in_one_line(folder, tmp_path, run):
 
 def test_options_come_from_the_zoo():
     names = {parameter.name: parameter for parameter in train.command.params}
-    assert "width multiplier" in names["width"].help
+    assert "Width multiplier" in names["width"].help

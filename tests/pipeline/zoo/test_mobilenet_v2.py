@@ -9,8 +9,9 @@ from torch import nn
 from pipeline import zoo
 from pipeline.cost import count
 from pipeline.zoo.mobilenet_v2 import STAGES
-from pipeline.zoo.units.blocks import make_divisible
+from pipeline.zoo.units.blocks import ConvBatchNorm, make_divisible
 from pipeline.zoo.units.inverted_residual import InvertedResidual
+from pipeline.zoo.units.squeeze_excitation import SqueezeExcitation
 
 SPEC = zoo.get("mobilenet_v2")
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -81,7 +82,7 @@ def test_a_published_state_dict_fits_key_by_key() -> None:
 def test_strides_expansions_and_shortcuts_of_table_2() -> None:
     units = [module for module in meta(10).modules() if isinstance(module, InvertedResidual)]
     strides = [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]
-    outputs = [c for _, c, n, _ in STAGES for _ in range(n)]
+    outputs = [c for c, n, _ in STAGES for _ in range(n)]
     depthwise = [next(m for m in unit.modules() if isinstance(m, nn.Conv2d) and m.groups > 1) for unit in units]
     assert [layer.stride for layer in depthwise] == [(s, s) for s in strides]
     same = [before == after for before, after in zip([32, *outputs], outputs, strict=False)]
@@ -102,6 +103,23 @@ def test_the_projection_is_linear() -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         assert InvertedResidual(8, 16, 1, 6).eval()(torch.randn(4, 8, 6, 6)).min() < 0
+
+
+def test_squeeze_and_excitation_follows_the_depthwise_convolution() -> None:
+    """What it adds is 2c²/r weights and c + c/r biases in every unit of c channels inside; without it nothing moves."""
+    inside = [32, 96, *[144] * 2, *[192] * 3, *[384] * 4, *[576] * 3, *[960] * 3]
+    added = sum(2 * c * (c // 8) + c + c // 8 for c in inside)
+    assert count(meta(1000, reduction=8), 64, 64).params == 3_504_872 + added
+    assert meta(10, reduction=0).state_dict().keys() == meta(10).state_dict().keys()
+    kinds = [type(module) for module in meta(10, reduction=8).get_submodule("features.2.conv").children()]
+    assert kinds == [ConvBatchNorm, ConvBatchNorm, SqueezeExcitation, nn.Conv2d, nn.BatchNorm2d]
+
+
+def test_the_expansion_factor_widens_every_stage_but_the_first() -> None:
+    state = meta(10, expansion=4).state_dict()
+    assert state["features.1.conv.0.0.weight"].shape[0] == 32
+    assert state["features.2.conv.0.0.weight"].shape == (4 * 16, 16, 1, 1)
+    assert state["features.17.conv.0.0.weight"].shape == (4 * 160, 160, 1, 1)
 
 
 def test_no_width_below_one_shrinks_the_last_layer() -> None:

@@ -1,0 +1,124 @@
+"""What is measured of one bundle, and how it is written down."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_apps import __version__
+from edge_apps.runtime.device import Device, this_device
+from edge_apps.runtime.manifest import Bundle, BundleFile, Precision
+from pipeline.benchmark.latency import measure
+from pipeline.errors import BadInput, MissingExtra, NotRunHere
+
+
+class FileMeasurement(msgspec.Struct, frozen=True, kw_only=True):
+    """One file. ``p50_ms`` is the median of ``runs`` single inferences; None where the file was not run, and why.
+
+    sqnr_float_db and sqnr_graph_db compare its logits with the float network's and with its own quantized graph's;
+    delegated is what the bundle's manifest says of the delegate.
+    """
+
+    target: str
+    precision: Precision
+    bytes: int
+    sqnr_float_db: float | None = None
+    sqnr_graph_db: float | None = None
+    delegated: dict[str, Any] = {}
+    p50_ms: float | None = None
+    runs: int = 0
+    not_run: str = ""
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """One model at one input size, all its files measured in one run on one machine."""
+
+    model: str
+    options: dict[str, Any]
+    input: int
+    classes: int
+    params: int | None
+    mult_adds: int | None
+    trained: bool
+    files: tuple[FileMeasurement, ...]
+    threads: int
+    device: Device
+    version: str
+    seconds: float
+
+
+def measure_bundle(
+    bundle: Bundle, *, threads: int, seconds: float, trained: bool, began: float | None = None
+) -> Measurement:
+    """Latency of every file that runs here, beside what the manifest says of them; every file verified by hash."""
+    start = time.monotonic() if began is None else began
+    about = bundle.manifest
+    params, mult_adds = _counted(bundle)
+    runnable = {file.path: bundle.verified(file) for file in bundle.models() if file.comparison["status"] == "run"}
+    try:
+        times = dict(zip(runnable, measure(list(runnable.values()), threads=threads, seconds=seconds), strict=True))
+    except (NotRunHere, MissingExtra) as error:
+        raise MissingExtra(f"{error} The bundle was exported where that was there.") from error
+    files = []
+    for file in bundle.models():
+        taken = times.get(file.path)
+        files.append(_file(file, None if taken is None else taken.p50, 0 if taken is None else taken.n))
+    return Measurement(
+        model=about.model,
+        options=about.options,
+        input=about.preprocess.height,
+        classes=len(about.labels),
+        params=params,
+        mult_adds=mult_adds,
+        trained=trained,
+        files=tuple(files),
+        threads=threads,
+        device=this_device(),
+        version=__version__,
+        seconds=round(time.monotonic() - start, 1),
+    )
+
+
+def _file(file: BundleFile, p50: float | None, runs: int) -> FileMeasurement:
+    assert file.target is not None
+    assert file.precision is not None
+    return FileMeasurement(
+        target=file.target,
+        precision=file.precision,
+        bytes=file.bytes,
+        sqnr_float_db=file.comparison.get("sqnr_float_db"),
+        sqnr_graph_db=file.comparison.get("sqnr_graph_db"),
+        delegated=file.delegated,
+        p50_ms=p50,
+        runs=runs,
+        not_run=file.comparison.get("reason", ""),
+    )
+
+
+def _counted(bundle: Bundle) -> tuple[int | None, int | None]:
+    """Parameters and mult-adds of a network of the zoo; of others only their builder would know."""
+    import torch
+
+    from pipeline import zoo
+    from pipeline.cost import count
+
+    about = bundle.manifest
+    if about.model not in zoo.specs():
+        return None, None
+    with torch.device("meta"):
+        network = zoo.get(about.model).build(len(about.labels), **about.options)
+    cost = count(network, about.preprocess.height, about.preprocess.width)
+    return cost.params, cost.mult_adds
+
+
+def load_measurement(path: Path) -> Measurement:
+    """Read what ``pipeline benchmark --out`` wrote; ``BadInput`` where it is none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Measurement)
+    except OSError as error:
+        raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
+    except msgspec.DecodeError as error:
+        raise BadInput(f"'{path}' is no benchmark ({error}): remove it, or choose another --out.") from error

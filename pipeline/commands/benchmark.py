@@ -1,0 +1,154 @@
+"""``pipeline benchmark``: what networks cost as files, measured side by side on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_apps.console import progress, progress_bar, results
+from edge_apps.files import write_whole
+from pipeline.model_options import ModelCommand, given_options, model_options
+from pipeline.options import DATA_HELP, command_line, needs_export_extra
+
+if TYPE_CHECKING:
+    from pipeline.benchmark.measurement import Measurement
+
+
+@click.command(
+    "benchmark", cls=ModelCommand, short_help="Measure size, delegation and latency of files on this machine."
+)
+@click.argument("what", nargs=-1)
+@click.option("--all", "whole_zoo", is_flag=True, help="Every model of the zoo.")
+@click.option("--input", "input_size", type=click.IntRange(1), help="Input side of models. [default: each model's own]")
+@click.option(
+    "--data", default="digits", show_default=True, help=f"Pictures that models are calibrated on: {DATA_HELP}"
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="Per file.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A folder for one JSON per model; what is in it is not measured again.",
+)
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table to this file, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@model_options()
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    what: tuple[str, ...],
+    whole_zoo: bool,
+    input_size: int | None,
+    data: str,
+    threads: int,
+    seconds: float,
+    out: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+    **hyperparameters: Any,
+) -> None:
+    """Measure WHAT: bundles, or models of the zoo by name.
+
+    A model is exported untrained, with batch-norm statistics of the pictures, to every target in fp32 and int8; its
+    files then take turns on one core. Sizes, nearness to the network, delegation and latency come from the files.
+    Accuracy does not: that needs training and 'pipeline evaluate'.
+    """
+    import msgspec
+
+    from pipeline import zoo
+    from pipeline.benchmark.measurement import load_measurement
+    from pipeline.benchmark.show import markdown as as_markdown
+    from pipeline.benchmark.show import show
+    from pipeline.errors import BadInput
+
+    wanted = list(dict.fromkeys([*what, *(zoo.specs() if whole_zoo else ())]))
+    if not wanted:
+        raise BadInput("Nothing to measure: name a bundle or a model of the zoo, or give --all.")
+    needs_export_extra(torchao=True)
+    options = given_options(hyperparameters)
+    for name in wanted:
+        _check(name, options, input_size)
+    measured: list[Measurement] = []
+    with progress_bar() as bar:
+        task = bar.add_task("", total=len(wanted))
+        for name in wanted:
+            bar.update(task, description=name)
+            kept = None if out is None else out / f"{Path(name).name}.json"
+            if kept is not None and kept.exists():
+                measured.append(load_measurement(kept))
+            elif len(wanted) == 1 or Path(name).is_dir():
+                measured.append(_measure(name, options, input_size, data, threads, seconds))
+            else:
+                measured.append(_apart(ctx, name))
+            if kept is not None and not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(kept, msgspec.json.format(msgspec.json.encode(measured[-1]), indent=1))
+            bar.advance(task)
+    if markdown is not None:
+        write_whole(markdown, as_markdown(measured, command_line(ctx)).encode())
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(measured), indent=1).decode())
+    else:
+        show(results(), measured)
+
+
+def _check(name: str, options: dict[str, Any], input_size: int | None) -> None:
+    """Refuse before hours of work what would fail in the middle of them."""
+    from pipeline import zoo
+    from pipeline.errors import BadInput
+
+    if Path(name).is_dir():
+        if options or input_size is not None:
+            raise BadInput(f"'{name}' is a bundle, which has its options and its input: leave them out.")
+        return
+    spec = zoo.get(name)
+    spec.check_input(spec.input_size if input_size is None else input_size, spec.with_defaults(options))
+
+
+def _measure(
+    name: str, options: dict[str, Any], input_size: int | None, data: str, threads: int, seconds: float
+) -> Measurement:
+    from edge_apps.runtime.manifest import load_bundle
+    from pipeline import zoo
+    from pipeline.benchmark.measurement import measure_bundle
+    from pipeline.benchmark.untrained import untrained_bundle
+    from pipeline.data import open_data
+
+    began = time.monotonic()
+    if Path(name).is_dir():
+        return measure_bundle(load_bundle(Path(name)), threads=threads, seconds=seconds, trained=True, began=began)
+    spec, console = zoo.get(name), progress()
+    chosen = spec.with_defaults(options)
+    images = open_data(data, "calibration")
+
+    def announce(step: str) -> None:
+        console.print(f"{name}: {step}", markup=False, highlight=False)
+
+    side = spec.input_size if input_size is None else input_size
+    with untrained_bundle(spec, chosen, side, images, announce) as bundle:
+        return measure_bundle(bundle, threads=threads, seconds=seconds, trained=False, began=began)
+
+
+def _apart(ctx: click.Context, name: str) -> Measurement:
+    """In a process of its own: what the exporters of one model leave in memory ends with it."""
+    import msgspec
+
+    from pipeline.benchmark.measurement import Measurement
+    from pipeline.errors import EdgeError
+
+    given = command_line(ctx, {"what", "whole_zoo", "out", "markdown", "as_json"})
+    words = [*shlex.split(given)[1:], "--json", name]
+    run = [sys.executable, "-c", "from pipeline.cli import main; main()", *words]
+    ended = subprocess.run(run, stdout=subprocess.PIPE, check=False)
+    if ended.returncode:
+        raise EdgeError(
+            f"The benchmark of '{name}' ended with status {ended.returncode}; what is done is kept in --out."
+        )
+    return msgspec.json.decode(ended.stdout, type=list[Measurement])[0]

@@ -1,0 +1,142 @@
+"""A saved exported program as a checkpoint: weights and network in one ``.pt2`` file."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch.export import ExportedProgram
+
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline.checkpoint import FORMAT, Checkpoint, Metadata, check, describe
+from pipeline.errors import BadCheckpoint, BadInput
+from pipeline.networks import archive, own
+from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.folding import check_evaluation_mode
+from pipeline.zoo.spec import ModelSpec
+
+
+def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
+    """Read a ``.pt2`` file; ``given`` is what the caller says of it, as ``checkpoint.load`` takes it.
+
+    Raises:
+        BadCheckpoint: not a program of one picture tensor, unsafe parts, another input size or class count than said.
+    """
+    program, about = archive.read(data, f"'{path}'")
+    network, height, width = network_of(program, f"'{path}'")
+    spec = _spec(path.name, network, height)
+    if about is not None:
+        metadata = _metadata(about, path)
+        check(metadata, given, path)
+        spec = dataclasses.replace(spec, name=metadata.model, title=metadata.model)
+    elif given["model"] is not None or given["options"]:
+        raise BadCheckpoint(f"'{path}' brings its network along: leave --model and its options out.")
+    elif not given["labels"]:
+        raise BadCheckpoint(f"'{path}' does not say what its classes are: give --labels.")
+    else:
+        metadata = describe(spec, Preprocess(height=height, width=width), given)
+        check(metadata, {**given, "model": None}, path)
+    geometry = metadata.preprocess
+    if (geometry.height, geometry.width) != (height, width):
+        raise BadCheckpoint(
+            f"'{path}' takes pictures of {height}×{width}, not {geometry.height}×{geometry.width}: export the program "
+            "again for another size."
+        )
+    state = network.state_dict()
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise BadCheckpoint(f"'{path}' has weights that are NaN or infinite.")
+    own.check_logits(network, f"{path}", metadata.classes, geometry)
+    return Checkpoint(
+        path=path,
+        sha256=metadata.made_from or hashlib.sha256(data).hexdigest(),
+        content=data,
+        describes_itself=about is not None,
+        spec=spec,
+        options={},
+        labels=metadata.labels,
+        preprocess=geometry,
+        state=state,
+        training=metadata.training,
+    )
+
+
+def save(program: ExportedProgram, checkpoint: Checkpoint) -> bytes:
+    """A ``.pt2`` file of a checkpoint's network: what reads it needs no file of the user's."""
+    metadata = Metadata(
+        format=FORMAT,
+        model=checkpoint.spec.name,
+        options={},
+        classes=len(checkpoint.labels),
+        labels=checkpoint.labels,
+        preprocess=checkpoint.preprocess,
+        training=checkpoint.training,
+        made_from=checkpoint.sha256,
+    )
+    return archive.write(program, msgspec.json.encode(metadata).decode())
+
+
+def network_of(program: ExportedProgram, where: str) -> tuple[FlatNetwork, int, int]:
+    """The program as a network, and the height and width of its input.
+
+    A program that was captured for one batch takes any, if that changes nothing; else pictures go through one by one.
+
+    Raises:
+        BadCheckpoint: not one float32 ``[N, 3, H, W]`` in and one tensor out, or fixed to another batch than 1.
+    """
+    try:
+        network = FlatNetwork(program)
+        check_evaluation_mode(network)
+    except BadInput as error:
+        raise BadCheckpoint(f"{where}: {error}") from error
+    given = next(node.meta["val"] for node in network.nodes if node.op == "placeholder")
+    shape = list(given.shape) if isinstance(given, torch.Tensor) else []
+    sides = [side for side in shape[1:] if isinstance(side, int)]
+    if len(shape) != 4 or len(sides) != 3 or sides[0] != 3 or given.dtype != torch.float32:
+        kind = f"{given.dtype} {shape}".removeprefix("torch.") if shape else type(given).__name__
+        raise BadCheckpoint(
+            f"{where} takes {kind}; one float32 picture tensor [N, 3, height, width] of fixed sides is needed."
+        )
+    if isinstance(shape[0], int) and not _takes_any_batch(network, sides[1], sides[2]):
+        if shape[0] != 1:
+            raise BadCheckpoint(
+                f"{where} takes exactly {shape[0]} pictures at once: export it with one, or with a dynamic batch."
+            )
+        network.batch = 1
+    return network.eval(), sides[1], sides[2]
+
+
+def _takes_any_batch(network: FlatNetwork, height: int, width: int) -> bool:
+    """Whether three pictures at once give what each gives alone."""
+    pictures = torch.randn(3, 3, height, width, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            together = network(pictures)
+            alone = torch.cat([network(pictures[i : i + 1]) for i in range(3)])
+    except Exception:  # a fixed batch fails in whatever operator meets it first
+        return False
+    return together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-3, atol=1e-4)
+
+
+def _metadata(text: str, path: Path) -> Metadata:
+    try:
+        return msgspec.json.decode(text, type=Metadata)
+    except msgspec.DecodeError as error:
+        raise BadCheckpoint(f"'{path}' has metadata that cannot be read: {error}.") from error
+
+
+def _spec(name: str, network: FlatNetwork, height: int) -> ModelSpec:
+    """A spec that builds this one network."""
+
+    def builder(classes: int) -> FlatNetwork:
+        del classes  # as many as it was exported with
+        return copy.deepcopy(network)
+
+    return ModelSpec(
+        name=name, title=name, paper="", introduced="", builder=builder, smallest=height, input_size=height
+    )

@@ -1,0 +1,183 @@
+"""A captured network as one flat graph that can be rewritten, and captured again with every path kept."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx import Graph, Interpreter, Node
+
+from pipeline.errors import BadInput
+
+
+class Place(nn.Module):
+    """Where in the network an operator was written: its path, and the tensors of the module that wrote it."""
+
+    def forward(self, operator: Any, *arguments: Any, **named: Any) -> Any:
+        """Run one operator here; a capture notes the path of every module that is being called."""
+        return operator(*arguments, **named)
+
+
+class FlatNetwork(nn.Module):
+    """An exported program as a module: normalised float32 ``[N, 3, H, W]`` to logits ``[N, K]``.
+
+    One graph of ATen operators, so that rewriting sees across modules; around it a tree of places, so that parameters
+    keep their names, and operators their module paths when a front end captures it again. ``batch`` is None where any
+    number of pictures is taken at once; otherwise they go through one by one.
+    """
+
+    def __init__(self, program: ExportedProgram, batch: int | None = None) -> None:
+        super().__init__()
+        self.batch = batch
+        source: Any = program.module(check_guards=False)
+        self._flat = Graph()  # a copy, which belongs to no other module
+        self._flat.output(self._flat.graph_copy(source.graph, {}))
+        for node in self._flat.nodes:
+            node.meta = {"path": _path(node), "val": node.meta.get("val")}
+            if node.op == "get_attr":
+                self.keep(str(node.target), _attribute(source, str(node.target)))
+            elif node.target == torch.ops.aten.view.default:
+                node.target = torch.ops.aten.reshape.default  # pictures come channels last, where a view may fail
+        _check(self._flat)
+        self.clean()
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The operators and tensors in the order of execution."""
+        return list(self._flat.nodes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of normalised pictures."""
+        if self.batch is None or x.shape[0] == self.batch:
+            return self._run(x)
+        return torch.cat([self._run(x[i : i + 1]) for i in range(x.shape[0])])
+
+    def _run(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = _Walk(self, self._flat).run(x)[0]
+        return logits
+
+    def constant(self, value: Any) -> torch.Tensor | None:
+        """The tensor that a node stands for, if it is a parameter or a constant."""
+        if isinstance(value, Node) and value.op == "get_attr":
+            found: torch.Tensor = _attribute(self, str(value.target))
+            return found
+        return None
+
+    def keep(self, path: str, tensor: torch.Tensor) -> None:
+        """Hold a tensor under a path, in place of what was there."""
+        place, name = self._parent(path)
+        if tensor.is_floating_point():
+            setattr(place, name, nn.Parameter(tensor.detach(), requires_grad=False))
+        else:
+            place.register_buffer(name, tensor.detach())
+
+    def add_constant(self, name: str, tensor: torch.Tensor, before: Node) -> Node:
+        """A node for a new tensor, held where the operator ``before`` was written, under this name or one like it."""
+        path = f"{before.meta['path']}.{name}".removeprefix(".")
+        free = self._free(path)
+        self.keep(free, tensor)
+        with self._flat.inserting_before(before):
+            node = self._flat.create_node("get_attr", free)
+        node.meta = {"path": before.meta["path"], "val": None}
+        return node
+
+    def replace(self, node: Node, unit: nn.Module, source: Node, name: str) -> None:
+        """Put a module that computes the same from ``source`` in a node's place, below the path of that node."""
+        path = self._free(f"{node.meta['path']}.{name}".removeprefix("."))
+        place, last = self._parent(path)
+        place.add_module(last, unit.eval())
+        with self._flat.inserting_before(node):
+            new = self._flat.create_node("call_module", path, (source,))
+        new.meta = dict(node.meta)
+        self.redirect(node, new)
+
+    def redirect(self, node: Node, new: Node) -> None:
+        """Let the readers of a node read another, and drop it."""
+        node.replace_all_uses_with(new)
+        self._flat.erase_node(node)
+
+    def clean(self) -> None:
+        """Drop nodes that nobody reads, and tensors without a node; make what is left consistent."""
+        for node in reversed(self.nodes):
+            if not node.users and node.op in ("get_attr", "call_function", "call_module") and not writes(node):
+                self._flat.erase_node(node)
+        used = {str(node.target) for node in self._flat.nodes if node.op == "get_attr"}
+        for path, place in self.named_modules():
+            if isinstance(place, Place) or place is self:
+                for name in [*place._parameters, *place._buffers]:
+                    if f"{path}.{name}".removeprefix(".") not in used:
+                        delattr(place, name)
+        self._flat.lint()
+
+    def _parent(self, path: str) -> tuple[nn.Module, str]:
+        """The place that holds this path's last name, made where it is missing."""
+        *names, last = path.split(".")
+        return self.place(".".join(names)), last
+
+    def place(self, path: str) -> nn.Module:
+        """The place of a module path, made where it is missing."""
+        here: nn.Module = self
+        for name in filter(None, path.split(".")):
+            if name not in here._modules:
+                here.add_module(name, Place())
+            here = here.get_submodule(name)
+        return here
+
+    def _free(self, path: str) -> str:
+        place, name = self._parent(path)
+        tried, count = name, 1
+        while hasattr(place, tried):
+            tried, count = f"{name}_{count}", count + 1
+        return path[: len(path) - len(name)] + tried
+
+
+class _Walk(Interpreter):
+    """Runs the graph, every operator in its place."""
+
+    def __init__(self, network: FlatNetwork, graph: Graph) -> None:
+        super().__init__(network, graph=graph)
+        self._network = network
+
+    def run_node(self, n: Node) -> Any:
+        if n.op != "call_function" or not n.meta["path"]:
+            return super().run_node(n)
+        arguments, named = self.fetch_args_kwargs_from_env(n)
+        return self._network.place(n.meta["path"])(n.target, *arguments, **named)
+
+
+def _path(node: Node) -> str:
+    """The path of the innermost module around an operator; the root is empty."""
+    stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
+    path = str(stack[-1]) if stack else ""
+    if path.startswith("_empty_nn_module_stack"):
+        return ""
+    return re.sub(r"[^\w.@-]+", "_", path.removeprefix("L['self']")).strip(".")
+
+
+def writes(node: Node) -> bool:
+    """Whether an operator changes a tensor that others may read."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _attribute(root: Any, path: str) -> Any:
+    for name in path.split("."):
+        root = getattr(root, name)
+    return root
+
+
+def _check(graph: Graph) -> None:
+    """One picture tensor in, one tensor of logits out, and no graph inside the graph."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    outputs = next(node for node in graph.nodes if node.op == "output").args[0]
+    if len(inputs) != 1:
+        raise BadInput(f"The network takes {len(inputs)} inputs; a classifier of pictures takes one.")
+    if not isinstance(outputs, (tuple, list)) or len(outputs) != 1 or not isinstance(outputs[0], Node):
+        raise BadInput("The network does not return one tensor; a classifier returns its logits [N, K] and no more.")
+    for node in graph.nodes:
+        if node.op in ("call_module", "call_method") or "higher_order" in str(node.target):
+            raise BadInput(f"The network has control flow ({node.target}); no device file holds that.")
+        if str(node.target).endswith("_assert_scalar.default"):
+            raise BadInput("The network checks values while it runs (a path that depends on its input).")

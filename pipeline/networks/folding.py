@@ -1,0 +1,163 @@
+"""What can be computed before a picture is there: constants, and batch norms in evaluation mode."""
+
+from __future__ import annotations
+
+from operator import getitem
+from typing import Any
+
+import torch
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from pipeline.errors import BadInput
+from pipeline.networks.flat import FlatNetwork, writes
+from pipeline.networks.units import ChannelScale
+
+aten: Any = torch.ops.aten
+
+BATCH_NORM = aten.batch_norm.default
+DROPOUTS = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default}
+
+
+def check_evaluation_mode(network: FlatNetwork) -> None:
+    """``BadInput`` where an operator behaves as in training, or changes a tensor that the network keeps."""
+    for node in network.nodes:
+        trains = (node.target in DROPOUTS and node.args[2]) or (node.target == BATCH_NORM and node.args[5])
+        if trains or (writes(node) and network.constant(node.args[0]) is not None):
+            raise BadInput(
+                f"The network computes '{node.target}' as in training: call network.eval() before torch.export.export, "
+                "and give functional calls training=self.training."
+            )
+
+
+def drop_dropouts(network: FlatNetwork) -> None:
+    """Dropout does nothing when it is not trained."""
+    check_evaluation_mode(network)
+    for node in network.nodes:
+        if node.target in DROPOUTS:
+            network.redirect(node, node.all_input_nodes[0])
+
+
+def make_functional(network: FlatNetwork) -> None:
+    """Write operators that overwrite their input (``relu_``) as those that do not.
+
+    Whoever read the input afterwards reads the result. One that writes into a part of a larger tensor stays.
+    """
+    order = {node: i for i, node in enumerate(network.nodes)}
+    for node in network.nodes:
+        functional = _functional(node)
+        if functional is None:
+            continue
+        written = node.args[0]
+        assert isinstance(written, Node)
+        others = _aliases(written, node) - {written}
+        if any(order[reader] > order[node] for alias in others for reader in alias.users):
+            continue
+        node.target = functional
+        for reader in [reader for reader in written.users if order[reader] > order[node]]:
+            reader.replace_input_with(written, node)
+
+
+def fold_constants(network: FlatNetwork) -> None:
+    """Compute what depends on parameters alone (``weight_norm``), once."""
+    for node in network.nodes:
+        sources = node.all_input_nodes
+        if node.op != "call_function" or not sources or any(network.constant(source) is None for source in sources):
+            continue
+        operator: Any = node.target
+        arguments, named = map_arg((node.args, node.kwargs), network.constant)
+        with torch.no_grad():
+            value = operator(*arguments, **named)
+        if isinstance(value, torch.Tensor):
+            network.redirect(node, network.add_constant(node.name, value, node))
+    network.clean()
+
+
+def fold_batch_norms(network: FlatNetwork) -> None:
+    """Fold each batch norm into the convolution or linear layer whose output nobody else reads.
+
+    By who reads what, not by the order in which modules were defined: weights that several calls share are folded
+    for each call by itself. A batch norm that follows no such layer becomes a depthwise 1×1 convolution.
+    """
+    for node in network.nodes:
+        if node.target != BATCH_NORM:
+            continue
+        scale, shift = _scale_and_shift(network, node)
+        layer = node.args[0]
+        assert isinstance(layer, Node)
+        if _takes_batch_norm(network, layer):
+            _fold(network, layer, scale, shift)
+            network.redirect(node, layer)
+        elif node.meta["val"].dim() in (2, 4):
+            network.replace(node, ChannelScale(scale.float(), shift.float()), layer, "scale")
+    network.clean()
+
+
+def _functional(node: Node) -> Any:
+    """The operator that computes the same without overwriting its first input, if this one does."""
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    name = node.target._schema.name.removeprefix("aten::")
+    packet = getattr(aten, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
+    return getattr(packet, node.target._overloadname, None)
+
+
+def _aliases(node: Node, writer: Node) -> set[Node]:
+    """All nodes that may share memory with this one: what it is a view of, and its views but for the writer's."""
+    base = node
+    while _is_view(base):
+        base = base.all_input_nodes[0]
+    found, left = {base}, [base]
+    while left:
+        for reader in left.pop().users:
+            if _is_view(reader) and reader not in found and reader is not writer:
+                found.add(reader)
+                left.append(reader)
+    return found
+
+
+def _is_view(node: Node) -> bool:
+    if node.target is getitem:
+        return True
+    if not isinstance(node.target, torch._ops.OpOverload) or not node.all_input_nodes:
+        return False
+    return any(value.alias_info is not None for value in node.target._schema.returns)
+
+
+def _scale_and_shift(network: FlatNetwork, node: Node) -> tuple[torch.Tensor, torch.Tensor]:
+    """γ / √(σ² + ε) and β − μ · γ / √(σ² + ε), in double precision."""
+    weight, bias, mean, variance = (network.constant(value) for value in node.args[1:5])
+    if mean is None or variance is None:
+        raise BadInput("A batch norm has no running statistics (track_running_stats=False): it cannot be exported.")
+    eps: Any = node.args[7]
+    scale = torch.rsqrt(variance.double() + eps)
+    if weight is not None:
+        scale = scale * weight.double()
+    shift = -mean.double() * scale
+    return scale, shift if bias is None else shift + bias.double()
+
+
+def _takes_batch_norm(network: FlatNetwork, layer: Node) -> bool:
+    if len(layer.users) != 1 or network.constant(layer.args[1] if len(layer.args) > 1 else None) is None:
+        return False
+    if layer.target != aten.conv2d.default and (layer.target != aten.linear.default or layer.meta["val"].dim() != 2):
+        return False  # of a linear layer on sequences the batch norm takes another axis
+    return len(layer.args) < 3 or layer.args[2] is None or network.constant(layer.args[2]) is not None
+
+
+def _fold(network: FlatNetwork, layer: Node, scale: torch.Tensor, shift: torch.Tensor) -> None:
+    weight, bias = (network.constant(value) for value in (*layer.args[1:3], None, None)[:2])
+    assert weight is not None
+    folded = weight.double() * scale.view(-1, *[1] * (weight.dim() - 1))
+    moved = shift if bias is None else bias.double() * scale + shift
+    tensors = [_own(network, layer, 1, "weight", folded), _own(network, layer, 2, "bias", moved)]
+    layer.args = (layer.args[0], *tensors, *layer.args[3:])
+
+
+def _own(network: FlatNetwork, layer: Node, index: int, name: str, value: torch.Tensor) -> Node:
+    """A node for a tensor of this layer alone, under the path of the one that it takes the place of."""
+    old = layer.args[index] if len(layer.args) > index else None
+    if isinstance(old, Node) and len(old.users) == 1:
+        network.keep(str(old.target), value.float())
+        return old
+    return network.add_constant(name, value.float(), layer)

@@ -1,0 +1,179 @@
+"""A user's own network by reference: ``file.py:factory`` or ``package.module:factory``.
+
+Naming one runs that file. It is only ever done for a reference that the user typed, never for one that a file holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from edge_apps.errors import first_line
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline import zoo
+from pipeline.errors import BadInput
+from pipeline.zoo.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PROGRAM = ".pt2"
+
+CLASS_PARAMETERS = ("classes", "num_classes")
+"""How factories call the number of classes; one that takes neither always builds the same head."""
+
+
+def is_reference(model: str) -> bool:
+    """Whether a model's name means a user's own network: the zoo's names have no colon."""
+    return ":" in model
+
+
+def is_foreign(model: str) -> bool:
+    """Whether the zoo cannot build it: a user's own network, or an exported program."""
+    return is_reference(model) or model.endswith(PROGRAM)
+
+
+def find(model: str) -> ModelSpec:
+    """The spec of a model of the zoo, or of a user's own network, whose file is run.
+
+    Raises:
+        BadInput: an unknown model; no such file, module or factory; an error while the file runs.
+    """
+    if model.endswith(PROGRAM):
+        raise BadInput(f"'{model}' is an exported program, which brings its network along: give it as CHECKPOINT.")
+    return own(model) if is_reference(model) else zoo.get(model)
+
+
+def own(reference: str) -> ModelSpec:
+    """The spec of ``file.py:factory`` or ``package.module:factory``, named after the file, wherever it lies.
+
+    Its networks take 1,000 classes and 224×224 pixels until something else is said; they have no options.
+    """
+    source, _, factory_name = reference.rpartition(":")
+    if not source or not factory_name.isidentifier():
+        raise BadInput(f"'{reference}' names no network: write file.py:factory or package.module:factory.")
+    module = _from_file(Path(source)) if source.endswith(".py") else _from_package(source)
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise BadInput(f"'{source}' has no factory '{factory_name}'. It has: {', '.join(known[:8]) or 'none'}.")
+    name = f"{Path(source).name}:{factory_name}" if source.endswith(".py") else reference
+    return ModelSpec(
+        name=name,
+        title=name,
+        paper="",
+        introduced="",
+        builder=lambda classes: build(factory, name, classes),
+        smallest=1,
+    )
+
+
+def file_stem(model: str) -> str:
+    """A model's name as the beginning of file names: ``net-build`` of ``net.py:build``, ``mine`` of ``mine.pt2``."""
+    if not is_reference(model):
+        return model.removesuffix(PROGRAM)
+    source, _, factory = model.rpartition(":")
+    return f"{source.removesuffix('.py').rpartition('.')[2]}-{factory}"
+
+
+def build(factory: Callable[..., Any], name: str, classes: int) -> nn.Module:
+    """What the factory returns, on the CPU with real tensors; ``BadInput`` where it fails or returns something else."""
+    import torch
+    from torch import nn
+
+    try:
+        parameters: Any = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    counted = {key: classes for key in CLASS_PARAMETERS if key in parameters}
+    try:
+        with torch.device("cpu"):  # whoever only counts parameters builds on the meta device; a factory may load files
+            network = factory(**dict(list(counted.items())[:1]))
+    except Exception as error:
+        raise BadInput(f"'{name}' failed with {type(error).__name__}: {first_line(error)}. See --debug.") from error
+    if not isinstance(network, nn.Module):
+        raise BadInput(f"'{name}' returned a {type(network).__name__}, not a torch.nn.Module.")
+    return network
+
+
+def check_logits(network: nn.Module, name: str, classes: int, preprocess: Preprocess) -> None:
+    """Run one picture through; ``BadInput`` unless that gives float logits ``[1, classes]``."""
+    import torch
+
+    height, width = preprocess.height, preprocess.width
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, 3, height, width))
+    except Exception as error:
+        raise BadInput(
+            f"'{name}' fails on a picture [1, 3, {height}, {width}] with {type(error).__name__}: {first_line(error)}. "
+            "See --debug; another size is --input."
+        ) from error
+    finally:
+        network.train(was_training)
+    if not isinstance(logits, torch.Tensor):
+        raise BadInput(
+            f"'{name}' returns a {type(logits).__name__} in evaluation mode; logits [N, {classes}] are needed."
+        )
+    if tuple(logits.shape) != (1, classes) or not logits.is_floating_point():
+        raise BadInput(
+            f"'{name}' returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for one picture; logits "
+            f"[1, {classes}], one for each label, are needed."
+        )
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Import a file as a module of its own; what lies beside it can be imported, as if it had been started."""
+    try:
+        place = path.resolve(strict=True)
+    except OSError as error:
+        raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
+    name = f"_own_{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    specification = importlib.util.spec_from_file_location(name, place)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    sys.path.insert(0, str(place.parent))
+    try:
+        specification.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise _failed(str(path), error) from error
+    finally:
+        sys.path.remove(str(place.parent))
+    return module
+
+
+def _from_package(name: str) -> ModuleType:
+    """Import by name, also from the folder that the user is in."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and name.startswith(error.name):
+            raise BadInput(
+                f"No module '{name}' here or installed. A file is written with its path: net.py:factory."
+            ) from error
+        raise _failed(name, error) from error
+    finally:
+        sys.path.remove(here)
+
+
+def _failed(what: str, error: BaseException) -> BaseException:
+    """Errors in the user's file, ``sys.exit`` too, are theirs; Ctrl-C is nobody's."""
+    if isinstance(error, (Exception, SystemExit)):
+        return BadInput(f"'{what}' failed with {type(error).__name__}: {first_line(error)}. See --debug.")
+    return error

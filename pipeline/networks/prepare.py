@@ -1,0 +1,88 @@
+"""From any network to the one that devices get: captured, rewritten, folded, and shown to compute the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram, export
+
+from edge_apps.chatter import hushed
+from edge_apps.errors import first_line
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline.errors import BadInput, LoweringFailed
+from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.rewrites import rewrite
+
+LARGEST_BATCH = 4096
+
+LARGEST_DIFFERENCE = 1e-3
+"""Of the rewritten network's logits, relative to the largest: −60 dB, far above what float32 rounds."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network for devices, and the exported program of the one that it was made of."""
+
+    network: FlatNetwork
+    original: ExportedProgram
+
+
+def prepare(network: nn.Module, preprocess: Preprocess) -> Prepared:
+    """The network in evaluation mode as a flat graph with batch norms folded, in the form that delegates take whole.
+
+    The network itself is left alone. Module paths stay, so that ranges and recipes name the same layers.
+
+    Raises:
+        BadInput: a network that cannot be captured, with what stands in the way. LoweringFailed: the rewritten
+            network gives other logits, which is a fault of this program.
+    """
+    program, batch = export_network(network, preprocess)
+    prepared = FlatNetwork(program, batch)
+    drop_dropouts(prepared)
+    make_functional(prepared)
+    fold_constants(prepared)
+    fold_batch_norms(prepared)
+    rewrite(prepared)
+    _check_same(network, prepared, preprocess)
+    return Prepared(prepared.eval(), program)
+
+
+def export_network(network: nn.Module, preprocess: Preprocess) -> tuple[ExportedProgram, int | None]:
+    """The exported program of the float network, and its batch: None where it is free, else 1."""
+    was_training = network.training
+    network.eval()
+    shape = (3, preprocess.height, preprocess.width)
+    try:
+        with hushed(), torch.no_grad():
+            try:
+                free = ({0: Dim("batch", min=1, max=LARGEST_BATCH)},)
+                return export(network, (torch.zeros(2, *shape),), dynamic_shapes=free, strict=False), None
+            except Exception:  # whatever the network makes torch raise: it may still take single pictures
+                return export(network, (torch.zeros(1, *shape),), strict=False), 1
+    except Exception as error:
+        raise BadInput(
+            f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)}). A path "
+            "that depends on the values of a picture cannot be exported; see docs/own-network.md."
+        ) from error
+    finally:
+        network.train(was_training)
+
+
+def _check_same(network: nn.Module, prepared: FlatNetwork, preprocess: Preprocess) -> None:
+    """Rewriting an arbitrary graph deserves a look at its result, each time."""
+    chance = torch.Generator().manual_seed(0)
+    picture = torch.randn(1, 3, preprocess.height, preprocess.width, generator=chance)
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        expected, answered = network(picture), prepared(picture)
+    network.train(was_training)
+    difference = (expected - answered).abs().max() / expected.abs().max().clamp(min=1e-30)
+    if expected.shape != answered.shape or not difference <= LARGEST_DIFFERENCE:
+        raise LoweringFailed(
+            f"The network as rewritten for devices gives logits that differ by {float(difference):.1e} of the largest "
+            f"(at most {LARGEST_DIFFERENCE:g}): this is a fault of the program, please report it with the network."
+        )

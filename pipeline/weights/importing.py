@@ -1,0 +1,192 @@
+"""From a file that torchvision or timm published, or that was trained with them, to a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.checkpoint import Checkpoint, fitted, read_tensors
+from pipeline.errors import BadCheckpoint, BadInput
+from pipeline.weights import imagenet
+from pipeline.weights.download import fetch
+from pipeline.weights.published import Published, choose, of_sha256, sets_of
+from pipeline.weights.spellings import Spelling, recognise
+from pipeline.zoo.spec import ModelSpec, Value
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A checkpoint, and how it came about.
+
+    ``published`` is the set whose preprocessing it has; ``recognised`` says that the file's hash is that set's, and
+    not that the set was assumed. ``left_out`` are tensors that the network has no use for.
+    """
+
+    checkpoint: Checkpoint
+    spelling: str
+    published: Published
+    recognised: bool
+    left_out: tuple[str, ...]
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it, a line each."""
+        published, known = self.published, self.checkpoint
+        why = "its file, by sha256" if self.recognised else "assumed, the file is none that was published"
+        lines = [
+            f"Tensors named as by {self.spelling}; options {_words(known.options)}.",
+            f"Preprocessing of {published.library} {published.name} ({why}): {_sizes(published)}; devices resize with "
+            f"{known.preprocess.interpolation} instead.",
+        ]
+        if self.left_out:
+            beginnings = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in self.left_out))
+            lines.append(f"Left out, of use in training only: {len(self.left_out)} tensors {beginnings}.")
+        return tuple(lines)
+
+
+def imagenet_weights(spec: ModelSpec, options: Mapping[str, Value] | None = None, name: str | None = None) -> Imported:
+    """The published ImageNet weights of a model, downloaded if they are not in the cache.
+
+    Raises:
+        BadInput: nothing is published for this model, these options, or under this name; an unwritable cache.
+        DownloadFailed: it cannot be had, or is not what was published.
+    """
+    given = options or {}
+    spec.with_defaults(given)  # refused before the download
+    published = choose(spec, name, given)
+    return import_file(fetch(published), spec, options=given, set_name=published.name)
+
+
+def import_file(
+    path: Path,
+    spec: ModelSpec,
+    *,
+    options: Mapping[str, Value] | None = None,
+    labels: tuple[str, ...] | None = None,
+    set_name: str | None = None,
+) -> Imported:
+    """Read a state dict of torchvision or timm as the zoo's ``spec``, strictly.
+
+    ``labels`` default to ImageNet's where the classifier has 1,000 outputs. ``set_name`` is the published set that the
+    file is, or was trained like; by default that whose hash it has, or else the first for its spelling.
+
+    Raises:
+        BadCheckpoint: not a state dict, in no known spelling, or tensors that do not fit. BadInput: options that the
+            source's model does not have, labels missing or too few, an unknown set.
+    """
+    data, tensors, metadata = read_tensors(path)
+    if metadata is not None:
+        raise BadCheckpoint(
+            f"'{path}' already is a checkpoint of this program (of '{metadata.model}'): use it as it is."
+        )
+    sha256 = hashlib.sha256(data).hexdigest()
+    spelling = recognise(spec.name, tensors, f"'{path}'")
+    published, recognised = _set(path, spec, spelling, sha256, set_name)
+    chosen = _options(spec, options or {}, spelling.fixed(spec.name, tensors), spelling)
+    places = {name: spelling.place(name) for name in tensors}
+    renamed = _renamed(tensors, places, path)
+    names = _labels(path, renamed, spec, chosen, labels)
+    state = fitted(renamed, spec, chosen, len(names), f"'{path}' ({spelling.name})")
+    left_out = tuple(name for name, place in places.items() if place is None)
+    record: dict[str, Any] = {
+        "file": path.name,
+        "spelling": spelling.name,
+        "preprocessing_of": f"{published.library} {published.name}",
+        "left_out": list(left_out),
+    }
+    if recognised:
+        record["url"] = published.url
+    checkpoint = Checkpoint(
+        path=path,
+        sha256=sha256,
+        content=data,
+        describes_itself=False,
+        spec=spec,
+        options=chosen,
+        labels=names,
+        preprocess=published.preprocess,
+        state=state,
+        training={"imported": record},
+    )
+    return Imported(checkpoint, spelling.name, published, recognised, left_out)
+
+
+def _words(options: Mapping[str, Value]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items()) or "none"
+
+
+def _sizes(published: Published) -> str:
+    return (
+        f"shorter side to {published.resize_to} ({published.interpolation}, antialiased), centre "
+        f"{published.size}×{published.size}"
+    )
+
+
+def classifier_tensors(spec: ModelSpec, options: Mapping[str, Value]) -> tuple[str, ...]:
+    """The tensors of a network whose first dimension is the number of classes."""
+    with torch.device("meta"):
+        one, two = (spec.build(classes, **options).state_dict() for classes in (1, 2))
+    return tuple(name for name in one if one[name].shape != two[name].shape)
+
+
+def _set(path: Path, spec: ModelSpec, spelling: Spelling, sha256: str, name: str | None) -> tuple[Published, bool]:
+    """The published set whose preprocessing counts, and whether the file is that very set."""
+    own = of_sha256(sha256)
+    if own is not None and own.model != spec.name:
+        raise BadCheckpoint(f"'{path}' is the published file of '{own.model}', not of '{spec.name}'.")
+    rows = [row for row in sets_of(spec.name) if row.name.startswith(spelling.sets)] or [*sets_of(spec.name)]
+    known = list(dict.fromkeys(row.name for row in rows))
+    if name is not None and name not in known:
+        raise BadInput(f"Unknown weight set '{name}' for '{spec.name}' ({spelling.name}). Known: {', '.join(known)}.")
+    if own is not None and name not in (None, own.name):
+        raise BadInput(f"'{path}' is the published set '{own.name}', but '{name}' was given: leave it out.")
+    return own or next(row for row in rows if name in (None, row.name)), own is not None
+
+
+def _options(
+    spec: ModelSpec, given: Mapping[str, Value], fixed: Mapping[str, Value], spelling: Spelling
+) -> dict[str, Value]:
+    """All options: those that the source fixes, which the given ones must not contradict."""
+    chosen = spec.with_defaults({**given, **fixed})
+    for name, value in given.items():
+        if name in fixed and spec.options[name].check(name, value) != chosen[name]:
+            raise BadInput(
+                f"Weights of {spelling.name} have {name} {chosen[name]}, but {value} was given: leave it out."
+            )
+    return chosen
+
+
+def _renamed(
+    tensors: Mapping[str, torch.Tensor], places: Mapping[str, str | None], path: Path
+) -> dict[str, torch.Tensor]:
+    """The tensors under the zoo's names; no two may ask for the same place."""
+    renamed: dict[str, torch.Tensor] = {}
+    for name, place in places.items():
+        if place in renamed:
+            raise BadCheckpoint(f"'{path}' has two tensors for '{place}': '{name}' is one too many.")
+        if place is not None:
+            renamed[place] = tensors[name]
+    return renamed
+
+
+def _labels(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    spec: ModelSpec,
+    options: Mapping[str, Value],
+    given: tuple[str, ...] | None,
+) -> tuple[str, ...]:
+    """One name for each output of the classifier."""
+    found = [tensors[name] for name in classifier_tensors(spec, options) if name in tensors]
+    outputs = max((tensor.shape[0] for tensor in found if tensor.dim()), default=imagenet.CLASSES)
+    if given is None and outputs == imagenet.CLASSES:
+        return imagenet.labels()
+    if given is None:
+        raise BadInput(f"'{path}' tells {outputs} classes apart, ImageNet has 1,000: name them with --labels FILE.")
+    if len(given) != outputs:
+        raise BadInput(f"'{path}' tells {outputs} classes apart, and {len(given)} labels were given.")
+    return given

@@ -1,0 +1,1 @@
+"""Published figures beside counted ones. torch is loaded when something is counted."""

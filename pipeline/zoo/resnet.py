@@ -1,0 +1,132 @@
+"""ResNet, and the plain networks that it is compared with.
+
+Paper: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
+Architecture: table 1; shortcuts: §3.3 and table 3. ``plain18`` and ``plain34`` are the same layers without shortcuts
+(figure 3, middle): deeper is worse there, and better with shortcuts (table 2).
+
+The stride of a bottleneck is on its first 1×1 convolution, as published; ``stride_on=3x3`` is what torchvision's
+weights were trained with. The width multiplier is this project's addition, for small tasks. It is the widening factor
+of Zagoruyko and Komodakis ("Wide Residual Networks", 2016), applied to the first convolution too and rounded to
+multiples of 8.
+
+Deviation: the pooling is over whatever the input size leaves, not a fixed 7×7.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipeline.zoo.spec import Figure, ModelSpec, Option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Table 1: units in each stage. Below 50 layers they are two 3×3 convolutions, from there on bottlenecks.
+REPEATS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+FIRST_WITH_BOTTLENECKS = 50
+
+WIDTH = Option(1.0, "width multiplier: scales every channel count; after Wide ResNets (2016)", 0.125, 4.0)
+STRIDE_MEANING = "which convolution of a bottleneck has the stride: the first 1×1 or the 3×3"
+SHORTCUT = Option(
+    "B",
+    "where the shape changes, A: zero padding, B: a projection; C: projections everywhere (§3.3, §4.1)",
+    choices=("A", "B", "C"),
+)
+STRIDE_ON = Option("1x1", f"{STRIDE_MEANING} (torchvision)", choices=("1x1", "3x3"))
+
+
+def build(depth: int, classes: int, width: float, shortcut: str = "none", stride_on: str = "1x1") -> nn.Module:
+    """The network of ``depth`` layers for ``classes`` classes; ``none`` for the plain one."""
+    from pipeline.zoo.units.blocks import initialise
+    from pipeline.zoo.units.residual import BasicUnit, Bottleneck, ResidualNetwork, Style
+
+    unit = BasicUnit if depth < FIRST_WITH_BOTTLENECKS else Bottleneck
+    style = Style(shortcut=shortcut, stride_on=stride_on)
+    return initialise(ResidualNetwork(unit, REPEATS[depth], classes, width, style))
+
+
+def _resnet(depth: int, *figures: Figure) -> ModelSpec:
+    options = {"width": WIDTH, "shortcut": SHORTCUT}
+    return ModelSpec(
+        name=f"resnet{depth}",
+        title=f"ResNet-{depth}",
+        paper="arXiv:1512.03385",
+        introduced=(
+            "Residual learning: every few layers learn what to add to their input, which a shortcut carries past them. "
+            "Networks of more than a hundred layers became trainable, and better for their depth."
+        ),
+        builder=partial(build, depth),
+        smallest=32,
+        options=options if depth < FIRST_WITH_BOTTLENECKS else {**options, "stride_on": STRIDE_ON},
+        figures=figures,
+    )
+
+
+def _plain(depth: int, *figures: Figure) -> ModelSpec:
+    return ModelSpec(
+        name=f"plain{depth}",
+        title=f"Plain-{depth}",
+        paper="arXiv:1512.03385",
+        introduced=(
+            f"What ResNet-{depth} is compared with: the same layers without shortcuts. It shows the degradation "
+            "problem: with 34 layers even the training error is higher than with 18."
+        ),
+        builder=partial(build, depth),
+        smallest=32,
+        options={"width": WIDTH},
+        figures=figures,
+    )
+
+
+TABLE_1 = "table 1"
+IN_TORCHVISION = "Torchvision's placement. The paper has the stride on the first 1×1 convolution."
+ON_3X3 = {"stride_on": "3x3"}
+
+SPECS = (
+    _resnet(
+        18,
+        Figure(params=11_689_512, mult_adds="1,814", published_mult_adds="1.8 B", source=TABLE_1),
+    ),
+    _resnet(
+        34,
+        Figure(
+            params=21_797_672,
+            mult_adds="3,664",
+            published_mult_adds="3.6 B",
+            source=TABLE_1,
+            explanation="3.6 B is the network without projections (plain, or shortcut A), which counts to 3,644 M.",
+        ),
+        Figure(
+            params=21_623_848,
+            mult_adds="3,644",
+            options={"shortcut": "A"},
+            published_mult_adds="3.6 B",
+            source=TABLE_1,
+        ),
+    ),
+    _resnet(
+        50,
+        Figure(
+            params=25_557_032,
+            mult_adds="3,858",
+            published_params="25.6 M",
+            published_mult_adds="3.8 B",
+            source="table 1; parameters: the SENet paper, table 10",
+            explanation="The paper prints 3.8 B for 3.858 B, cut off. The SENet paper prints 3.86.",
+        ),
+        Figure(params=25_557_032, mult_adds="4,089", options=ON_3X3, explanation=IN_TORCHVISION),
+    ),
+    _resnet(
+        101,
+        Figure(params=44_549_160, mult_adds="7,570", published_mult_adds="7.6 B", source=TABLE_1),
+        Figure(params=44_549_160, mult_adds="7,801", options=ON_3X3, explanation=IN_TORCHVISION),
+    ),
+    _resnet(
+        152,
+        Figure(params=60_192_808, mult_adds="11,282", published_mult_adds="11.3 B", source=TABLE_1),
+        Figure(params=60_192_808, mult_adds="11,514", options=ON_3X3, explanation=IN_TORCHVISION),
+    ),
+    _plain(18, Figure(params=11_515_688, mult_adds="1,795", published_mult_adds="1.8 B", source=TABLE_1)),
+    _plain(34, Figure(params=21_623_848, mult_adds="3,644", published_mult_adds="3.6 B", source="§3.3")),
+)

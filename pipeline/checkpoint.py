@@ -28,7 +28,6 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import own
-
 from pipeline.zoo.spec import ModelSpec, Value
 
 FORMAT = 1

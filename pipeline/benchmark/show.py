@@ -103,7 +103,8 @@ def _milliseconds(file: FileMeasurement) -> str:
 
 
 def _ratio(one: FileMeasurement | None, other: FileMeasurement | None) -> str:
-    """How many times faster the int8 file is."""
+    """How many times faster the int8 file is, or slower."""
     if one is None or other is None or not one.p50_ms or not other.p50_ms:
         return "–"
-    return f"{one.p50_ms / other.p50_ms:.2f}× faster"
+    ratio = one.p50_ms / other.p50_ms
+    return f"{ratio:.2f}× faster" if ratio >= 1 else f"{1 / ratio:.2f}× slower"

@@ -66,6 +66,7 @@ def command(
     from pipeline.benchmark.measurement import load_measurement
     from pipeline.benchmark.show import markdown as as_markdown
     from pipeline.benchmark.show import show
+    from pipeline.data import open_data
     from pipeline.errors import BadInput
 
     wanted = list(dict.fromkeys([*what, *(zoo.specs() if whole_zoo else ())]))
@@ -75,6 +76,8 @@ def command(
     options = given_options(hyperparameters)
     for name in wanted:
         _check(name, options, input_size)
+    if any(not Path(name).is_dir() for name in wanted):
+        open_data(data, "calibration")
     measured: list[Measurement] = []
     with progress_bar() as bar:
         task = bar.add_task("", total=len(wanted))

@@ -47,7 +47,8 @@ def _silu(node: Node) -> nn.Module:
 
 def _hard(kind: type[HardSigmoid]) -> Callable[[Node], nn.Module | None]:
     def unit(node: Node) -> nn.Module | None:
-        return kind(_shape(node.args[0])[1]) if len(_shape(node.args[0])) in (2, 4) else None
+        shape = _shape(node.args[0])
+        return kind(shape[1], shape[2:] in ((), (1, 1))) if len(shape) in (2, 4) else None
 
     return unit
 

@@ -43,16 +43,15 @@ def build(
 
     from pipeline.zoo.units.blocks import GlobalAveragePool, initialise
     from pipeline.zoo.units.fire import Fire
-    from pipeline.zoo.units.pooling import CeilMaxPool
 
     channels, kernel = STEMS[version]
-    units: list[nn.Module] = [nn.Conv2d(3, channels, kernel, 2), nn.ReLU(), CeilMaxPool(3, 2)]
+    units: list[nn.Module] = [nn.Conv2d(3, channels, kernel, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)]
     for number in range(2, MODULES + 2):
         expand = base_expand + expand_step * ((number - 2) // step_every)
         units.append(Fire(channels, *_filters(expand, squeeze_ratio, share_3x3), bypass))
         channels = expand
         if number in POOLED_AFTER[version]:
-            units.append(CeilMaxPool(3, 2))
+            units.append(nn.MaxPool2d(3, 2, ceil_mode=True))
     classifier = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(channels, classes, 1), nn.ReLU(), GlobalAveragePool())
     return initialise(nn.Sequential(OrderedDict[str, nn.Module](features=nn.Sequential(*units), classifier=classifier)))
 

@@ -29,11 +29,6 @@ class AveragePool(nn.Module):
         return functional.conv2d(x, self.weight, None, self.stride, self.padding, groups=self.channels)
 
 
-def CeilMaxPool(kernel: int, stride: int, padding: int = 0) -> nn.MaxPool2d:  # noqa: N802  (goes when all families say nn.MaxPool2d)
-    """``nn.MaxPool2d`` with ``ceil_mode``."""
-    return nn.MaxPool2d(kernel, stride, padding, ceil_mode=True)
-
-
 class GridPool(nn.Module):
     """Average pooling of a map of any size to grid × grid positions, with one window size and one stride per side.
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.zoo.units.blocks import GlobalAveragePool, make_divisible
-from pipeline.zoo.units.pooling import AveragePool, CeilMaxPool
+from pipeline.zoo.units.pooling import AveragePool
 from pipeline.zoo.units.squeeze_excitation import SqueezeExcitation
 
 
@@ -138,7 +138,7 @@ class ResidualNetwork(nn.Module):
         self.conv1 = _convolution(3, stem, 7, 2)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem_pool == "padded" else CeilMaxPool(3, 2)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem_pool == "padded" else nn.MaxPool2d(3, 2, ceil_mode=True)
         stages = _stages(unit, stem, planes, repeats, style)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = GlobalAveragePool()

@@ -56,7 +56,7 @@ def test_they_run_whole_on_both_delegates(
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "nets.py").write_text(
-        f"import torchvision.models\ndef build(num_classes): return torchvision.models.{name}(num_classes=num_classes)\n"
+        f"from torchvision.models import {name}\ndef build(num_classes): return {name}(num_classes=num_classes)\n"
     )
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

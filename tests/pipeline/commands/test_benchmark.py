@@ -1,0 +1,73 @@
+"""``pipeline benchmark`` as it is typed, on the small network's real files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_apps.runtime.manifest import Bundle
+from pipeline.zoo.spec import ModelSpec
+
+Run = Callable[..., Any]
+
+
+def test_a_model_is_exported_measured_and_kept(
+    pipeline: Run, small_family: ModelSpec, small_pictures: Path, tmp_path: Path
+) -> None:
+    out, page = tmp_path / "kept", tmp_path / "table.md"
+    words = ("benchmark", small_family.name, "--data", small_pictures, "--seconds", 0.05, "--out", out)
+    ended = pipeline(*words, "--markdown", page)
+    assert ended.status == 0, ended.err
+    measured = json.loads((out / "small.json").read_text())
+    assert (measured["model"], measured["input"], measured["trained"]) == ("small", 32, False)
+    files = {(file["target"], file["precision"]): file for file in measured["files"]}
+    assert len(files) == 6
+    for (target, precision), file in files.items():
+        if target == "coreml" and file["p50_ms"] is None:
+            assert "macOS" in file["not_run"]
+            continue
+        assert file["runs"] >= 20
+        assert file["p50_ms"] > 0
+        assert file["delegated"]["share"] == 1
+        assert file["sqnr_float_db" if precision == "fp32" else "sqnr_graph_db"] > 40
+    assert page.read_text().count("\n| ") >= 4
+    assert f"pipeline benchmark {small_family.name}" in page.read_text()
+    before = (out / "small.json").stat().st_mtime_ns
+    again = pipeline(*words)
+    assert "small 32" in again.out
+    assert (out / "small.json").stat().st_mtime_ns == before
+
+
+def test_a_bundle_is_measured_as_it_is(pipeline: Run, demo_bundle: Bundle) -> None:
+    ended = pipeline("benchmark", demo_bundle.root, "--seconds", 0.05, "--json")
+    assert ended.status == 0, ended.err
+    (measured,) = json.loads(ended.out)
+    assert (measured["model"], measured["trained"], measured["params"]) == ("mobilenet_v2", True, 2_236_682)
+    assert {file["target"] for file in measured["files"] if file["p50_ms"]} >= {"executorch", "tflite"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "Nothing to measure: name a bundle or a model"),
+        (("mobilnet_v2",), "Did you mean 'mobilenet_v2'?"),
+        (("mobilenet_v2", "--input", 8), "Input size is 8"),
+        (("mobilenet_v2", "--groups", 8), "has no option 'groups'"),
+        (("mobilenet_v2", "--data", "nowhere"), "nowhere"),
+        (("mobilenet_v2", "--seconds", 0), "--seconds"),
+    ],
+)
+def test_bad_usage(pipeline: Run, words: tuple[object, ...], says: str) -> None:
+    assert says in pipeline("benchmark", *words).error()
+
+
+def test_a_bundle_has_its_own_input(pipeline: Run, demo_bundle: Bundle) -> None:
+    assert "leave them out" in pipeline("benchmark", demo_bundle.root, "--input", 64).error()
+
+
+def test_what_is_no_measurement_is_not_taken_for_one(pipeline: Run, tmp_path: Path) -> None:
+    (tmp_path / "mobilenet_v2.json").write_text("{}")
+    said = pipeline("benchmark", "mobilenet_v2", "--out", tmp_path).error()
+    assert "is no benchmark" in said

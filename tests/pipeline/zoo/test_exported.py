@@ -1,0 +1,81 @@
+"""Whole on every target: each member of the zoo as files that are executed here, from random weights.
+
+One member of each family always, at a small input where that says as much; every model as published under ``long``.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from edge_apps.runtime.manifest import Bundle, BundleFile
+from pipeline import zoo
+from pipeline.benchmark.untrained import untrained_bundle
+from pipeline.data import open_data
+
+# Model, input, options. AlexNet and VGG with a classifier that sees one position, as small inputs leave it.
+MEMBERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("alexnet_one_tower", 95, {"grid": 2}),
+    ("alexnet", 67, {"grid": 1}),
+    ("vgg_a", 32, {"grid": 1}),
+    ("googlenet", 64, {}),
+    ("resnet18", 64, {}),
+    ("se_resnet18", 64, {}),
+    ("squeezenet_1_1", 64, {}),
+    ("mobilenet_v1", 128, {"width": 0.25}),
+    ("mobilenet_v2", 64, {}),
+    ("shufflenet_v1", 64, {"groups": 3}),
+    ("effnet", 32, {}),
+    ("fd_mobilenet", 64, {"width": 0.25}),
+    ("efficientnet_b0", 64, {}),
+)
+AS_PUBLISHED = tuple((spec.name, spec.input_size, {}) for spec in zoo.specs().values())
+GATED = ("se_resnet", "efficientnet")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(pytest.param(member, id=f"{member[0]}-{member[1]}") for member in MEMBERS),
+        *(pytest.param(member, id=f"{member[0]}-as-published", marks=pytest.mark.long) for member in AS_PUBLISHED),
+    ],
+)
+def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle]:
+    name, size, options = request.param
+    spec = zoo.get(name)
+    images = open_data("digits", "calibration")
+    with untrained_bundle(spec, spec.with_defaults(options), size, images, lambda _step: None) as made:
+        yield made
+
+
+def executed(bundle: Bundle) -> list[BundleFile]:
+    return [file for file in bundle.models() if file.comparison["status"] == "run"]
+
+
+@pytest.mark.timeout(3600)
+def test_every_file_computes_its_network(bundle: Bundle) -> None:
+    """fp32 is the float network; int8 is its own quantized graph."""
+    assert {(file.target, file.precision) for file in bundle.models()} == {
+        (target, precision) for target in ("coreml", "executorch", "tflite") for precision in ("fp32", "int8")
+    }
+    assert {file.target for file in executed(bundle)} >= {"executorch", "tflite"}
+    for file in executed(bundle):
+        figure = file.comparison["sqnr_float_db" if file.precision == "fp32" else "sqnr_graph_db"]
+        assert figure >= (60 if file.precision == "fp32" else 40), file.path
+
+
+def test_every_file_is_whole_on_the_delegate(bundle: Bundle) -> None:
+    for file in executed(bundle):
+        assert file.delegated["partitions"] == 1, file.path
+        assert file.delegated["share"] == 1, file.path
+        assert file.delegated["left_out"] == {}, file.path
+
+
+def test_gates_and_activations_stay_in_int8(bundle: Bundle) -> None:
+    """LiteRT has no float island in a network of squeeze-and-excitation or SiLU: one QUANTIZE, at the entrance."""
+    file = next(file for file in bundle.models() if (file.target, file.precision) == ("tflite", "int8"))
+    assert file.float_layers == ()
+    if bundle.manifest.model.startswith(GATED):
+        assert file.operators.get("DEQUANTIZE", 0) == 0
+        assert file.operators["QUANTIZE"] == 1
+        assert file.operators["LOGISTIC"] > 0

@@ -89,8 +89,7 @@ def fold_batch_norms(network: FlatNetwork) -> None:
             _fold(network, layer, scale, shift)
             network.redirect(node, layer)
         elif node.meta["val"].dim() in (2, 4):
-            one_position = all(side == 1 for side in node.meta["val"].shape[2:])
-            network.replace(node, ChannelScale(scale.float(), shift.float(), one_position), layer, "scale")
+            network.replace(node, ChannelScale(scale.float(), shift.float()), layer, "scale")
     network.clean()
 
 

@@ -48,7 +48,7 @@ def _silu(node: Node) -> nn.Module:
 def _hard(kind: type[HardSigmoid]) -> Callable[[Node], nn.Module | None]:
     def unit(node: Node) -> nn.Module | None:
         shape = _shape(node.args[0])
-        return kind(shape[1], shape[2:] in ((), (1, 1))) if len(shape) in (2, 4) else None
+        return kind(shape[1]) if len(shape) in (2, 4) else None
 
     return unit
 

@@ -8,37 +8,31 @@ from torch.nn import functional
 
 
 class ChannelScale(nn.Module):
-    """``scale · x + shift`` per channel, as a depthwise 1×1 convolution: int8 has no arithmetic with numbers.
-
-    A map of one position (or a vector) gets a 3×3 kernel with zeros around, because LiteRT's converter writes a kernel
-    of the size of the map as a matrix product, and fails.
-    """
+    """``scale · x + shift`` per channel, as a depthwise 1×1 convolution: int8 has no arithmetic with numbers."""
 
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, scale: torch.Tensor, shift: torch.Tensor, one_position: bool) -> None:
+    def __init__(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
         super().__init__()
-        self.padding = int(one_position)
-        weight = functional.pad(scale.view(-1, 1, 1, 1), [self.padding] * 4)
-        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("weight", scale.view(-1, 1, 1, 1), persistent=False)
         self.register_buffer("bias", shift, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[N, C, H, W]`` or ``[N, C]`` to the same shape."""
         planes = x if x.dim() == 4 else x[:, :, None, None]
-        scaled = functional.conv2d(planes, self.weight, self.bias, padding=self.padding, groups=len(self.bias))
+        scaled = functional.conv2d(planes, self.weight, self.bias, groups=len(self.bias))
         return scaled if x.dim() == 4 else scaled.flatten(1)
 
 
 class HardSigmoid(nn.Module):
     """``relu6(x + 3) / 6``: ReLU6 fuses with the sum in every runtime, which a clamp to 0…1 does not in LiteRT."""
 
-    def __init__(self, channels: int, one_position: bool) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         ones = torch.ones(channels)
-        self.shift = ChannelScale(ones, 3 * ones, one_position)
-        self.scale = ChannelScale(ones / 6, 0 * ones, one_position)
+        self.shift = ChannelScale(ones, 3 * ones)
+        self.scale = ChannelScale(ones / 6, 0 * ones)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[N, C, H, W]`` or ``[N, C]`` to the same shape."""

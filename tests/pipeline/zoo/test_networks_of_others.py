@@ -20,8 +20,10 @@ NAMES = ["mobilenet_v3_small", "resnet18", "densenet121", "shufflenet_v2_x0_5", 
 
 
 def lively(network: nn.Module) -> nn.Module:
-    """With batch norms far from the identity."""
+    """With batch norms far from the identity, and the biases of a trained network, which are not all zero."""
     for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.bias)
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr, operator]
             module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]

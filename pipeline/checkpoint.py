@@ -296,13 +296,21 @@ def check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
     for name, value in given.items():
         recorded = getattr(metadata, name)
         if name == "options" and value is not None:
-            value = {**recorded, **value}
+            # A file from before an option existed was made with what is its default now.
+            whole = {**_defaults(metadata.model), **recorded}
+            value = {option: wanted for option, wanted in value.items() if whole.get(option) != wanted}
+            recorded = {option: whole.get(option) for option in value}
         if name == "preprocess" and isinstance(value, Mapping):
             value = _changed(recorded, value)
         if value is not None and value != recorded:
             raise BadCheckpoint(
                 f"'{path}' says {name} {_short(recorded)}, but {_short(value)} was given: leave it out."
             )
+
+
+def _defaults(model: str) -> dict[str, Value]:
+    spec = zoo.specs().get(model)
+    return {} if spec is None else spec.with_defaults({})
 
 
 def _changed(preprocess: Preprocess, changes: Mapping[str, Any]) -> Preprocess:

@@ -127,7 +127,7 @@ def test_bad_options(export: Run, place: Path, more: list[str], says: str) -> No
         (["--target", "fake", "--precision", ""], "No precision given. Known: fp32, fp16, int8, int8-weights."),
         (["--width", "0.35"], "says options {'width': 1.0}, but {'width': 0.35} was given"),
         (["--input", "64"], "says preprocess"),
-        (["--model", "mobilenet_v3"], "was given"),
+        (["--model", "mobilenet_v3"], "says what a CHECKPOINT is, and none is given"),
         (["mobilenet_v2", "--data", "digits"], "'mobilenet_v2' is a model without weights: give a checkpoint file"),
         (["nowhere.safetensors", "--data", "digits"], "Cannot read checkpoint 'nowhere.safetensors'"),
         ([str(builtin())], "Missing --data: calibration needs pictures of the checkpoint's classes"),

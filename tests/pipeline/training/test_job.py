@@ -50,7 +50,7 @@ def _job(folder, out, *, val=None, skipped=(), dtype=torch.float32, **changes):
     data = open_images(folder)
     settings = {
         "model": "mobilenet_v2",
-        "options": {"width": 0.1},
+        "options": zoo.get("mobilenet_v2").with_defaults({"width": 0.1}),
         "input": 32,
         "data": digest(data),
         "epochs": 2,
@@ -91,7 +91,11 @@ def test_the_checkpoint_records_what_made_it(folder, tmp_path):
     trained, lines = _train(_job(folder, out, val=open_images(folder), skipped=("red/broken.png",)))
     made = checkpoint.load(out)
     record = made.training
-    assert (made.spec.name, made.options, made.labels) == ("mobilenet_v2", {"width": 0.1}, ("blue", "red"))
+    assert (made.spec.name, made.options, made.labels) == (
+        "mobilenet_v2",
+        zoo.get("mobilenet_v2").with_defaults({"width": 0.1}),
+        ("blue", "red"),
+    )
     assert (made.preprocess.height, made.preprocess.width, made.preprocess.resize) == (32, 32, "stretch")
     assert record["command"] == "pipeline train …"
     assert record["images"] == 12

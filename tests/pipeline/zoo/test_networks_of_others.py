@@ -20,13 +20,16 @@ NAMES = ["mobilenet_v3_small", "resnet18", "densenet121", "shufflenet_v2_x0_5", 
 
 
 def lively(network: nn.Module) -> nn.Module:
-    """With batch norms far from the identity, and the biases of a trained network, which are not all zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.bias)
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr, operator]
-            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+    """With batch norms that have seen noise, and logits that differ from picture to picture."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.normal_(module.bias, std=0.1)
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.5  # MobileNetV3's 0.01 would leave the statistics at their start, and logits equal
+        for _ in range(10):
+            network(torch.randn(8, 3, SIDE, SIDE))
     return network.eval()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.fx import Interpreter, Node
@@ -25,7 +25,8 @@ class Simulator(Interpreter):
     round differently, and deep networks blow such a single step up. So an operator between dequantize and quantize
     nodes is computed on integers q − zero point, by the rule of its kernel (XNNPACK ``src/microparams-init.c``):
 
-    - convolution, linear, product and mean: ``round(float32(sum) · float32(scale))``, halves to even;
+    - convolution, linear, product: ``round(float32(sum) · float32(scale))``, halves to even; a mean, of Σ q, then less
+      its zero point;
     - sum of two: multipliers of 21 bits, halves up; leaky ReLU: multipliers with 8 fractional bits, halves up.
 
     Everything else (sigmoid, float regions) is as the graph says.
@@ -43,74 +44,73 @@ class Simulator(Interpreter):
         if output is None or kernel is None or not all(map(_is_dequantized, _operands(n))):
             return super().run_node(n)
         arguments, keywords = self.fetch_args_kwargs_from_env(n)
-        scales = [self._scale(operand) for operand in _operands(n)]
-        # Only the int8 operands, as integers; a bias, if there is one, stays among the rest.
-        count = len(scales)
-        integers = [_integers(value, scale) for value, scale in zip(arguments[:count], scales, strict=True)]
-        steps = kernel(n.target, integers, scales, torch.tensor(output), arguments[count:], keywords)
+        int8 = [self._operand(node, value) for node, value in zip(_operands(n), arguments, strict=False)]
+        # What is left of the arguments: a bias, strides, axes, a slope.
+        steps = kernel(n.target, int8, torch.tensor(output), arguments[len(int8) :], keywords)
         return steps.float() * output
 
-    def _scale(self, dequantize: Any) -> torch.Tensor:
-        scale = dequantize.args[1]
-        # Per tensor it is a number, per channel an attribute of the graph.
-        value = self.fetch_attr(str(scale.target)) if isinstance(scale, Node) else torch.tensor(scale)
-        return value.float()
+    def _operand(self, dequantize: Any, value: torch.Tensor) -> Operand:
+        scale, zero_point = dequantize.args[1:3]
+        if isinstance(scale, Node):  # per channel: attributes of the graph, weights without a zero point
+            scales: torch.Tensor = self.fetch_attr(str(scale.target)).float()
+            return Operand((value / scales.view(-1, *[1] * (value.dim() - 1))).round(), scales, 0)
+        return Operand((value / scale).round(), torch.tensor(scale), int(zero_point))
 
 
-def _weighted(
-    target: Any,
-    integers: list[torch.Tensor],
-    scales: list[torch.Tensor],
-    output: torch.Tensor,
-    rest: Any,
-    keywords: Any,
-) -> torch.Tensor:
+class Operand(NamedTuple):
+    """An int8 tensor: its integers q − zero point, and its scale (of a weight, perhaps one for each output channel)."""
+
+    integers: torch.Tensor
+    scale: torch.Tensor
+    zero_point: int
+
+
+def _weighted(target: Any, int8: list[Operand], output: torch.Tensor, rest: Any, keywords: Any) -> torch.Tensor:
     """Convolution or linear layer; the bias is an int32 on the grid input scale · weight scale."""
-    x, w = integers
-    grid = scales[0] * scales[1]
+    (x, input_scale, _), (w, weight_scale, _) = int8
     bias, *options = rest or (None,)
     reach = x.abs().max() * w.abs().flatten(1).sum(1).max()
     exact = x.dtype if reach < EXACT_IN_FLOAT32 else torch.float64
     sums = target(x.to(exact), w.to(exact), None, *options, **keywords).double()
     channels = (1, -1, *[1] * (sums.dim() - 2))
     if bias is not None:
-        sums = sums + (bias.double() / (scales[0].double() * scales[1].double())).round().view(channels)
-    scaled: torch.Tensor = sums.float() * (grid / output).view(channels if grid.dim() else ())
+        sums = sums + (bias.double() / (input_scale.double() * weight_scale.double())).round().view(channels)
+    factor = input_scale * weight_scale / output
+    scaled: torch.Tensor = sums.float() * (factor.view(channels) if factor.dim() else factor)
     return scaled.round()
 
 
-def _product(
-    _target: Any, integers: list[torch.Tensor], scales: list[torch.Tensor], output: torch.Tensor, *_rest: Any
-) -> torch.Tensor:
-    return (integers[0] * integers[1] * (scales[0] * scales[1] / output)).round()
+def _product(_target: Any, int8: list[Operand], output: torch.Tensor, *_rest: Any) -> torch.Tensor:
+    one, other = int8
+    return (one.integers * other.integers * (one.scale * other.scale / output)).round()
 
 
-def _sum(
-    _target: Any, integers: list[torch.Tensor], scales: list[torch.Tensor], output: torch.Tensor, *_rest: Any
-) -> torch.Tensor:
-    ratios = [float(scale / output) for scale in scales]
+def _sum(_target: Any, int8: list[Operand], output: torch.Tensor, *_rest: Any) -> torch.Tensor:
+    ratios = [float(operand.scale / output) for operand in int8]
     shift = 21 - math.frexp(max(ratios))[1]  # frexp's exponent is one above that of the leading bit
-    one, other = (x.double() * round(math.ldexp(ratio, shift)) for x, ratio in zip(integers, ratios, strict=True))
+    one, other = (
+        operand.integers.double() * round(math.ldexp(ratio, shift)) for operand, ratio in zip(int8, ratios, strict=True)
+    )
     return torch.floor((one + other) / 2**shift + 0.5)
 
 
-def _mean(
-    _target: Any, integers: list[torch.Tensor], scales: list[torch.Tensor], output: torch.Tensor, rest: Any, _k: Any
-) -> torch.Tensor:
+def _mean(_target: Any, int8: list[Operand], output: torch.Tensor, rest: Any, _keywords: Any) -> torch.Tensor:
+    """The zero point is taken off after scaling: two roundings of float32, which show in sums over large maps."""
+    ((integers, scale, zero_point),) = int8
     axes, *keep = rest
-    count = math.prod(integers[0].shape[axis] for axis in axes)
-    sums = integers[0].double().sum(axes, keepdim=bool(keep and keep[0])).float()
-    steps: torch.Tensor = (sums * (scales[0] / output / count)).round()
+    count = math.prod(integers.shape[axis] for axis in axes)
+    sums = integers.double().sum(axes, keepdim=bool(keep and keep[0])) + count * zero_point
+    factor = scale / output / count
+    steps: torch.Tensor = (sums.float() * factor - zero_point * count * factor).round()
     return steps
 
 
-def _leaky(
-    _target: Any, integers: list[torch.Tensor], scales: list[torch.Tensor], output: torch.Tensor, rest: Any, _k: Any
-) -> torch.Tensor:
-    ratio = float(scales[0] / output)
+def _leaky(_target: Any, int8: list[Operand], output: torch.Tensor, rest: Any, _keywords: Any) -> torch.Tensor:
+    ((integers, scale, _),) = int8
+    ratio = float(scale / output)
     slope = float(torch.tensor(rest[0] if rest else 0.01) * torch.tensor(ratio))
-    multiplier = torch.where(integers[0] < 0, round(256 * slope), round(256 * ratio))
-    steps: torch.Tensor = torch.floor(integers[0] * multiplier / 256 + 0.5)
+    multiplier = torch.where(integers < 0, round(256 * slope), round(256 * ratio))
+    steps: torch.Tensor = torch.floor(integers * multiplier / 256 + 0.5)
     return steps
 
 
@@ -127,11 +127,6 @@ KERNELS: dict[Any, Kernel] = {
 def _operands(node: Node) -> tuple[Any, ...]:
     """The arguments that are int8 tensors: a layer's input and weight, both sides of a sum or product, one else."""
     return node.args[:2] if node.target in WEIGHTED | BINARY else node.args[:1]
-
-
-def _integers(value: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """q − zero point of a dequantized tensor; a weight's scale may be one for each output channel."""
-    return (value / scale.view(-1, *[1] * (value.dim() - 1))).round() if scale.dim() else (value / scale).round()
 
 
 def _is_dequantized(argument: Any) -> bool:

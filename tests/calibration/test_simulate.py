@@ -10,7 +10,7 @@ from calibration.dataset import CalibrationSet
 from calibration.quantize import find_ranges, quantize
 from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
-from calibration.simulate import KERNELS, Simulator
+from calibration.simulate import KERNELS, Operand, Simulator
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.capture import ImageInput, capture_images, graph_of, input_range
 
@@ -68,12 +68,16 @@ def test_sums_and_leaky_relus_round_halves_up() -> None:
     """Fixed-point arithmetic by hand: the shifted multipliers of 1/2 are exact, and every odd sum lies on a half."""
     steps = torch.arange(-7.0, 8.0)
     half = torch.tensor(0.5)
-    added = KERNELS[aten.add.Tensor](None, [steps, torch.zeros_like(steps)], [half, half], torch.tensor(1.0), (), {})
+    added = KERNELS[aten.add.Tensor](
+        None, [Operand(steps, half, 0), Operand(torch.zeros_like(steps), half, 0)], torch.tensor(1.0), (), {}
+    )
     assert torch.equal(added, torch.floor(steps / 2 + 0.5))
     assert added.tolist() != (steps / 2).round().tolist()
-    leaky = KERNELS[aten.leaky_relu.default](None, [steps], [half], torch.tensor(1.0), (0.5,), {})
+    leaky = KERNELS[aten.leaky_relu.default](None, [Operand(steps, half, 0)], torch.tensor(1.0), (0.5,), {})
     assert leaky.tolist() == [-2, -1, -1, -1, -1, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4]
-    product = KERNELS[aten.mul.Tensor](None, [steps, torch.ones_like(steps)], [half, half], half, (), {})
+    product = KERNELS[aten.mul.Tensor](
+        None, [Operand(steps, half, 0), Operand(torch.ones_like(steps), half, 0)], half, (), {}
+    )
     assert torch.equal(product, (steps / 2).round())
 
 
@@ -81,6 +85,6 @@ def test_a_leaky_slope_has_eight_fractional_bits() -> None:
     """0.3 · 256 = 76.8 becomes 77."""
     steps = torch.arange(-128.0, 0.0)
     one = torch.tensor(1.0)
-    answered = KERNELS[aten.leaky_relu.default](None, [steps], [one], one, (0.3,), {}).numpy()
+    answered = KERNELS[aten.leaky_relu.default](None, [Operand(steps, one, 0)], one, (0.3,), {}).numpy()
     assert np.array_equal(answered, np.floor(steps.numpy() * 77 / 256 + 0.5))
     assert not np.array_equal(answered, np.rint(steps.numpy() * 0.3))

@@ -112,7 +112,7 @@ def page(work: Path) -> str:
     rows, losses, notes = [], [], []
     for member in MEMBERS:
         steps = {step: read(member, step, work / member.model) for step in COMMANDS}
-        row = [f"{member.model} {member.options}", str(member.side)]
+        row = [f"{member.model} {member.options}".strip(), str(member.side)]
         train, export, evaluate = steps.values()
         if train and export and evaluate:
             bundle = msgspec.json.decode(export.stdout, type=BundleManifest)
@@ -178,10 +178,12 @@ def decibels(value: float | None) -> str:
 @click.option("--work", default="runs/digits", show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default=OUT, type=click.Path(path_type=Path), help="The page.  [default: docs/digits.md]")
 def main(models: tuple[str, ...], work: Path, out: Path) -> None:
-    """Train, export and evaluate MODELS, or all; the page is written anew after every network."""
-    for member in MEMBERS:
-        if not models or member.model in models:
-            make(member, work / member.model)
+    """Train, export and evaluate MODELS, or all; the page is written at the end, after Ctrl-C too."""
+    try:
+        for member in MEMBERS:
+            if not models or member.model in models:
+                make(member, work / member.model)
+    finally:
         write_whole(out, page(work).encode())
 
 

@@ -136,7 +136,9 @@ def capture(checkpoint: Checkpoint, images: ImageSet, recipe: Recipe) -> Capture
         pictures = to_batch([images.image(i) for i in indices], checkpoint.preprocess)
     except BadImage as error:
         raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
-    prepared = prepare(checkpoint.network(), checkpoint.preprocess)
+    normalised = ImageInput(torch.nn.Identity(), checkpoint.preprocess)
+    example = normalised(torch.from_numpy(pictures[:1]).permute(0, 3, 1, 2).float())
+    prepared = prepare(checkpoint.network(), checkpoint.preprocess, example)
     with hushed():
         front = ImageInput(prepared.network, checkpoint.preprocess).eval()
         program = capture_images(front, checkpoint.preprocess, prepared.network.batch)

@@ -9,7 +9,6 @@ network as a graph of operators.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import own
+from pipeline.pickled import unpickled
 from pipeline.zoo.spec import ModelSpec, Value
 
 FORMAT = 1
@@ -113,6 +113,8 @@ def load(
     if model is not None and (metadata is None or own.is_reference(model)):
         named = own.find(model)
         given["model"] = named.name
+    elif model is not None and zoo.knows(model):
+        given["model"] = zoo.get(model).name  # not its alias
     if metadata is None:
         assert named is not None
         metadata = describe(named, Preprocess(height=named.input_size, width=named.input_size), given)
@@ -214,9 +216,27 @@ def read_tensors(path: Path) -> tuple[bytes, dict[str, torch.Tensor], Metadata |
     """
     data = _read(path)
     if path.suffix in PICKLED:
-        return data, _unpickled(data, path), None
+        return data, unpickled(data, path), None
     tensors, metadata = _safetensors(data, path)
     return data, tensors, metadata
+
+
+def metadata_of(text: str, path: Path) -> Metadata:
+    """The JSON in a header, with a model's name that may be shown and made a file name of.
+
+    Raises:
+        BadCheckpoint: not this JSON, or a name with path separators, control characters or the like.
+    """
+    try:
+        metadata = msgspec.json.decode(text, type=Metadata)
+    except msgspec.DecodeError as error:
+        raise BadCheckpoint(f"'{path}' has metadata that cannot be read: {error}.") from error
+    if not own.is_name(metadata.model):
+        raise BadCheckpoint(
+            f"'{path}' says its model is {_short(metadata.model)}, which is no model's name: letters, digits and _.:- "
+            f"are allowed, no leading dot, at most {own.LONGEST_NAME} characters."
+        )
+    return metadata
 
 
 def fitted(
@@ -252,34 +272,7 @@ def _safetensors(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], Meta
     text = header.get("__metadata__", {}).get(METADATA_KEY)
     if text is None:
         return tensors, None
-    try:
-        metadata = msgspec.json.decode(text, type=Metadata)
-    except msgspec.DecodeError as error:
-        raise BadCheckpoint(f"'{path}' has metadata that cannot be read: {error}.") from error
-    return tensors, metadata
-
-
-def _unpickled(data: bytes, path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a state dict as ``torch.save`` wrote it, also inside ``{"state_dict": …}``."""
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile file can make the unpickler fail in any way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadCheckpoint(
-            f"'{path}' is not a state dict of plain tensors and was not executed ({reason}). Save it with "
-            "torch.save(network.state_dict(), …), or better as safetensors."
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
-        raise BadCheckpoint(f"'{path}' holds a {type(content).__name__}, not a state dict.")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise BadCheckpoint(f"'{path}' is not a state dict: '{name}' is a {type(value).__name__}, not a tensor.")
-    tensors: dict[str, torch.Tensor] = dict(content)
-    if all(name.startswith("module.") for name in tensors):  # as DataParallel names them
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    return tensors, metadata_of(text, path)
 
 
 def check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
@@ -309,8 +302,7 @@ def check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
 
 
 def _defaults(model: str) -> dict[str, Value]:
-    spec = zoo.specs().get(model)
-    return {} if spec is None else spec.with_defaults({})
+    return zoo.get(model).with_defaults({}) if zoo.knows(model) else {}
 
 
 def _changed(preprocess: Preprocess, changes: Mapping[str, Any]) -> Preprocess:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pipeline import zoo
-from pipeline.zoo.spec import ModelSpec, Option, Value
+from pipeline.zoo.spec import ModelSpec, Option, Value, flag
 
 if TYPE_CHECKING:
     from click.formatting import HelpFormatter
@@ -101,11 +101,6 @@ def _help(owners: list[tuple[ModelSpec, Option]]) -> str:
     if meaning.split()[0].isalpha():  # base_e stays what it is
         meaning = f"{meaning[0].upper()}{meaning[1:]}"
     return f"{meaning}.  [{'; '.join(facts)}]"
-
-
-def flag(name: str) -> str:
-    """The option's name as one types it."""
-    return f"--{name.replace('_', '-')}"
 
 
 def shown(value: Value) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -115,19 +116,21 @@ def calibration_options(command: F) -> F:
     )(command)
 
 
-def open_checkpoint(
+def named_checkpoint(
     text: str | None,
     model: str | None,
     options: Mapping[str, Value],
     preprocessing: Mapping[str, Any],
     labels: Path | None,
     weights: str | None,
-) -> Checkpoint:
-    """The checkpoint that the user named; without one, the built-in, saying so.
+) -> Callable[[], Checkpoint]:
+    """Check how the user named the checkpoint (without one it is the built-in); calling the result reads it.
+
+    So a command can check its other arguments before anything large is read, or downloaded for ``weights``.
 
     Raises:
-        BadInput: a model's name instead of a file. BadCheckpoint: not a checkpoint of this network. With ``weights``,
-            what ``published_weights`` raises.
+        BadInput: a model's name instead of a file, an unknown model, arguments that contradict each other. The result
+            raises BadCheckpoint where it is none of this network; with ``weights``, what ``published_weights`` raises.
     """
     from pipeline import zoo
     from pipeline.checkpoint import builtin, load
@@ -143,17 +146,18 @@ def open_checkpoint(
                 "--weights bring their model, labels and preprocessing along: leave --model, --labels, --input, "
                 "--resize-to, --mean and --std out."
             )
-        return published_weights(weights, zoo.get(text), options)
+        return partial(published_weights, weights, zoo.get(text), options)
     if text is None and model is not None:
         raise BadInput(f"--model '{model}' says what a CHECKPOINT is, and none is given: give the file of its weights.")
     if text is None:
         progress().print("No checkpoint given: using the built-in mobilenet_v2 trained on handwritten digits.")
-    elif (text in zoo.specs() or own.is_reference(text)) and not Path(text).exists():
+    elif (zoo.knows(text) or own.is_reference(text)) and not Path(text).exists():
         raise BadInput(
             f"'{text}' is a model without weights: give a checkpoint file. "
             f"Train one with 'pipeline train {text} --data … --epochs … --out {own.file_stem(text)}.safetensors'."
         )
-    return load(
+    return partial(
+        load,
         builtin() if text is None else Path(text),
         model=model,
         options=options or None,

@@ -28,8 +28,18 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
-        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+    """Every relative link, an image's too, and the heading that it names."""
+    links = re.findall(r"\]\(([^)\s:]+)\)", document.read_text("utf-8"))
+    for path, heading in (link.partition("#")[::2] for link in links):
+        target = document.parent / path if path else document
+        assert target.exists(), f"{document.name} links to {path}"
+        assert not heading or heading in _anchors(target), f"{document.name} links to {path}#{heading}"
+
+
+def _anchors(document: Path) -> set[str]:
+    """The headings of a document as links name them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_documented_recipe_is_the_default() -> None:

@@ -34,7 +34,10 @@ class FileMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """One model at one input size, all its files measured in one run on one machine."""
+    """One model at one input size, all its files measured in one run on one machine.
+
+    data is what an untrained model was calibrated on; None for a bundle that was there before.
+    """
 
     model: str
     options: dict[str, Any]
@@ -42,7 +45,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     classes: int
     params: int | None
     mult_adds: int | None
-    trained: bool
+    data: str | None
     files: tuple[FileMeasurement, ...]
     threads: int
     device: Device
@@ -51,7 +54,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_bundle(
-    bundle: Bundle, *, threads: int, seconds: float, trained: bool, began: float | None = None
+    bundle: Bundle, *, threads: int, seconds: float, data: str | None = None, began: float | None = None
 ) -> Measurement:
     """Latency of every file that runs here, beside what the manifest says of them; every file verified by hash."""
     start = time.monotonic() if began is None else began
@@ -73,7 +76,7 @@ def measure_bundle(
         classes=len(about.labels),
         params=params,
         mult_adds=mult_adds,
-        trained=trained,
+        data=data,
         files=tuple(files),
         threads=threads,
         device=this_device(),

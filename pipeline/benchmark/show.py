@@ -40,8 +40,9 @@ def show(console: Console, measurements: Sequence[Measurement]) -> None:
 
 def markdown(measurements: Sequence[Measurement], command: str) -> str:
     """The whole table, with how and where it was measured."""
-    devices = sorted({f"{m.device.soc}, {m.device.os}, threads: {m.threads}" for m in measurements})
-    lines = [f"Made by `{command}` on {'; '.join(devices)}.", "", NOTE, ""]
+    devices = sorted({f"{m.device}, {m.device.os}, threads: {m.threads}" for m in measurements})
+    lines = ["# Networks as files, measured", "", f"Made by `{command}` on {'; '.join(devices)}."]
+    lines += ["Untrained networks of the zoo: what they cost, not how good they are.", "", NOTE, ""]
     lines += [f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * 5}{' ---: |' * 9}"]
     for measurement in measurements:
         counts = (
@@ -51,6 +52,9 @@ def markdown(measurements: Sequence[Measurement], command: str) -> str:
         for position, cells in enumerate(_rows(measurement)):
             head = (label(measurement), str(measurement.input), *counts) if position == 0 else ("",) * 4
             lines.append(f"| {' | '.join((*head, *cells))} |")
+    missing = [name for name in zoo.specs() if name not in {m.model for m in measurements}]
+    if missing:
+        lines += ["", f"Not measured here: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="A folder for one JSON per model; what is in it is not measured again.",
+    help="A folder for one JSON per model of the zoo; what is in it is not measured again.",
 )
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the table to this file, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -76,17 +76,18 @@ def command(
     options = given_options(hyperparameters)
     for name in wanted:
         _check(name, options, input_size)
-    if any(not Path(name).is_dir() for name in wanted):
+    if not all(map(_is_bundle, wanted)):
         open_data(data, "calibration")
     measured: list[Measurement] = []
     with progress_bar() as bar:
         task = bar.add_task("", total=len(wanted))
         for name in wanted:
             bar.update(task, description=name)
-            kept = None if out is None else out / f"{Path(name).name}.json"
+            kept = None if out is None or _is_bundle(name) else out / f"{name}.json"
             if kept is not None and kept.exists():
                 measured.append(load_measurement(kept))
-            elif len(wanted) == 1 or Path(name).is_dir():
+                _check_same(measured[-1], kept, name, options, input_size, data, threads)
+            elif len(wanted) == 1 or _is_bundle(name):
                 measured.append(_measure(name, options, input_size, data, threads, seconds))
             else:
                 measured.append(_apart(ctx, name))
@@ -107,12 +108,38 @@ def _check(name: str, options: dict[str, Any], input_size: int | None) -> None:
     from pipeline import zoo
     from pipeline.errors import BadInput
 
-    if Path(name).is_dir():
+    if _is_bundle(name):
         if options or input_size is not None:
             raise BadInput(f"'{name}' is a bundle, which has its options and its input: leave them out.")
         return
     spec = zoo.get(name)
     spec.check_input(spec.input_size if input_size is None else input_size, spec.with_defaults(options))
+
+
+def _is_bundle(name: str) -> bool:
+    """A folder that merely bears a model's name is none."""
+    from edge_apps.runtime.manifest import MANIFEST
+
+    return (Path(name) / MANIFEST).is_file()
+
+
+def _check_same(
+    kept: Measurement,
+    path: Path,
+    name: str,
+    options: dict[str, Any],
+    input_size: int | None,
+    data: str,
+    threads: int,
+) -> None:
+    """Refuse to show an earlier measurement of something else."""
+    from pipeline import zoo
+    from pipeline.errors import BadInput
+
+    spec = zoo.get(name)
+    asked = (spec.name, spec.with_defaults(options), input_size or spec.input_size, data, threads)
+    if asked != (kept.model, kept.options, kept.input, kept.data, kept.threads):
+        raise BadInput(f"'{path}' was measured with other options, input, data or threads: choose another --out.")
 
 
 def _measure(
@@ -125,8 +152,8 @@ def _measure(
     from pipeline.data import open_data
 
     began = time.monotonic()
-    if Path(name).is_dir():
-        return measure_bundle(load_bundle(Path(name)), threads=threads, seconds=seconds, trained=True, began=began)
+    if _is_bundle(name):
+        return measure_bundle(load_bundle(Path(name)), threads=threads, seconds=seconds, began=began)
     spec, console = zoo.get(name), progress()
     chosen = spec.with_defaults(options)
     images = open_data(data, "calibration")
@@ -136,7 +163,7 @@ def _measure(
 
     side = spec.input_size if input_size is None else input_size
     with untrained_bundle(spec, chosen, side, images, announce) as bundle:
-        return measure_bundle(bundle, threads=threads, seconds=seconds, trained=False, began=began)
+        return measure_bundle(bundle, threads=threads, seconds=seconds, data=data, began=began)
 
 
 def _apart(ctx: click.Context, name: str) -> Measurement:
@@ -144,14 +171,13 @@ def _apart(ctx: click.Context, name: str) -> Measurement:
     import msgspec
 
     from pipeline.benchmark.measurement import Measurement
-    from pipeline.errors import EdgeError
+    from pipeline.errors import BadInput, EdgeError
 
     given = command_line(ctx, {"what", "whole_zoo", "out", "markdown", "as_json"})
     words = [*shlex.split(given)[1:], "--json", name]
     run = [sys.executable, "-c", "from pipeline.cli import main; main()", *words]
     ended = subprocess.run(run, stdout=subprocess.PIPE, check=False)
     if ended.returncode:
-        raise EdgeError(
-            f"The benchmark of '{name}' ended with status {ended.returncode}; what is done is kept in --out."
-        )
+        kind = BadInput if ended.returncode == BadInput.exit_status else EdgeError
+        raise kind(f"The benchmark of '{name}' ended with status {ended.returncode}; the lines above say why.")
     return msgspec.json.decode(ended.stdout, type=list[Measurement])[0]

@@ -16,8 +16,8 @@ from pipeline.options import (
     checkpoint_options,
     choose_recipe,
     given_preprocessing,
+    named_checkpoint,
     needs_export_extra,
-    open_checkpoint,
 )
 
 
@@ -58,7 +58,7 @@ def command(
     if out.exists() and not force:
         raise BadInput(f"'{out}' exists. Pass --force to replace it, or choose another --out.")
     check_writable(out)
-    loaded = open_checkpoint(
+    open_checkpoint = named_checkpoint(
         checkpoint,
         model,
         given_options(described),
@@ -67,6 +67,7 @@ def command(
         described["weights"],
     )
     recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
+    loaded = open_checkpoint()
     images, skipped = calibration_images(data, loaded, skip_corrupt)
     console = progress()
     for name in skipped:

@@ -17,8 +17,8 @@ from pipeline.options import (
     checkpoint_options,
     choose_recipe,
     given_preprocessing,
+    named_checkpoint,
     needs_export_extra,
-    open_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def command(
     Without CHECKPOINT the built-in one (MobileNetV2 on handwritten digits) and its data are used. Each file is
     opened again, its operators are counted, and it is compared with the float network and its own quantized graph.
     """
-    from pipeline import targets
+    from pipeline import targets, zoo
 
     files, notes = targets.plan(targets.choose_targets(target_texts or ("all",)), precision_texts)
     needs_export_extra(torchao=True)
@@ -79,7 +79,6 @@ def command(
     from pipeline.build import Job, check_installed
     from pipeline.bundle import check_free
     from pipeline.errors import BadInput
-    from pipeline.networks.own import file_stem
 
     check_installed(files)
     if require_delegated:
@@ -89,7 +88,7 @@ def command(
                 f"--require-delegated: what {', '.join(unseen)} runs on is decided on the device: leave it out."
             )
         notes += [f"{name}: what runs on which unit is decided on the device; not checked." for name in unseen]
-    loaded = open_checkpoint(
+    open_checkpoint = named_checkpoint(
         checkpoint,
         model,
         given_options(described),
@@ -108,9 +107,15 @@ def command(
             raise BadInput(
                 "--ranges come with their own recipe: leave --recipe, --observer, --calibration-size, --seed out."
             )
-        ranges.check_checkpoint(loaded.sha256, loaded.preprocess, str(ranges_file))
         recipe = ranges.recipe
-    place = out or Path(f"{file_stem(loaded.spec.name)}-bundle")
+    if out is not None:
+        check_free(out, force)
+    elif described["weights"] is not None and checkpoint is not None:
+        check_free(_default_place(zoo.get(checkpoint).name), force)  # before the download
+    loaded = open_checkpoint()
+    if ranges is not None:
+        ranges.check_checkpoint(loaded.sha256, loaded.preprocess, str(ranges_file))
+    place = out or _default_place(loaded.spec.name)
     check_free(place, force)
     images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
     job = Job(loaded, files, images, recipe, place, ranges, require_delegated)
@@ -119,6 +124,12 @@ def command(
         click.echo((bundle.root / MANIFEST).read_text("utf-8"))
     else:
         show(bundle)
+
+
+def _default_place(model: str) -> Path:
+    from pipeline.networks.own import file_stem
+
+    return Path(f"{file_stem(model)}-bundle")
 
 
 def run_with_progress(job: Job, notes: list[str]) -> Bundle:

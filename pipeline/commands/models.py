@@ -12,9 +12,9 @@ from edge_apps.console import progress, progress_bar
 from edge_apps.errors import EdgeError
 from pipeline import zoo
 from pipeline.errors import BadInput
-from pipeline.model_options import ModelCommand, flag, given_options, model_options, shown
+from pipeline.model_options import ModelCommand, given_options, model_options, shown
 from pipeline.options import needs_export_extra
-from pipeline.zoo.spec import ModelSpec, Value
+from pipeline.zoo.spec import ModelSpec, Value, flag
 
 if TYPE_CHECKING:
     from pipeline.cost import Cost
@@ -46,6 +46,8 @@ def command(
     Mult-adds are multiply-accumulates of convolution and linear layers for one image. Peak activation is the
     largest tensor that one unit hands to the next, at 16 bit, the first convolution's left out. MB are 10^6 bytes.
     """
+    from pipeline.networks.own import is_foreign
+
     options = given_options(hyperparameters)
     if (layers or scaling) and name is None:
         raise BadInput(f"--{'layers' if layers else 'scaling'} is about one model: pipeline models NAME.")
@@ -55,6 +57,8 @@ def command(
         raise BadInput(
             f"--{'check' if check else 'scaling'} has its own configurations: leave options, --classes and --input out."
         )
+    if name is not None and is_foreign(name):
+        raise BadInput(f"'{name}' is a network of your own: only models of the zoo are listed. See 'pipeline models'.")
     needs_export_extra()
     spec = None if name is None else zoo.get(name)
     if check:

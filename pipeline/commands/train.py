@@ -94,6 +94,11 @@ def command(
     from pipeline.training.settings import Settings
     from pipeline.training.state import state_path
 
+    if model.endswith(own.PROGRAM):
+        raise BadInput(
+            f"'{model}' is an exported program, which cannot be trained: train the network that it was exported from, "
+            "as file.py:factory."
+        )
     spec, console = own.find(model), progress()
     chosen = given_options(given)
     options = spec.with_defaults(chosen)

@@ -14,7 +14,7 @@ import torch
 from torch.export import ExportedProgram
 
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.checkpoint import FORMAT, Checkpoint, Metadata, check, describe
+from pipeline.checkpoint import FORMAT, Checkpoint, Metadata, check, describe, metadata_of
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import archive, own
 from pipeline.networks.flat import FlatNetwork
@@ -30,9 +30,9 @@ def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
     """
     program, about = archive.read(data, f"'{path}'")
     network, height, width = network_of(program, f"'{path}'")
-    spec = _spec(path.name, network, height)
+    spec = _spec(own.as_name(path.name), network, height)
     if about is not None:
-        metadata = _metadata(about, path)
+        metadata = metadata_of(about, path)
         check(metadata, given, path)
         spec = dataclasses.replace(spec, name=metadata.model, title=metadata.model)
     elif given["model"] is not None or given["options"]:
@@ -121,13 +121,6 @@ def _takes_any_batch(network: FlatNetwork, height: int, width: int) -> bool:
     except Exception:  # a fixed batch fails in whatever operator meets it first
         return False
     return together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-3, atol=1e-4)
-
-
-def _metadata(text: str, path: Path) -> Metadata:
-    try:
-        return msgspec.json.decode(text, type=Metadata)
-    except msgspec.DecodeError as error:
-        raise BadCheckpoint(f"'{path}' has metadata that cannot be read: {error}.") from error
 
 
 def _spec(name: str, network: FlatNetwork, height: int) -> ModelSpec:

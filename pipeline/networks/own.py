@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,20 @@ PROGRAM = ".pt2"
 
 CLASS_PARAMETERS = ("classes", "num_classes")
 """How factories call the number of classes; one that takes neither always builds the same head."""
+
+
+LONGEST_NAME, LONGEST_STEM = 100, 50
+_NAME = re.compile(rf"(?!\.)[\w.:-]{{1,{LONGEST_NAME}}}")
+
+
+def is_name(model: str) -> bool:
+    """Whether a file may call its model so: what is written into terminals and file names holds nothing else."""
+    return _NAME.fullmatch(model) is not None
+
+
+def as_name(text: str) -> str:
+    """A user's file, as a name that ``is_name`` allows: other characters become ``_``, the end is kept."""
+    return re.sub(r"[^\w.:-]", "_", text)[-LONGEST_NAME:].lstrip(".") or "network"
 
 
 def is_reference(model: str) -> bool:
@@ -64,7 +79,7 @@ def own(reference: str) -> ModelSpec:
     if not callable(factory):
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise BadInput(f"'{source}' has no factory '{factory_name}'. It has: {', '.join(known[:8]) or 'none'}.")
-    name = f"{Path(source).name}:{factory_name}" if source.endswith(".py") else reference
+    name = as_name(f"{Path(source).name}:{factory_name}" if source.endswith(".py") else reference)
     return ModelSpec(
         name=name,
         title=name,
@@ -76,11 +91,15 @@ def own(reference: str) -> ModelSpec:
 
 
 def file_stem(model: str) -> str:
-    """A model's name as the beginning of file names: ``net-build`` of ``net.py:build``, ``mine`` of ``mine.pt2``."""
-    if not is_reference(model):
-        return model.removesuffix(PROGRAM)
-    source, _, factory = model.rpartition(":")
-    return f"{source.removesuffix('.py').rpartition('.')[2]}-{factory}"
+    """A model's name as the beginning of file names: ``net-build`` of ``net.py:build``, ``mine`` of ``mine.pt2``.
+
+    Whatever the name is, this stays in its folder: no separator, no leading dot, never empty.
+    """
+    stem = Path(model).name.removesuffix(PROGRAM)
+    if is_reference(model):
+        source, _, factory = model.rpartition(":")
+        stem = f"{Path(source).name.removesuffix('.py').rpartition('.')[2]}-{factory}"
+    return re.sub(r"[^\w.-]", "_", stem).lstrip(".-")[:LONGEST_STEM] or "network"
 
 
 def build(factory: Callable[..., Any], name: str, classes: int) -> nn.Module:

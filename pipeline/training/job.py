@@ -22,6 +22,7 @@ from pipeline.data.classes import check_classes, check_trainable
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.errors import BadInput
 from pipeline.networks import own
+from pipeline.networks.prepare import export_network
 from pipeline.training.hardware import choose_device, choose_precision
 from pipeline.training.loop import EpochResult, Normalise, Training, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
@@ -93,6 +94,7 @@ def train(job: Job, console: Console) -> Trained:
     network = job.spec.build(len(job.data.classes), **job.settings.options)
     if own.is_reference(job.spec.name):
         own.check_logits(network, job.spec.name, len(job.data.classes), job.preprocess)
+        export_network(network, job.preprocess)  # what cannot be captured is found out before the training, not after
     if job.weights is not None:
         new = start_from(network, job.weights)
         console.out(f"Starts from {job.weights.path.name}; at random: {', '.join(new) or 'nothing'}.")

@@ -13,6 +13,7 @@ import fcntl
 import http
 import http.client
 import os
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -205,6 +206,9 @@ def _answer(request: urllib.request.Request, part: Path) -> Any:
             ) from error
         raise _Broken(said) from error
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
+        if isinstance(getattr(error, "reason", None), socket.gaierror):
+            # Of a proxy where one is set.
+            raise _Broken(f"no network, or no such host: {request.host}") from error
         raise _Broken(_reason(error)) from error
 
 

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.checkpoint import Checkpoint, fitted, read_tensors
 from pipeline.errors import BadCheckpoint, BadInput
+from pipeline.networks import own
 from pipeline.weights import imagenet
 from pipeline.weights.download import fetch
 from pipeline.weights.published import Published, choose, of_sha256, sets_of
@@ -78,6 +79,11 @@ def import_file(
         BadCheckpoint: not a state dict, in no known spelling, or tensors that do not fit. BadInput: options that the
             source's model does not have, labels missing or too few, an unknown set.
     """
+    if path.suffix == own.PROGRAM:
+        raise BadCheckpoint(
+            f"'{path}' is an exported program, which brings its network along and needs no import: "
+            f"pipeline export {path} --labels … --data …."
+        )
     data, tensors, metadata = read_tensors(path)
     if metadata is not None:
         raise BadCheckpoint(
@@ -135,16 +141,16 @@ def classifier_tensors(spec: ModelSpec, options: Mapping[str, Value]) -> tuple[s
 
 def _set(path: Path, spec: ModelSpec, spelling: Spelling, sha256: str, name: str | None) -> tuple[Published, bool]:
     """The published set whose preprocessing counts, and whether the file is that very set."""
-    own = of_sha256(sha256)
-    if own is not None and own.model != spec.name:
-        raise BadCheckpoint(f"'{path}' is the published file of '{own.model}', not of '{spec.name}'.")
+    known_file = of_sha256(sha256)
+    if known_file is not None and known_file.model != spec.name:
+        raise BadCheckpoint(f"'{path}' is the published file of '{known_file.model}', not of '{spec.name}'.")
     rows = [row for row in sets_of(spec.name) if row.name.startswith(spelling.sets)] or [*sets_of(spec.name)]
     known = list(dict.fromkeys(row.name for row in rows))
     if name is not None and name not in known:
         raise BadInput(f"Unknown weight set '{name}' for '{spec.name}' ({spelling.name}). Known: {', '.join(known)}.")
-    if own is not None and name not in (None, own.name):
-        raise BadInput(f"'{path}' is the published set '{own.name}', but '{name}' was given: leave it out.")
-    return own or next(row for row in rows if name in (None, row.name)), own is not None
+    if known_file is not None and name not in (None, known_file.name):
+        raise BadInput(f"'{path}' is the published set '{known_file.name}', but '{name}' was given: leave it out.")
+    return known_file or next(row for row in rows if name in (None, row.name)), known_file is not None
 
 
 def _options(

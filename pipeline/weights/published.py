@@ -18,11 +18,6 @@ from pipeline.zoo.spec import ModelSpec, Value
 Interpolation = Literal["bilinear", "bicubic"]
 Triple = tuple[float, float, float]
 
-TORCHVISION = "https://download.pytorch.org/models/"
-TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/"
-TIMM_RECIPES = "https://github.com/huggingface/pytorch-image-models/releases/download/"
-GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/"
-
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
@@ -42,8 +37,8 @@ class Published:
     resize_to: int = 256
     size: int = 224
     interpolation: Interpolation = "bilinear"
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: Triple = MEAN
+    std: Triple = STD
     options: Mapping[str, Value] = field(default_factory=dict)
 
     @property
@@ -107,7 +102,7 @@ PUBLISHED: tuple[Published, ...] = (
     _vgg("e", "vgg19-dcbb9e9d", False),
     _vgg("e", "vgg19_bn-c79401a0", True),
     # Its network turns ImageNet's normalisation into this one itself (transform_input).
-    _torchvision("googlenet_bn", "googlenet-1378be20", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    _torchvision("googlenet_bn", "googlenet-1378be20", mean=HALF, std=HALF),
     _torchvision("resnet18", "resnet18-f37072fd"),
     _torchvision("resnet34", "resnet34-b627a593"),
     _torchvision("resnet50", "resnet50-11ad3fa6", **_V2),

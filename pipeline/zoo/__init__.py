@@ -28,12 +28,20 @@ def specs() -> dict[str, ModelSpec]:
     return found
 
 
+def knows(name: str) -> bool:
+    """Whether a model has this name or alias."""
+    return name in specs() or name in _aliases()
+
+
 def get(name: str) -> ModelSpec:
     """The spec of one model, by name or alias; ``BadInput`` with the nearest name where there is none."""
-    known = specs()
-    aliases = {alias: spec for spec in known.values() for alias in spec.aliases}
-    if name in known or name in aliases:
+    known, aliases = specs(), _aliases()
+    if knows(name):
         return known.get(name) or aliases[name]
     near = difflib.get_close_matches(name, [*known, *aliases], n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise BadInput(f"Unknown model '{name}'.{hint} Known: {', '.join(sorted(known))}.")
+
+
+def _aliases() -> dict[str, ModelSpec]:
+    return {alias: spec for spec in specs().values() for alias in spec.aliases}

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pipeline.zoo.early_options import WIDTH, grid, response_normalisation
 from pipeline.zoo.spec import Figure, ModelSpec, Option, Value
 
 if TYPE_CHECKING:
@@ -126,14 +127,9 @@ def _before_the_poolings(options: Mapping[str, Value]) -> int:
 
 
 OPTIONS = {
-    "width": Option(1.0, "width multiplier: scales every channel count", 0.1, 2.0),
-    "grid": Option(6, "side of the grid of positions that the classifier sees", 1, 14),
+    "width": WIDTH,
+    "grid": grid(6),
     "dropout": Option(0.5, "share of the classifier's inputs dropped in training (§4.2)", 0.0, 0.9),
-}
-LRN_OPTIONS = {
-    "lrn_window": Option(5, "response normalisation: channels summed over, n (§3.3)", choices=(3, 5, 7, 9)),
-    "lrn_alpha": Option(1e-4, "response normalisation: weight of the sum, not divided by n (§3.3)", 0.0, 1.0),
-    "lrn_k": Option(2.0, "response normalisation: what the sum is added to (§3.3)", 0.5, 10.0),
 }
 
 SPECS = (
@@ -147,7 +143,7 @@ SPECS = (
         ),
         builder=build,
         smallest=smallest,
-        options={**OPTIONS, **LRN_OPTIONS},
+        options={**OPTIONS, **response_normalisation("§3.3")},
         figures=(
             Figure(
                 params=60_965_224,

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.zoo.early_options import WIDTH, response_normalisation
 from pipeline.zoo.spec import Figure, ModelSpec, Option
 
 if TYPE_CHECKING:
@@ -75,14 +76,9 @@ def build_bn(classes: int, width: float, dropout: float, auxiliary_weight: float
 
 
 OPTIONS = {
-    "width": Option(1.0, "width multiplier: scales every channel count", 0.1, 2.0),
+    "width": WIDTH,
     "dropout": Option(0.4, "share of the features dropped in training (§5)", 0.0, 0.9),
     "auxiliary_weight": Option(0.3, "weight of each auxiliary head's loss in training, 0: no heads (§5)", 0.0, 1.0),
-}
-LRN_OPTIONS = {
-    "lrn_window": Option(5, "response normalisation: channels summed over, n", choices=(3, 5, 7, 9)),
-    "lrn_alpha": Option(1e-4, "response normalisation: weight of the sum, not divided by n", 0.0, 1.0),
-    "lrn_k": Option(2.0, "response normalisation: what the sum is added to", 0.5, 10.0),
 }
 INTRODUCED = (
     "Inception units: filters of 1×1, 3×3 and 5×5 and a pooling side by side, behind 1×1 reductions that make them "
@@ -97,7 +93,7 @@ SPECS = (
         introduced=INTRODUCED,
         builder=build,
         smallest=32,
-        options={**OPTIONS, **LRN_OPTIONS},
+        options={**OPTIONS, **response_normalisation()},
         figures=(
             Figure(
                 params=6_998_552,
@@ -126,6 +122,7 @@ SPECS = (
             "branch5_kernel": Option(5, "kernel of the 5×5 branches; 3 in torchvision's weights", choices=(3, 5)),
         },
         figures=(
+            Figure(params=7_005_832, mult_adds="1,582.7"),
             Figure(
                 params=6_624_904,
                 mult_adds="1,498.4",

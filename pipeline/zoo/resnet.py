@@ -17,17 +17,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline.zoo.residual_stages import FIRST_WITH_BOTTLENECKS, REPEATS, STRIDE_MEANING, WIDTH
 from pipeline.zoo.spec import Figure, ModelSpec, Option
 
 if TYPE_CHECKING:
     from torch import nn
 
-# Table 1: units in each stage. Below 50 layers they are two 3×3 convolutions, from there on bottlenecks.
-REPEATS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-FIRST_WITH_BOTTLENECKS = 50
-
-WIDTH = Option(1.0, "width multiplier: scales every channel count; after Wide ResNets (2016)", 0.125, 4.0)
-STRIDE_MEANING = "which convolution of a bottleneck has the stride: the first 1×1 or the 3×3"
 SHORTCUT = Option(
     "B",
     "where the shape changes, A: zero padding, B: a projection; C: projections everywhere (§3.3, §4.1)",

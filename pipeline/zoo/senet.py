@@ -12,7 +12,7 @@ pads nothing, and with it every ``legacy`` weight of timm; ``rectified=yes`` is 
 The squeezed width is channels / reduction, rounded down, at least 1. (timm's newer SE-ResNet-18, of which no weights
 are published, rounds it to multiples of 8.)
 
-Deviation: the pooling is over whatever the input size leaves, not a fixed 7×7. Width multiplier: see ``resnet.py``.
+Deviation: the pooling is over whatever the input size leaves, not a fixed 7×7. Width multiplier: as in ``resnet.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.zoo.resnet import FIRST_WITH_BOTTLENECKS, REPEATS, STRIDE_MEANING, WIDTH
+from pipeline.zoo.residual_stages import FIRST_WITH_BOTTLENECKS, REPEATS, STRIDE_MEANING, WIDTH
 from pipeline.zoo.spec import Figure, ModelSpec, Option
 
 if TYPE_CHECKING:

@@ -18,6 +18,11 @@ Value = float | int | bool | str
 LARGEST_INPUT = 2048
 
 
+def flag(name: str) -> str:
+    """An option's name as one types it."""
+    return f"--{name.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
 class Option:
     """One hyperparameter that the paper names, and the values it may take.
@@ -36,10 +41,10 @@ class Option:
         """The value as the default's type; ``BadInput`` where it is not allowed."""
         kind = type(self.default)
         if not self._is(kind, value):
-            raise BadInput(f"Option {name} is {value!r}; expected a {kind.__name__}.")
+            raise BadInput(f"Option {flag(name)} is {value!r}; expected a {kind.__name__}.")
         typed: Value = kind(value)
         if not self._allows(typed):
-            raise BadInput(f"Option {name} is {typed}; allowed {self.allowed()}.")
+            raise BadInput(f"Option {flag(name)} is {typed}; allowed {self.allowed()}.")
         return typed
 
     def allowed(self) -> str:

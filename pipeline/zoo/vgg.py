@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline.zoo.early_options import WIDTH, grid, response_normalisation
 from pipeline.zoo.spec import Figure, ModelSpec, Option, Value
 
 if TYPE_CHECKING:
@@ -101,14 +102,9 @@ def smallest(options: Mapping[str, Value]) -> int:
 
 
 OPTIONS = {
-    "width": Option(1.0, "width multiplier: scales every channel count", 0.1, 2.0),
-    "grid": Option(7, "side of the grid of positions that the classifier sees", 1, 14),
+    "width": WIDTH,
+    "grid": grid(7),
     "dropout": Option(0.5, "share of the classifier's hidden values dropped in training (§3.1)", 0.0, 0.9),
-}
-LRN_OPTIONS = {
-    "lrn_window": Option(5, "response normalisation: channels summed over, n (§2.1)", choices=(3, 5, 7, 9)),
-    "lrn_alpha": Option(1e-4, "response normalisation: weight of the sum, not divided by n (§2.1)", 0.0, 1.0),
-    "lrn_k": Option(2.0, "response normalisation: what the sum is added to (§2.1)", 0.5, 10.0),
 }
 PLAIN_OPTIONS = {**OPTIONS, "batch_norm": Option(False, "batch normalisation after every convolution")}
 
@@ -161,7 +157,7 @@ SPECS = (
         "A-LRN",
         "A-LRN is A with local response normalisation, which the paper found to be of no use.",
         build_a_lrn,
-        {**OPTIONS, **LRN_OPTIONS},
+        {**OPTIONS, **response_normalisation("§2.1")},
         ("vgg11_lrn",),
         _table_2(132_863_336, "7,609.1", "133 M"),
     ),

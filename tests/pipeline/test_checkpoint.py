@@ -1,8 +1,11 @@
 """Checkpoints: what is written comes back; what is none is refused in one line."""
 
 import hashlib
+import io
 import json
+import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -240,9 +243,36 @@ def test_a_pickle_bomb_does_not_go_off(tmp_path, wrap):
     assert not (tmp_path / "gone off").exists()
 
 
-def test_a_whole_pickled_network_is_refused(network, tmp_path):
-    torch.save(network, tmp_path / "x.pt")
-    _refused(tmp_path / "x.pt", "was not executed", **GIVEN)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_whole_pickled_network_is_refused(network, tmp_path, zipped):
+    torch.save(network, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    _refused(tmp_path / "x.pt", r"not executed \(it holds pickled objects that are not tensors\)", **GIVEN)
+
+
+def _archive():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a/b", "c")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"GIF89a", "it is no file of torch.save"),
+        (b"\xff" * 64, "it is no file of torch.save"),
+        (b"PK\x03\x04", "it is truncated or damaged"),
+        (b"\x80\x02\x8a", "it is truncated or damaged"),
+        (pickle.dumps(print), "it holds pickled objects that are not tensors"),
+        (_archive(), "it is an archive of something else, such as TorchScript"),
+    ],
+)
+def test_why_a_pickle_is_refused_is_said_in_our_words(tmp_path, content, reason):
+    (tmp_path / "x.pt").write_bytes(content)
+    said = _refused(tmp_path / "x.pt", f"was not executed .{reason}.. Save it", **GIVEN)
+    assert "\x1b" not in said
+    assert "weights_only" not in said
 
 
 def _with_metadata(path, network, **changes):
@@ -265,6 +295,39 @@ def _with_metadata(path, network, **changes):
 )
 def test_metadata_that_makes_no_sense_is_refused(network, tmp_path, changes, match):
     _refused(_with_metadata(tmp_path / "x.safetensors", network, **changes), match)
+
+
+HOSTILE_NAMES = ["../../x", "/tmp/x", "", "..", ".x", "a/b", "net\n", "a\x1b[31mb", "a b", "x" * 101]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_recorded_name_is_a_name(network, tmp_path, name):
+    path = _with_metadata(tmp_path / "x.safetensors", network, model=name)
+    said = _refused(path, "is no model's name")
+    assert said.isprintable()
+    assert len(said) < 400
+
+
+def test_an_alias_is_the_model(tmp_path):
+    vgg = zoo.get("vgg16")
+    spec = zoo.get("shufflenet")
+    network = spec.build(3)
+    assert (vgg.name, spec.name) != ("vgg16", "shufflenet")
+    torch.save(network.state_dict(), tmp_path / "x.pt")
+    loaded = checkpoint.load(tmp_path / "x.pt", model="shufflenet", labels=LABELS)
+    assert loaded.spec is spec
+    checkpoint.save(
+        tmp_path / "x.safetensors",
+        network,
+        spec=spec,
+        options={},
+        labels=LABELS,
+        preprocess=loaded.preprocess,
+        training={},
+    )
+    again = checkpoint.load(tmp_path / "x.safetensors", model="shufflenet", options=spec.with_defaults({}))
+    assert again.spec is spec
+    _refused(tmp_path / "x.safetensors", f"says model '{spec.name}', but '{vgg.name}' was given", model="vgg16")
 
 
 def test_metadata_with_an_unknown_model_or_a_tiny_input_is_refused(network, tmp_path):

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from pipeline import zoo
 from pipeline.commands import calibrate, export, models, train
 from pipeline.commands.train import command_line
-from pipeline.model_options import ModelCommand, ModelOption, family, flag, given_options, model_options, shown
-from pipeline.zoo.spec import ModelSpec, Option
+from pipeline.model_options import ModelCommand, ModelOption, family, given_options, model_options, shown
+from pipeline.zoo.spec import ModelSpec, Option, flag
 
 Run = Callable[..., Any]
 COMMANDS = [calibrate.command, export.command, models.command, train.command]

@@ -24,11 +24,21 @@ PROJECT = "this project's source documents"
 
 
 def claims() -> Iterator[Row]:
-    """The shares and the two examples, each beside what was published."""
+    """Sizes, shares and the two examples, each beside what was published."""
+    yield from _sizes()
     yield from _shares()
     yield from _small_kernels()
     yield from _reduction()
     yield from _compression()
+
+
+def _sizes() -> Iterator[Row]:
+    """The two networks that the project starts from: four bytes a parameter, and nothing else."""
+    from pipeline.cost import count_model
+
+    for model, published in (("mobilenet_v2", "8.947 MB"), ("efficientnet_b0", "16.081 MB")):
+        size = 4 * count_model(zoo.get(model), classes=10).params
+        yield _row(f"{model}, classes 10", "size in float32", size, f"{size / 1e6:.3f} MB", published, PROJECT)
 
 
 def _shares() -> Iterator[Row]:
@@ -85,11 +95,14 @@ def _compression() -> Iterator[Row]:
     yield _row(name, "fewer parameters than alexnet", times, f"{times:.1f}×", "50×", source, why)
     with torch.device("meta"):
         network = zoo.get(name).build()
-    for bits, published in ((8, "0.66 MB"), (6, "0.47 MB")):
-        size = deep_compressed_bytes(network, bits)
-        what = f"size with 33 % of the weights at {bits} bits"
-        why = "Counted is the least that positions of kept weights can take."
-        yield _row(name, what, size, f"{size / 1e6:.2f} MB", published, source, why)
+    # 8 bits is the file that the authors released; of 6 bits none is known, and only the shortest positions give it.
+    for bits, position_bits, positions, published in (
+        (8, 4, "4 bits a position", "0.66 MB"),
+        (6, None, "the shortest positions", "0.47 MB"),
+    ):
+        size = deep_compressed_bytes(network, bits, position_bits=position_bits)
+        what = f"size with 33 % of the weights at {bits} bits, {positions}"
+        yield _row(name, what, size, f"{size / 1e6:.2f} MB", published, source)
 
 
 @dataclass(frozen=True)

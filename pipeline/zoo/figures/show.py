@@ -9,10 +9,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from edge_apps.console import results, table
-from pipeline.model_options import flag, shown
+from pipeline.model_options import shown
 from pipeline.zoo.figures.check import MULT_ADDS, Row
 from pipeline.zoo.figures.claims import PEAK_RULE, Compared, Peak
-from pipeline.zoo.spec import ModelSpec, Value
+from pipeline.zoo.spec import ModelSpec, Value, flag
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -188,7 +188,7 @@ def _subject(row: Row, before: Row | None) -> str:
         return f"{row.subject}, {row.setting}" if row.setting else row.subject
     if (before.setting, before.source) == (row.setting, row.source) or before.quantity != row.quantity == MULT_ADDS:
         return ""
-    return f"  {row.setting or 'as it is'}"
+    return f"  {row.setting or 'default'}"
 
 
 def _table(first: str, *columns: str, left: Sequence[str] = ()) -> Table:

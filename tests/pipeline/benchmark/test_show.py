@@ -46,7 +46,7 @@ def measurement(**changes: Any) -> Measurement:
         classes=1000,
         params=470_072,
         mult_adds=13_600_000,
-        trained=False,
+        data="digits",
         files=files,
         threads=1,
         device=this_device(),
@@ -58,7 +58,9 @@ def measurement(**changes: Any) -> Measurement:
 
 def test_markdown_has_every_column_and_says_how_it_was_made() -> None:
     text = markdown([measurement()], "pipeline benchmark mobilenet_v1")
-    assert text.startswith("Made by `pipeline benchmark mobilenet_v1` on ")
+    assert "Made by `pipeline benchmark mobilenet_v1` on " in text
+    assert "Not measured here: alexnet, " in text
+    assert "mobilenet_v1" not in text.partition("Not measured here: ")[2]
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
     core_ml, tflite = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:])

@@ -21,7 +21,7 @@ def test_a_model_is_exported_measured_and_kept(
     ended = pipeline(*words, "--markdown", page)
     assert ended.status == 0, ended.err
     measured = json.loads((out / "small.json").read_text())
-    assert (measured["model"], measured["input"], measured["trained"]) == ("small", 32, False)
+    assert (measured["model"], measured["input"], measured["data"]) == ("small", 32, str(small_pictures))
     files = {(file["target"], file["precision"]): file for file in measured["files"]}
     assert len(files) == 6
     for (target, precision), file in files.items():
@@ -35,6 +35,8 @@ def test_a_model_is_exported_measured_and_kept(
     assert page.read_text().count("\n| ") >= 4
     assert f"pipeline benchmark {small_family.name}" in page.read_text()
     before = (out / "small.json").stat().st_mtime_ns
+    assert "was measured with other options" in pipeline(*words, "--input", 30).error()
+    assert "was measured with other options" in pipeline(*words, "--threads", 2).error()
     again = pipeline(*words)
     assert "small 32" in again.out
     assert (out / "small.json").stat().st_mtime_ns == before
@@ -44,7 +46,7 @@ def test_a_bundle_is_measured_as_it_is(pipeline: Run, demo_bundle: Bundle) -> No
     ended = pipeline("benchmark", demo_bundle.root, "--seconds", 0.05, "--json")
     assert ended.status == 0, ended.err
     (measured,) = json.loads(ended.out)
-    assert (measured["model"], measured["trained"], measured["params"]) == ("mobilenet_v2", True, 2_236_682)
+    assert (measured["model"], measured["data"], measured["params"]) == ("mobilenet_v2", None, 2_236_682)
     assert {file["target"] for file in measured["files"] if file["p50_ms"]} >= {"executorch", "tflite"}
 
 

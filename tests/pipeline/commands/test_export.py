@@ -132,6 +132,7 @@ def test_bad_options(export: Run, place: Path, more: list[str], says: str) -> No
         (["nowhere.safetensors", "--data", "digits"], "Cannot read checkpoint 'nowhere.safetensors'"),
         ([str(builtin())], "Missing --data: calibration needs pictures of the checkpoint's classes"),
         (["mobilenet_v2"], "'mobilenet_v2' is a model without weights: give a checkpoint file"),
+        (["vgg16"], "'vgg16' is a model without weights: give a checkpoint file"),
     ],
 )
 def test_bad_usage_without_a_checkpoint_file(

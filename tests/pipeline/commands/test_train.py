@@ -92,7 +92,7 @@ def test_digits_are_not_flipped(monkeypatch):
     ("arguments", "match"),
     [
         (["mobilenet_v3"], "Did you mean 'mobilenet_v2'"),
-        (["mobilenet_v2", "--width", "9"], "Option width is 9.0; allowed 0.1 to 4.0"),
+        (["mobilenet_v2", "--width", "9"], "Option --width is 9.0; allowed 0.1 to 4.0"),
         (["mobilenet_v2", "--input", "16"], "Input size is 16"),
         (["mobilenet_v2", "--input", "0"], "Input size is 0"),
         (["mobilenet_v2", "--epochs", "0"], "--epochs"),
@@ -101,6 +101,7 @@ def test_digits_are_not_flipped(monkeypatch):
         (["mobilenet_v2", "--data", "nowhere"], "No such folder or tar: 'nowhere'"),
         (["mobilenet_v2", "--out", "x.pt"], "ends in .safetensors"),
         (["mobilenet_v2", "--device", "cuda"], "no GPU"),
+        (["mine.pt2"], "'mine.pt2' is an exported program, which cannot be trained"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(folder, tmp_path, run, monkeypatch, arguments, match):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -272,3 +273,42 @@ def test_a_manifest_cannot_have_a_file_run(
     with pytest.raises(BadManifest, match="holds no program of its network"):
         evaluate_bundle(root, open_data(str(held_out), "test"))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "", "..", "net\n", "a\x1b[31mb"])
+def test_a_program_cannot_choose_where_files_go(own: Any, tmp_path: Path, name: str) -> None:
+    loaded = checkpoint.load(own.program, labels=LABELS)
+    hostile = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, name=name))
+    program = torch.export.load(own.program)
+    (tmp_path / "x.pt2").write_bytes(exported.save(program, hostile))
+    with pytest.raises(BadCheckpoint, match="is no model's name") as refused:
+        checkpoint.load(tmp_path / "x.pt2")
+    assert str(refused.value).isprintable()
+
+
+def test_a_program_may_lie_under_any_name(own: Any, tmp_path: Path) -> None:
+    odd = tmp_path / "my net (1).pt2"
+    odd.write_bytes(own.program.read_bytes())
+    loaded = checkpoint.load(odd, labels=LABELS)
+    assert loaded.spec.name == "my_net__1_.pt2"
+    odd.write_bytes(exported.save(torch.export.load(own.program), loaded))
+    assert checkpoint.load(odd).spec.name == "my_net__1_.pt2"
+
+
+def test_what_cannot_be_captured_is_not_trained(
+    pipeline: Callable[..., Any], small_pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.head = nn.Linear(3, 2)\n"
+        "    def forward(self, x):\n"
+        "        x = x.mean((2, 3))\n"
+        "        return self.head(x) if x.sum() > 0 else self.head(-x)\n"
+    )
+    given = ["--data", small_pictures, "--epochs", 1, "--input", 32, "--out", tmp_path / "x.safetensors"]
+    said = pipeline("train", f"{tmp_path}/net.py:Net", *given).error()
+    assert "cannot be captured by torch.export" in said
+    assert [path.name for path in tmp_path.glob("x.*")] == []

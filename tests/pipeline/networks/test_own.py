@@ -58,10 +58,33 @@ def test_what_lies_beside_a_file_can_be_imported(tmp_path: Path) -> None:
         ("some.package.nets:tiny", "nets-tiny"),
         ("mine.pt2", "mine"),
         ("mobilenet_v2", "mobilenet_v2"),
+        ("some/folder/net.py:build", "net-build"),
+        ("../../x", "x"),
+        ("../../x.py:..", "x-.."),
+        ("..", "network"),
+        ("/", "network"),
+        ("", "network"),
+        (".pt2", "network"),
+        ("a\x1b[1m\nb", "a__1m_b"),
+        ("ü" * 300, "ü" * 50),
     ],
 )
-def test_file_stems(name: str, stem: str) -> None:
+def test_file_stems_stay_in_their_folder(name: str, stem: str) -> None:
     assert networks.file_stem(name) == stem
+    assert Path(stem).name == stem
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "", "..", ".x", "a/b", "net\n", "a\x1b[31mb", "a b", "x" * 101])
+def test_what_is_no_name_becomes_one(name: str) -> None:
+    assert not networks.is_name(name)
+    assert networks.is_name(networks.as_name(name))
+
+
+def test_a_file_with_an_odd_name_can_be_trained_and_read_again(own: Any, tmp_path: Path) -> None:
+    odd = tmp_path / "my net (1).py"
+    odd.write_text(own.source.read_text())
+    assert networks.own(f"{odd}:build").name == "my_net__1_.py:build"
+    assert networks.is_name("größe.py:build")
 
 
 @pytest.mark.parametrize(

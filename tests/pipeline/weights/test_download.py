@@ -5,6 +5,7 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -264,3 +265,14 @@ def test_a_killed_download_goes_on(server, cache):
     server.gate.set()
     assert fetch(ROW).read_bytes() == DATA
     assert server.asked[-1] == (ROW.file, f"bytes={have}-")
+
+
+def test_a_missing_network_is_said_with_the_host(cache, monkeypatch):
+    def unknown(*given, **more):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(download, "PAUSES_S", ())
+    monkeypatch.setenv("EDGE_PIPELINE_WEIGHTS_URL", "http://example.invalid/models")
+    with pytest.raises(DownloadFailed, match=r"no network, or no such host: example\.invalid\. Check the network"):
+        fetch(ROW)

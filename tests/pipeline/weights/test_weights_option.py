@@ -156,3 +156,33 @@ def test_a_training_from_other_weights_is_not_taken_up():
     }  # fmt: skip
     with pytest.raises(BadInput, match="has weights None, asked is a-12345678.pth"):
         check_same(Settings(**fields, weights="a-12345678.pth"), Settings(**fields))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Missing --data: calibration needs pictures"),
+        (["--data", ".", "--calibration-size", "0"], "Recipe: "),
+        (["--data", ".", "--precision", "fp32", "--observer", "minmax"], "are for int8 files, and none is asked for"),
+        (["--data", ".", "--ranges", "no.json"], "no.json"),
+        (["--data", "."], "'squeezenet_1_1-bundle' exists"),
+        (["--data", ".", "--out", "taken"], "'taken' exists"),
+    ],
+)
+@pytest.mark.usefixtures("fake_family")
+def test_nothing_is_downloaded_before_the_rest_is_right(pipeline, row, server, tmp_path, monkeypatch, arguments, says):
+    del row
+    monkeypatch.chdir(tmp_path)
+    for name in ("squeezenet_1_1-bundle", "taken"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    asked = ["export", "squeezenet_1_1", "--weights", "imagenet", "--target", "fake", *arguments]
+    assert says in pipeline(*asked).error()
+    assert server.asked == []
+
+
+def test_calibrate_checks_its_recipe_before_the_download(pipeline, row, server, tmp_path):
+    del row
+    given = ["--data", tmp_path, "--calibration-size", 0, "--out", tmp_path / "r.json"]
+    assert "Recipe: " in pipeline("calibrate", "squeezenet_1_1", "--weights", "imagenet", *given).error()
+    assert server.asked == []

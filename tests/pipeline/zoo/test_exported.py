@@ -28,15 +28,27 @@ MEMBERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("effnet", 32, {}),
     ("fd_mobilenet", 64, {"width": 0.25}),
     ("efficientnet_b0", 64, {}),
+    ("mobilenet_v2", 64, {"reduction": 4}),
 )
+# Squeeze and excitation in the other unit that takes it.
+LONG = (("shufflenet_v1", 64, {"groups": 3, "width": 0.5, "reduction": 16}),)
 AS_PUBLISHED = tuple((spec.name, spec.input_size, {}) for spec in zoo.specs().values())
-GATED = ("se_resnet", "efficientnet")
+
+
+def _name(model: str, size: int, options: dict[str, Any]) -> str:
+    return f"{model}-{size}{'-gated' if options.get('reduction') else ''}"
+
+
+def gated(bundle: Bundle) -> bool:
+    """Squeeze and excitation: always there in EfficientNet, elsewhere by the option ``reduction``, SENet's at 16."""
+    return bundle.manifest.model.startswith("efficientnet") or bool(bundle.manifest.options.get("reduction"))
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        *(pytest.param(member, id=f"{member[0]}-{member[1]}") for member in MEMBERS),
+        *(pytest.param(member, id=_name(*member)) for member in MEMBERS),
+        *(pytest.param(member, id=_name(*member), marks=pytest.mark.long) for member in LONG),
         *(pytest.param(member, id=f"{member[0]}-as-published", marks=pytest.mark.long) for member in AS_PUBLISHED),
     ],
 )
@@ -75,7 +87,7 @@ def test_gates_and_activations_stay_in_int8(bundle: Bundle) -> None:
     """LiteRT has no float island in a network of squeeze-and-excitation or SiLU: one QUANTIZE, at the entrance."""
     file = next(file for file in bundle.models() if (file.target, file.precision) == ("tflite", "int8"))
     assert file.float_layers == ()
-    if bundle.manifest.model.startswith(GATED):
+    if gated(bundle):
         assert file.operators.get("DEQUANTIZE", 0) == 0
         assert file.operators["QUANTIZE"] == 1
         assert file.operators["LOGISTIC"] > 0

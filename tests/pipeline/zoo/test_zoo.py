@@ -10,14 +10,16 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from pipeline import zoo
 from pipeline.errors import BadInput
 from pipeline.model_options import family
-from pipeline.zoo.spec import LARGEST_INPUT, ModelSpec, Option, Value
+from pipeline.zoo.spec import LARGEST_INPUT, ModelSpec, Option, Value, flag
 
 BUILT_FOR_REAL = 15_000_000
 """Parameters. A larger network differs from its smaller relatives in its table only."""
@@ -51,6 +53,13 @@ def ends(option: Option) -> tuple[Value, ...]:
     if isinstance(option.default, bool):
         return (False, True)
     return option.choices or (option.minimum, option.maximum)
+
+
+def test_every_family_is_in_the_contract_that_keeps_them_apart() -> None:
+    project = msgspec.toml.decode((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text("utf-8"))
+    contracts = {contract["name"]: contract for contract in project["tool"]["importlinter"]["contracts"]}
+    listed = contracts["Architectures do not know each other"]["modules"]
+    assert sorted(listed) == sorted({f"pipeline.zoo.{family(spec)}" for spec in zoo.specs().values()})
 
 
 def test_the_registry_names_its_models() -> None:
@@ -159,7 +168,7 @@ def test_every_end_of_an_option(spec: ModelSpec, name: str) -> None:
 def test_what_an_option_refuses(spec: ModelSpec, name: str) -> None:
     option = spec.options[name]
     for value in _outside(option):
-        with pytest.raises(BadInput, match=f"^Option {name} is .*(allowed|expected)"):
+        with pytest.raises(BadInput, match=f"^Option {flag(name)} is .*(allowed|expected)"):
             spec.with_defaults({name: value})
 
 
@@ -187,7 +196,7 @@ def test_what_it_does_not_have_is_refused(spec: ModelSpec) -> None:
 def test_a_whole_number_is_no_fraction() -> None:
     option = Option(3, "layers", 1, 9)
     assert (option.check("depth", 4.0), type(option.check("depth", 4.0))) == (4, int)
-    with pytest.raises(BadInput, match=r"Option depth is 4.5; expected a int"):
+    with pytest.raises(BadInput, match=r"Option --depth is 4.5; expected a int"):
         option.check("depth", 4.5)
 
 
@@ -195,9 +204,9 @@ def test_choices_and_switches() -> None:
     groups, kind, bias = Option(3, "groups", choices=(1, 3, 8)), Option("a", "k", choices=("a", "b")), Option(True, "b")
     assert (groups.check("groups", 8.0), kind.check("kind", "b"), bias.check("bias", False)) == (8, "b", False)
     for option, value, allowed in ((groups, 2, "1, 3, 8"), (kind, "c", "a, b")):
-        with pytest.raises(BadInput, match=f"Option x is {value}; allowed {allowed}"):
+        with pytest.raises(BadInput, match=f"Option --x is {value}; allowed {allowed}"):
             option.check("x", value)
-    with pytest.raises(BadInput, match="Option bias is 1; expected a bool"):
+    with pytest.raises(BadInput, match="Option --bias is 1; expected a bool"):
         bias.check("bias", 1)
 
 
@@ -216,6 +225,11 @@ def test_an_unknown_model_names_the_nearest_and_all(text: str, hint: str) -> Non
     with pytest.raises(BadInput) as error:
         zoo.get(text)
     assert str(error.value) == f"Unknown model '{text}'.{hint} Known: {', '.join(sorted(zoo.specs()))}."
+
+
+def test_what_is_known() -> None:
+    assert all(zoo.knows(name) for name in ("mobilenet_v2", "vgg16", "shufflenet"))
+    assert not any(zoo.knows(name) for name in ("", "vgg", "VGG16", "vgg16 "))
 
 
 def test_models_are_found_without_torch() -> None:

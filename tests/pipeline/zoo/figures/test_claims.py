@@ -20,6 +20,15 @@ def test_every_claim_holds_or_is_explained(rows: dict[tuple[str, str], Row]) -> 
     assert all(row.source for row in rows.values())
 
 
+def test_the_two_networks_that_the_project_starts_from(rows: dict[tuple[str, str], Row]) -> None:
+    for name, parameters, size in (
+        ("mobilenet_v2", 2_236_682, "8.947 MB"),
+        ("efficientnet_b0", 4_020_358, "16.081 MB"),
+    ):
+        row = rows[f"{name}, classes 10", "size in float32"]
+        assert (row.value, row.counted, row.published) == (4 * parameters, size, size)
+
+
 def test_shares_of_mobilenet_v1(rows: dict[tuple[str, str], Row]) -> None:
     """4,209,088 weights: 3,139,584 in 1×1 layers, 44,640 depthwise, 864 in the first, 1,024,000 in the last."""
     weights = 3_139_584 + 44_640 + 864 + 1_024_000
@@ -46,6 +55,16 @@ def test_the_reduction(rows: dict[tuple[str, str], Row]) -> None:
 
 def test_squeezenet_against_alexnet(rows: dict[tuple[str, str], Row]) -> None:
     assert rows["squeezenet_1_0", "fewer parameters than alexnet"].value == pytest.approx(60_965_224 / 1_248_424)
+
+
+def test_sizes_after_deep_compression(rows: dict[tuple[str, str], Row]) -> None:
+    what = "size with 33 % of the weights at"
+    eight = rows["squeezenet_1_0", f"{what} 8 bits, 4 bits a position"]
+    six = rows["squeezenet_1_0", f"{what} 6 bits, the shortest positions"]
+    assert [(row.counted, row.published, row.explanation) for row in (eight, six)] == [
+        ("0.66 MB", "0.66 MB", ""),
+        ("0.47 MB", "0.47 MB", ""),
+    ]
 
 
 def test_peak_activations() -> None:

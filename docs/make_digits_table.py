@@ -87,8 +87,8 @@ def read(member: Member, step: str, folder: Path) -> Done | None:
     return done if done and done.command == member.command(step, folder) else None
 
 
-def make(member: Member, folder: Path) -> None:
-    """Do what is not done; a step that is done anew makes those after it stale, one that fails ends the network."""
+def make(member: Member, folder: Path) -> bool:
+    """Do what is not done, and tell whether all ended well; a step that is done anew makes those after it stale."""
     folder.mkdir(parents=True, exist_ok=True)
     for position, step in enumerate(COMMANDS):
         if read(member, step, folder) is None:
@@ -102,9 +102,10 @@ def make(member: Member, folder: Path) -> None:
             if ended.returncode != 0:
                 (folder / f"{step}.out").write_text(ended.stdout, "utf-8")
                 click.echo(f"Exit status {ended.returncode}: see {folder / step}.log and .out")
-                return
+                return False
             done = Done(command, time.monotonic() - start, ended.stdout)
             write_whole(folder / f"{step}.json", msgspec.json.encode(done))
+    return True
 
 
 def page(work: Path) -> str:
@@ -180,11 +181,10 @@ def decibels(value: float | None) -> str:
 def main(models: tuple[str, ...], work: Path, out: Path) -> None:
     """Train, export and evaluate MODELS, or all; the page is written at the end, after Ctrl-C too."""
     try:
-        for member in MEMBERS:
-            if not models or member.model in models:
-                make(member, work / member.model)
+        whole = [make(member, work / member.model) for member in MEMBERS if not models or member.model in models]
     finally:
         write_whole(out, page(work).encode())
+    sys.exit(0 if all(whole) else 1)
 
 
 if __name__ == "__main__":

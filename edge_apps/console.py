@@ -198,5 +198,7 @@ def _fault(error: Exception, debug: bool) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    """One line, whatever a library put into its message."""
-    sys.stderr.write(f"Error: {' '.join(message.splitlines())}\n")
+    """One line of characters that can be seen, whatever a library or a hostile file put into the message."""
+    line = " ".join(message.splitlines())
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    sys.stderr.write(f"Error: {shown}\n")

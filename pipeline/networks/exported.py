@@ -34,6 +34,10 @@ def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
     if about is not None:
         metadata = metadata_of(about, path)
         check(metadata, given, path)
+        if not own.is_foreign(metadata.model):
+            raise BadCheckpoint(
+                f"'{path}' says that it is '{metadata.model}', which is a name of the zoo: a program has its own."
+            )
         spec = dataclasses.replace(spec, name=metadata.model, title=metadata.model)
     elif given["model"] is not None or given["options"]:
         raise BadCheckpoint(f"'{path}' brings its network along: leave --model and its options out.")

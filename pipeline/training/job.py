@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,13 +13,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edge_apps.files import check_writable
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.classes import check_classes, check_trainable
 from pipeline.data.reading import Pixels, digest, load_all
-from pipeline.errors import BadInput
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
 from pipeline.training.hardware import choose_device, choose_precision
@@ -82,7 +81,7 @@ def train(job: Job, console: Console) -> Trained:
     if job.val is not None:
         check_classes(job.val, job.data.classes)
     device, path = choose_device(job.device), state_path(job.out)
-    _check_writable(job.out)
+    check_writable(job.out)
     if job.restart:
         path.unlink(missing_ok=True)
     saved = read_state(path)
@@ -113,16 +112,6 @@ def train(job: Job, console: Console) -> Trained:
     trained = _write(job, training, val)
     path.unlink(missing_ok=True)
     return trained
-
-
-def _check_writable(out: Path) -> None:
-    """Find out before the work, not after it."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise BadInput(f"Cannot write '{out}': {error.strerror}. Choose a folder that you can write to.") from error
 
 
 def _decided(job: Job, network: torch.nn.Module, data: Pixels, device: torch.device) -> tuple[Settings, str]:

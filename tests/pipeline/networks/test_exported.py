@@ -239,7 +239,7 @@ def test_an_own_network_is_trained(
     refused = pipeline("export", out, "--data", small_pictures, "--out", tmp_path / "bundle").error()
     assert "is of your own network: say where that is, as in --model …/net.py:build" in refused
     refused = pipeline("train", own.program, "--data", small_pictures, "--out", out, "--epochs", 1).error()
-    assert "is an exported program, which brings its network along" in refused
+    assert "is an exported program, which cannot be trained" in refused
 
 
 def test_a_manifest_cannot_have_a_file_run(

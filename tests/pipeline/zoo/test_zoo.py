@@ -229,7 +229,7 @@ def test_an_unknown_model_names_the_nearest_and_all(text: str, hint: str) -> Non
 
 def test_what_is_known() -> None:
     assert all(zoo.knows(name) for name in ("mobilenet_v2", "vgg16", "shufflenet"))
-    assert not any(zoo.knows(name) for name in ("", "vgg", "VGG16", "vgg16 "))
+    assert not any(zoo.knows(name) for name in ("", "vgg17", "VGG16", "vgg16 "))
 
 
 def test_models_are_found_without_torch() -> None:

@@ -40,14 +40,14 @@ class Simulator(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         """One operator, on integers where its files compute it so; its result is a multiple of the output's scale."""
-        output, kernel = _output_scale(n), KERNELS.get(n.target)
+        output, kernel = _output(n), KERNELS.get(n.target)
         if output is None or kernel is None or not all(map(_is_dequantized, _operands(n))):
             return super().run_node(n)
         arguments, keywords = self.fetch_args_kwargs_from_env(n)
         int8 = [self._operand(node, value) for node, value in zip(_operands(n), arguments, strict=False)]
         # What is left of the arguments: a bias, strides, axes, a slope.
-        steps = kernel(n.target, int8, torch.tensor(output), arguments[len(int8) :], keywords)
-        return steps.float() * output
+        steps = kernel(n.target, int8, output, arguments[len(int8) :], keywords)
+        return steps.float() * output.scale
 
     def _operand(self, dequantize: Any, value: torch.Tensor) -> Operand:
         scale, zero_point = dequantize.args[1:3]
@@ -55,6 +55,13 @@ class Simulator(Interpreter):
             scales: torch.Tensor = self.fetch_attr(str(scale.target)).float()
             return Operand((value / scales.view(-1, *[1] * (value.dim() - 1))).round(), scales, 0)
         return Operand((value / scale).round(), torch.tensor(scale), int(zero_point))
+
+
+class Output(NamedTuple):
+    """Scale and zero point that a result is quantized with."""
+
+    scale: torch.Tensor
+    zero_point: int
 
 
 class Operand(NamedTuple):
@@ -65,7 +72,7 @@ class Operand(NamedTuple):
     zero_point: int
 
 
-def _weighted(target: Any, int8: list[Operand], output: torch.Tensor, rest: Any, keywords: Any) -> torch.Tensor:
+def _weighted(target: Any, int8: list[Operand], output: Output, rest: Any, keywords: Any) -> torch.Tensor:
     """Convolution or linear layer; the bias is an int32 on the grid input scale · weight scale."""
     (x, input_scale, _), (w, weight_scale, _) = int8
     bias, *options = rest or (None,)
@@ -75,18 +82,18 @@ def _weighted(target: Any, int8: list[Operand], output: torch.Tensor, rest: Any,
     channels = (1, -1, *[1] * (sums.dim() - 2))
     if bias is not None:
         sums = sums + (bias.double() / (input_scale.double() * weight_scale.double())).round().view(channels)
-    factor = input_scale * weight_scale / output
+    factor = input_scale * weight_scale / output.scale
     scaled: torch.Tensor = sums.float() * (factor.view(channels) if factor.dim() else factor)
     return scaled.round()
 
 
-def _product(_target: Any, int8: list[Operand], output: torch.Tensor, *_rest: Any) -> torch.Tensor:
+def _product(_target: Any, int8: list[Operand], output: Output, *_rest: Any) -> torch.Tensor:
     one, other = int8
-    return (one.integers * other.integers * (one.scale * other.scale / output)).round()
+    return (one.integers * other.integers * (one.scale * other.scale / output.scale)).round()
 
 
-def _sum(_target: Any, int8: list[Operand], output: torch.Tensor, *_rest: Any) -> torch.Tensor:
-    ratios = [float(operand.scale / output) for operand in int8]
+def _sum(_target: Any, int8: list[Operand], output: Output, *_rest: Any) -> torch.Tensor:
+    ratios = [float(operand.scale / output.scale) for operand in int8]
     shift = 21 - math.frexp(max(ratios))[1]  # frexp's exponent is one above that of the leading bit
     one, other = (
         operand.integers.double() * round(math.ldexp(ratio, shift)) for operand, ratio in zip(int8, ratios, strict=True)
@@ -94,20 +101,21 @@ def _sum(_target: Any, int8: list[Operand], output: torch.Tensor, *_rest: Any) -
     return torch.floor((one + other) / 2**shift + 0.5)
 
 
-def _mean(_target: Any, int8: list[Operand], output: torch.Tensor, rest: Any, _keywords: Any) -> torch.Tensor:
-    """The zero point is taken off after scaling: two roundings of float32, which show in sums over large maps."""
+def _mean(_target: Any, int8: list[Operand], output: Output, rest: Any, _keywords: Any) -> torch.Tensor:
+    """Zero points come in after scaling and before rounding: which way a half goes depends on that."""
     ((integers, scale, zero_point),) = int8
     axes, *keep = rest
     count = math.prod(integers.shape[axis] for axis in axes)
     sums = integers.double().sum(axes, keepdim=bool(keep and keep[0])) + count * zero_point
-    factor = scale / output / count
-    steps: torch.Tensor = (sums.float() * factor - zero_point * count * factor).round()
+    factor = (scale / output.scale) * (torch.tensor(1.0) / count)
+    offset = output.zero_point - zero_point * count * factor
+    steps: torch.Tensor = (sums.float() * factor + offset).round() - output.zero_point
     return steps
 
 
-def _leaky(_target: Any, int8: list[Operand], output: torch.Tensor, rest: Any, _keywords: Any) -> torch.Tensor:
+def _leaky(_target: Any, int8: list[Operand], output: Output, rest: Any, _keywords: Any) -> torch.Tensor:
     ((integers, scale, _),) = int8
-    ratio = float(scale / output)
+    ratio = float(scale / output.scale)
     slope = float(torch.tensor(rest[0] if rest else 0.01) * torch.tensor(ratio))
     multiplier = torch.where(integers < 0, round(256 * slope), round(256 * ratio))
     steps: torch.Tensor = torch.floor(integers * multiplier / 256 + 0.5)
@@ -133,10 +141,13 @@ def _is_dequantized(argument: Any) -> bool:
     return isinstance(argument, Node) and "dequantize_per" in str(argument.target)
 
 
-def _output_scale(node: Node) -> float | None:
+def _output(node: Node) -> Output | None:
     """Of the quantize node that takes an operator's result, perhaps through the activation fused with it."""
     readers = list(node.users)
     if len(readers) == 1 and readers[0].target in FUSED_ACTIVATIONS:
         readers = list(readers[0].users)
-    scales = {reader.args[1] for reader in readers if "quantize_per_tensor" in str(reader.target)}
-    return float(str(scales.pop())) if len(scales) == 1 == len(readers) else None
+    found = {reader.args[1:3] for reader in readers if "quantize_per_tensor" in str(reader.target)}
+    if not len(found) == 1 == len(readers):
+        return None
+    scale, zero_point = found.pop()
+    return Output(torch.tensor(float(str(scale))), int(str(zero_point)))

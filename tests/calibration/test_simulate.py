@@ -10,7 +10,7 @@ from calibration.dataset import CalibrationSet
 from calibration.quantize import find_ranges, quantize
 from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
-from calibration.simulate import KERNELS, Operand, Simulator
+from calibration.simulate import KERNELS, Operand, Output, Simulator
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.capture import ImageInput, capture_images, graph_of, input_range
 
@@ -69,14 +69,14 @@ def test_sums_and_leaky_relus_round_halves_up() -> None:
     steps = torch.arange(-7.0, 8.0)
     half = torch.tensor(0.5)
     added = KERNELS[aten.add.Tensor](
-        None, [Operand(steps, half, 0), Operand(torch.zeros_like(steps), half, 0)], torch.tensor(1.0), (), {}
+        None, [Operand(steps, half, 0), Operand(torch.zeros_like(steps), half, 0)], Output(torch.tensor(1.0), 0), (), {}
     )
     assert torch.equal(added, torch.floor(steps / 2 + 0.5))
     assert added.tolist() != (steps / 2).round().tolist()
-    leaky = KERNELS[aten.leaky_relu.default](None, [Operand(steps, half, 0)], torch.tensor(1.0), (0.5,), {})
+    leaky = KERNELS[aten.leaky_relu.default](None, [Operand(steps, half, 0)], Output(torch.tensor(1.0), 0), (0.5,), {})
     assert leaky.tolist() == [-2, -1, -1, -1, -1, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4]
     product = KERNELS[aten.mul.Tensor](
-        None, [Operand(steps, half, 0), Operand(torch.ones_like(steps), half, 0)], half, (), {}
+        None, [Operand(steps, half, 0), Operand(torch.ones_like(steps), half, 0)], Output(half, 0), (), {}
     )
     assert torch.equal(product, (steps / 2).round())
 
@@ -85,6 +85,15 @@ def test_a_leaky_slope_has_eight_fractional_bits() -> None:
     """0.3 · 256 = 76.8 becomes 77."""
     steps = torch.arange(-128.0, 0.0)
     one = torch.tensor(1.0)
-    answered = KERNELS[aten.leaky_relu.default](None, [Operand(steps, one, 0)], one, (0.3,), {}).numpy()
+    answered = KERNELS[aten.leaky_relu.default](None, [Operand(steps, one, 0)], Output(one, 0), (0.3,), {}).numpy()
     assert np.array_equal(answered, np.floor(steps.numpy() * 77 / 256 + 0.5))
     assert not np.array_equal(answered, np.rint(steps.numpy() * 0.3))
+
+
+def test_a_mean_takes_halves_to_even_with_its_zero_point() -> None:
+    """Two values that lie on 0.5: with zero point 0 the even step is 0, with zero point 1 it is 2 − 1 = 1."""
+    one = torch.tensor(1.0)
+    operand = Operand(torch.tensor([[[[0.0, 1.0]]]]), one, 0)
+    for zero_point, expected in ((0, 0), (1, 1)):
+        answered = KERNELS[aten.mean.dim](None, [operand], Output(one, zero_point), ([2, 3], True), {})
+        assert answered.flatten().tolist() == [expected]

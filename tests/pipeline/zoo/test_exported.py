@@ -13,8 +13,8 @@ from pipeline import zoo
 from pipeline.benchmark.untrained import untrained_bundle
 from pipeline.data import open_data
 
-# Model, input, options. AlexNet and VGG of half width, with a classifier that sees what small inputs leave: their 60 and
-# 130 million parameters take minutes to write and say no more.
+# Model, input, options. AlexNet and VGG of half width, with a classifier that sees what small inputs leave: their 60
+# and 130 million parameters take minutes to write and say no more.
 MEMBERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("alexnet_one_tower", 95, {"grid": 2, "width": 0.5}),
     ("alexnet", 67, {"grid": 1, "width": 0.5}),

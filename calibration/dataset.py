@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from calibration.errors import BadCalibration
-from calibration.sampling import class_balanced
+from calibration.hygiene import Replaced, clean, refuse_one_class, warnings_about
+from calibration.recipe import Recipe
+from calibration.sampling import ClassBalanced, Draw, FarthestFirst, check_enough
 from edge_apps.images import ImageSet, sha256
+
+Features = Callable[[Sequence[int]], NDArray[np.float32]]
+"""Indices of n pictures → what the network's last layer sees in them, float32 ``[n, D]``."""
+
+POOL, POOL_PER_IMAGE = 4096, 8
+"""Features are computed of at most the larger of: this many pictures, and this many for each image asked for."""
 
 
 class CalibrationImage(msgspec.Struct, frozen=True):
@@ -22,12 +32,20 @@ class CalibrationImage(msgspec.Struct, frozen=True):
 
 
 class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True):
-    """What calibrated a network; travels in the bundle."""
+    """What calibrated a network; travels in the bundle.
+
+    compared: how many of the images were compared with each other by their look; the rest are too small for it. None
+    in sets of versions that compared none. replaced: what was drawn first and left out. warnings: what to know of this
+    set, a sentence each.
+    """
 
     source: str
     how: str
     seed: int
     images: tuple[CalibrationImage, ...]
+    compared: int | None = None
+    replaced: tuple[Replaced, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def class_counts(self) -> dict[str, int]:
         """Images per class."""
@@ -38,17 +56,48 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256("".join(image.sha256 for image in self.images).encode()).hexdigest()
 
 
-def choose(images: ImageSet, count: int, seed: int) -> tuple[CalibrationSet, list[int]]:
-    """Draw and record a class-balanced calibration set; also returns the drawn indices.
+def choose(
+    images: ImageSet, recipe: Recipe, features: Features | None = None, *, labels: Sequence[str] = ()
+) -> tuple[CalibrationSet, list[int]]:
+    """Draw a calibration set as the recipe says, clean it and record it; also returns its indices, ascending.
+
+    The draw depends on the recipe and the order of the data alone. Every picture drawn is decoded once. ``features``
+    is called once, for ``feature-coverage``, with the indices of the pool: all pictures, or a class-balanced draw of
+    them where they are more than ``POOL`` and than ``POOL_PER_IMAGE`` for each image asked for. ``labels``: the
+    classes that the network knows, by the names that the data has for them; without, all classes of the data.
 
     Raises:
-        BadCalibration: too few images.
+        BadCalibration: too few images, one class only, most pictures constant or normalised before they were saved,
+            features that are no numbers. BadImage: a picture drawn cannot be decoded.
     """
-    indices = class_balanced(images.labels, count, seed)
-    recorded = tuple(
-        CalibrationImage(images.item_name(i), images.classes[images.labels[i]], sha256(images, i)) for i in indices
+    check_enough(len(images), recipe.images)
+    refuse_one_class(images, labels)
+    draw, how = _draw(images, recipe, features)
+    cleaned = clean(images, draw, draw.take(recipe.images))
+    chosen = CalibrationSet(
+        source=images.name,
+        how=how,
+        seed=recipe.seed,
+        images=tuple(
+            CalibrationImage(images.item_name(index), images.classes[images.labels[index]], look.sha256)
+            for index, look in zip(cleaned.indices, cleaned.looks, strict=True)
+        ),
+        compared=cleaned.compared(),
+        replaced=cleaned.replaced,
+        warnings=(*cleaned.warnings, *warnings_about(cleaned.indices, cleaned.looks, images, labels)),
     )
-    return CalibrationSet(source=images.name, how="class-balanced random", seed=seed, images=recorded), indices
+    return chosen, cleaned.indices
+
+
+def _draw(images: ImageSet, recipe: Recipe, features: Features | None) -> tuple[Draw, str]:
+    if recipe.choice == "class-balanced":
+        return ClassBalanced(images.labels, recipe.seed), "class-balanced random"
+    if features is None:
+        raise TypeError("feature-coverage needs the network's features of the pictures")
+    size = min(len(images), max(POOL, POOL_PER_IMAGE * recipe.images))
+    pool = ClassBalanced(images.labels, recipe.seed).take(size)
+    draw = FarthestFirst(pool, features(pool), recipe.seed)
+    return draw, f"feature-coverage (k-centre greedy) among {size} of {len(images)} images"
 
 
 def check_disjoint(chosen: CalibrationSet, evaluation: ImageSet) -> None:
@@ -58,16 +107,11 @@ def check_disjoint(chosen: CalibrationSet, evaluation: ImageSet) -> None:
         BadCalibration: naming how many images are shared and the first of them.
     """
     calibrated = {image.sha256: image.name for image in chosen.images}
-    shared = list(_shared(calibrated.keys(), evaluation))
+    hashes = (sha256(evaluation, index) for index in range(len(evaluation)))
+    shared = [(index, calibrated[content]) for index, content in enumerate(hashes) if content in calibrated]
     if shared:
-        index = shared[0]
+        index, name = shared[0]
         raise BadCalibration(
             f"{len(shared)} of {len(evaluation)} evaluation images in '{evaluation.name}' were used for calibration "
-            f"(first: '{evaluation.item_name(index)}' is '{calibrated[sha256(evaluation, index)]}'): "
-            "evaluate on other images, or calibrate on others."
+            f"(first: '{evaluation.item_name(index)}' is '{name}'): evaluate on other images, or calibrate on others."
         )
-
-
-def _shared(hashes: Iterable[str], evaluation: ImageSet) -> Iterable[int]:
-    known = set(hashes)
-    return (i for i in range(len(evaluation)) if sha256(evaluation, i) in known)

@@ -1,4 +1,4 @@
-"""How one tensor's range is chosen from what flows through it: min-max, moving average, percentile, MSE.
+"""How one tensor's range is chosen from what flows through it: min-max, moving average, percentile, MSE, entropy.
 
 An observer is the identity in the forward pass. It sees every calibration batch once; ``range()`` is its answer.
 """
@@ -6,11 +6,14 @@ An observer is the identity in the forward pass. It sees every calibration batch
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torchao.quantization.pt2e.observer import ObserverBase
 
+from calibration.divergence import Histogram
 from calibration.errors import BadCalibration
 from calibration.ranges import QMAX, QMIN, Range
 from calibration.recipe import Recipe
@@ -18,16 +21,23 @@ from calibration.recipe import Recipe
 BINS = 4096
 """Bins of a histogram over [−reach, reach]; a ReLU's output uses half of them."""
 
+SHARES = torch.linspace(1.0, 0.1, 46, dtype=torch.float64)
+"""Of the observed end of a range, for those observers that search."""
+
 MOST_AT_ONCE = 2**23
 """Values given to ``torch.histc`` at a time: it counts in float32, which stops counting at 2^24."""
 
 
+FIXED = "fixed"
+"""The name, beside those of the recipe, of what needs no observer."""
+
+
 class RangeObserver(ObserverBase):
-    """Base: refuses NaN, counts what it saw, and carries the key of the tensor that it watches."""
+    """Base: refuses NaN, counts what it saw, and carries its name in recipes and the key of the tensor it watches."""
 
     def __init__(self) -> None:
         super().__init__(dtype=torch.int8)
-        self.key = ""
+        self.name = self.key = ""
         self.seen = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -141,36 +151,87 @@ class Percentile(_Histogram):
         return Range(max(self.low, min(low, 0.0)), min(self.high, max(high, 0.0)))
 
 
-class MeanSquaredError(_Histogram):
-    """The interval whose int8 rounding and clipping lose the least squared error over the histogram.
+class _Search(_Histogram):
+    """The interval that loses the least, of candidates that shrink each end in steps of 2 % down to a tenth.
 
-    Candidates shrink each end of the observed interval in steps of 2 % down to a tenth; the two ends are searched in
-    turn (min-max first), twice, which finds the best pair of the grid for the one-sided tensors that follow a ReLU
-    and a very good one for the others.
+    The two ends are searched in turn (from min-max, the upper one first), twice, which finds the best pair of the grid
+    for the one-sided tensors that follow a ReLU and a very good one for the others. Of equals the widest wins.
     """
+
+    @abstractmethod
+    def losses(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """What candidates lose, float64 ``[K]``, by their lower and upper ends ``[K]``."""
 
     def range(self) -> Range:
         if self.reach == 0.0:
             return Range(0.0, 0.0)
-        used = self.counts > 0
-        centres, counts = self.centres()[used], self.counts[used]
+        losses = self.losses()
         low, high = self.low, self.high
-        shares = torch.linspace(1.0, 0.1, 46, dtype=torch.float64)
         for _ in range(2):
             if self.high > 0:
-                high = _best(centres, counts, torch.full_like(shares, low), self.high * shares)[1]
+                highs = self.high * SHARES
+                high = float(highs[losses(torch.full_like(highs, low), highs).argmin()])
             if self.low < 0:
-                low = _best(centres, counts, self.low * shares, torch.full_like(shares, high))[0]
+                lows = self.low * SHARES
+                low = float(lows[losses(lows, torch.full_like(lows, high)).argmin()])
         return Range(low, high)
 
 
-def _best(centres: torch.Tensor, counts: torch.Tensor, lows: torch.Tensor, highs: torch.Tensor) -> tuple[float, float]:
-    scale = ((highs - lows) / (QMAX - QMIN)).clamp(min=2**-24)[:, None]
-    zero_point = QMIN - (lows[:, None] / scale).round()
-    quantized = ((centres / scale).round() + zero_point).clamp(QMIN, QMAX)
-    error = (((quantized - zero_point) * scale - centres).square() * counts).sum(1)
-    best = int(error.argmin())
-    return float(lows[best]), float(highs[best])
+class MeanSquaredError(_Search):
+    """The interval whose int8 rounding and clipping lose the least squared error over the histogram."""
+
+    def losses(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        used = self.counts > 0
+        centres, counts = self.centres()[used], self.counts[used]
+
+        def squared_error(lows: torch.Tensor, highs: torch.Tensor) -> torch.Tensor:
+            scale, zero_point = (column[:, None] for column in _grids(lows, highs))
+            quantized = ((centres / scale).round() + zero_point).clamp(QMIN, QMAX)
+            return (((quantized - zero_point) * scale - centres).square() * counts).sum(1)
+
+        return squared_error
+
+
+class Entropy(_Search):
+    """The interval whose int8 form keeps the most of the histogram's shape (``calibration.divergence``).
+
+    Migacz, S. (2017). 8-bit Inference with TensorRT. GTC 2017, slides on entropy calibration. Deviations:
+
+    - Asymmetric: levels are those of the range's own scale and zero point, all 256 of them for a ReLU's output, rounded
+      to the nearest; the slides cut absolute values into 128 equal parts.
+    - Exact zeros are left out. Every range holds 0 exactly, so none can lose them; counted, what a ReLU zeroed would
+      be averaged with small values and press for fine steps, whatever they clip. (TensorRT's tools overwrite the
+      first bin for that reason.)
+    - Not every bin's edge is a candidate, but what ``MeanSquaredError`` tries too.
+
+    No candidate is narrower than 256 bins, as in the slides: below that every level has a bin of its own, and the
+    coarseness of the histogram would pass for that of int8.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zeros = 0
+
+    def update(self, values: torch.Tensor, low: float, high: float) -> None:
+        super().update(values, low, high)
+        self.zeros += values.numel() - int(torch.count_nonzero(values))
+
+    def losses(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        counts = self.counts.clone()
+        counts[BINS // 2] -= self.zeros  # the bin that begins with 0
+        histogram = Histogram.of(self.centres(), counts)
+        narrowest = (QMAX - QMIN + 1) * 2 * self.reach / BINS
+
+        def divergence(lows: torch.Tensor, highs: torch.Tensor) -> torch.Tensor:
+            return torch.where(highs - lows < narrowest, torch.inf, histogram.divergence(*_grids(lows, highs)))
+
+        return divergence
+
+
+def _grids(lows: torch.Tensor, highs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales and zero points, float64 ``[K]``, as ``Range.qparams`` has them but for float32."""
+    scales = ((highs - lows) / (QMAX - QMIN)).clamp(min=2**-24)
+    return scales, QMIN - (lows / scales).round()
 
 
 def make_observer(recipe: Recipe, key: str, **_specification: Any) -> RangeObserver:
@@ -179,7 +240,8 @@ def make_observer(recipe: Recipe, key: str, **_specification: Any) -> RangeObser
     torchao hands over the fields of its own specification too; the recipe has already decided them.
     """
     observer: RangeObserver
-    match recipe.observer:
+    name = recipe.observer_of(key)
+    match name:
         case "minmax":
             observer = MinMax()
         case "moving-average":
@@ -188,7 +250,9 @@ def make_observer(recipe: Recipe, key: str, **_specification: Any) -> RangeObser
             observer = Percentile(recipe.percentile)
         case "mse":
             observer = MeanSquaredError()
-    observer.key = key
+        case "entropy":
+            observer = Entropy()
+    observer.name, observer.key = name, key
     return observer
 
 
@@ -209,8 +273,22 @@ class Fixed(RangeObserver):
     def make(cls, key: str, known: Range, **_specification: Any) -> Fixed:
         """As torchao calls it."""
         observer = cls(known)
-        observer.key = key
+        observer.name, observer.key = FIXED, key
         return observer
+
+
+class Together(nn.Module):
+    """Several observers of one tensor."""
+
+    def __init__(self, observers: Sequence[RangeObserver]) -> None:
+        super().__init__()
+        self.observers = nn.ModuleList(observers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Let each of them look, and hand the batch on unchanged."""
+        for observer in self.observers:
+            observer(x)
+        return x
 
 
 class Bystander(ObserverBase):

@@ -3,46 +3,98 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
 import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from calibration.annotate import WEIGHTED, EdgeQuantizer
-from calibration.errors import BadCalibration
-from calibration.observers import RangeObserver
+from calibration.errors import BadCalibration, BadRecipe
+from calibration.observers import FIXED, Fixed, RangeObserver, Together, make_observer
 from calibration.ranges import INPUT, QMAX, Range, Ranges
 from calibration.recipe import Recipe
 
 
-def find_ranges(
-    graph: GraphModule, batches: Iterable[torch.Tensor], recipe: Recipe, input_range: Range
-) -> dict[str, Range]:
-    """Run the calibration batches through an observed copy of the graph and read every tensor's range.
+class Found(NamedTuple):
+    """Every tensor's range by its key, and the name of the observer that chose it.
 
-    ``graph`` takes one batch; ``input_range`` is that of the normalised image, which follows from the preprocessing
-    and is not calibrated.
+    ``fixed`` is a range that needs no calibration; where tensors that share a scale had several observers, their names
+    are joined by ``+``.
+    """
+
+    values: dict[str, Range]
+    observers: dict[str, str]
+
+
+class Watch:
+    """A copy of a graph whose tensors are observed, for one recipe or for several in one pass.
+
+    The recipes may differ in how ranges are chosen, not in what stays in float. ``graph`` takes one batch;
+    ``input_range`` is that of the normalised image, which follows from the preprocessing and is not calibrated.
 
     Raises:
-        BadCalibration: no batch, or an activation that is NaN or infinite.
+        BadRecipe: a pattern that matches nothing.
     """
-    observed = prepare_pt2e(copy.deepcopy(graph), EdgeQuantizer(recipe))
+
+    def __init__(self, graph: GraphModule, recipes: Sequence[Recipe], input_range: Range) -> None:
+        self._input_range = input_range
+        self._observed = prepare_pt2e(copy.deepcopy(graph), EdgeQuantizer(recipes[0]))
+        self._observers: list[list[RangeObserver]] = [[] for _ in recipes]
+        for name, module in list(self._observed.named_children()):
+            if isinstance(module, RangeObserver):
+                watching = [_for_recipe(recipe, module) for recipe in recipes]
+                self._observed.add_module(name, Together(watching))
+                for observers, observer in zip(self._observers, watching, strict=True):
+                    observers.append(observer)
+        for recipe, observers in zip(recipes, self._observers, strict=True):
+            _check_patterns(recipe, observers)
+
+    def see(self, batch: torch.Tensor) -> None:
+        """Run a batch; raises ``BadCalibration`` for an activation that is NaN or infinite."""
+        with torch.no_grad():
+            self._observed(batch)
+
+    def found(self, recipe: int = 0) -> Found:
+        """What the batches so far say to one of the recipes; more may follow."""
+        values: dict[str, Range] = {}
+        names: dict[str, set[str]] = {}
+        for observer in self._observers[recipe]:
+            # More than one tensor has this key only where concatenations share an input: one scale for them all.
+            values[observer.key] = _union(observer.range(), values.get(observer.key))
+            names.setdefault(observer.key, set()).add(observer.name)
+        values[INPUT], names[INPUT] = self._input_range, {FIXED}
+        return Found(values, {key: "+".join(sorted(several)) for key, several in names.items()})
+
+
+def find_ranges(graph: GraphModule, batches: Iterable[torch.Tensor], recipe: Recipe, input_range: Range) -> Found:
+    """Run the calibration batches through an observed copy of the graph and read every tensor's range.
+
+    Raises:
+        BadCalibration: no batch, or an activation that is NaN or infinite. What ``Watch`` raises.
+    """
+    watch = Watch(graph, [recipe], input_range)
     count = 0
-    with torch.no_grad():
-        for batch in batches:
-            observed(batch)
-            count += 1
+    for batch in batches:
+        watch.see(batch)
+        count += 1
     if count == 0:
         raise BadCalibration("Calibration got no images.")
-    values: dict[str, Range] = {}
-    for module in observed.modules():
-        if isinstance(module, RangeObserver):
-            # More than one tensor has this key only where concatenations share an input: one scale for them all.
-            values[module.key] = _union(module.range(), values.get(module.key))
-    values[INPUT] = input_range
-    return values
+    return watch.found()
+
+
+def _for_recipe(recipe: Recipe, observer: RangeObserver) -> RangeObserver:
+    return observer if isinstance(observer, Fixed) else make_observer(recipe, observer.key)
+
+
+def _check_patterns(recipe: Recipe, observers: Sequence[RangeObserver]) -> None:
+    keys = sorted({observer.key for observer in observers if observer.name != FIXED} - {INPUT})
+    for pattern in recipe.observers:
+        if not any(fnmatchcase(key, pattern) for key in keys):
+            shown = ", ".join(keys if len(keys) < 5 else [*keys[:3], "…", keys[-1]])
+            raise BadRecipe(f"observers pattern '{pattern}' matches no tensor. Tensors: {shown}.")
 
 
 def _union(one: Range, other: Range | None) -> Range:

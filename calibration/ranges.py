@@ -47,11 +47,22 @@ class Range(NamedTuple):
         return QParams(scale, int(min(max(zero_point, QMIN), QMAX)))
 
 
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """What the repairs up to one of them did: dB of the simulated int8 logits against the float network's.
+
+    On calibration images; the first effect is that of none.
+    """
+
+    repairs: tuple[str, ...]
+    sqnr_db: float
+
+
 class Ranges(msgspec.Struct, frozen=True, kw_only=True):
     """One calibration's result: ``values[module path : operator : output index]`` of the network.
 
     checkpoint_sha256 and preprocess tie them to the weights and the input they were measured with; recipe and
-    calibration_set say how.
+    calibration_set say how. observers names the observer that chose each range (``calibration.quantize.Found``).
+    repairs_sha256 is that of the repairs which belong to them, if there are any, and effects says what these did.
     """
 
     checkpoint_sha256: str
@@ -59,6 +70,9 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     calibration_set: CalibrationSet
     values: dict[str, Range]
+    observers: dict[str, str] = {}
+    repairs_sha256: str | None = None
+    effects: tuple[Effect, ...] = ()
 
     def qparams(self, key: str) -> QParams:
         """Scale and zero point of one tensor; ``BadCalibration`` where calibration never saw it."""

@@ -10,24 +10,31 @@ import msgspec
 
 from calibration.errors import BadRecipe
 
-Observer = Literal["minmax", "moving-average", "percentile", "mse"]
+Observer = Literal["minmax", "moving-average", "percentile", "mse", "entropy"]
+Choice = Literal["class-balanced", "feature-coverage"]
+Repair = Literal["equalize", "adaround", "bias"]
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How ranges are found and what stays in float.
 
-    observer: how an activation's range is chosen (``calibration.observers``). percentile: the share of values that
-    the ``percentile`` observer keeps. averaging: the weight of the newest batch for ``moving-average``.
-    weights: one scale per output channel, or one per tensor. images, seed: the size and the draw of the calibration
-    set. batch: images per calibration pass. float_layers: module paths that stay in float, ``*`` matches anything
-    (``features.1*``, ``classifier.1``).
+    observer: how an activation's range is chosen (``calibration.observers``). observers: another one for tensors
+    whose key (``features.3.conv.2:conv2d:0``) matches a pattern; the first that matches. percentile: the share of
+    values that the ``percentile`` observer keeps. averaging: the weight of the newest batch for ``moving-average``.
+    weights: one scale per output channel, or one per tensor. repairs: what is done to the weights against the
+    rounding, in the order of ``Repair``. images, choice, seed: size and draw of the calibration set. batch: images per
+    calibration pass. float_layers: module paths that stay in float, ``*`` matches anything (``features.1*``,
+    ``classifier.1``).
     """
 
     observer: Observer = "mse"
+    observers: dict[str, Observer] = {}
     percentile: float = 99.99
     averaging: float = 0.1
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    repairs: tuple[Repair, ...] = ()
     images: int = 128
+    choice: Choice = "class-balanced"
     seed: int = 0
     batch: int = 16
     float_layers: tuple[str, ...] = ()
@@ -43,6 +50,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name, (holds, allowed) in limits.items():
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: {allowed}")
+
+    def observer_of(self, key: str) -> Observer:
+        """How the range of the tensor with this key is chosen."""
+        return next((name for pattern, name in self.observers.items() if fnmatchcase(key, pattern)), self.observer)
 
     def keeps_float(self, module_path: str) -> bool:
         """Whether the layer at this module path stays in float."""

@@ -45,5 +45,16 @@ def _commands(path: str, command: click.Command, parent: click.Context | None) -
             yield from _commands(f"{path} {name}", child, context)
 
 
+@click.command(help=__doc__)
+@click.option("--check", is_flag=True, help="Write nothing; fail where the page says something else.")
+def main(check: bool) -> None:
+    """Write or check the page."""
+    made = reference()
+    if not check:
+        OUT.write_text(made, "utf-8")
+    elif OUT.read_text("utf-8") != made:
+        raise click.ClickException(f"docs/{OUT.name} is not what --help says: run python docs/{Path(__file__).name}.")
+
+
 if __name__ == "__main__":
-    OUT.write_text(reference(), "utf-8")
+    main()

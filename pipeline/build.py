@@ -11,11 +11,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from calibration.dataset import CalibrationSet, choose
-from calibration.quantize import find_ranges, quantize
+from calibration.quantize import quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
@@ -25,20 +23,16 @@ from edge_apps.errors import first_line
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
-from edge_apps.runtime.preprocess import to_batch
 from edge_apps.runtime.runner import open_runner
-from pipeline.accuracy.sqnr import ENOUGH_IMAGES, EQUAL_DB, sqnr_db
+from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db, storable
 from pipeline.bundle import describe, staged, write_manifest
-from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+from pipeline.calibrating import Calibration, Pictures, calibrate, draw
+from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
-from pipeline.errors import BadImage, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
+from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
-from pipeline.networks.prepare import Prepared, prepare
 from pipeline.targets.base import Census, Delegation, Source, Target
-
-COMPARED_IMAGES = 64
-"""A file is compared on this many of the calibration images."""
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")
 
@@ -49,7 +43,7 @@ Announce = Callable[[str], None]
 class Job:
     """What to make of a checkpoint.
 
-    ``ranges`` are those of an earlier calibration, to be used again. With ``require_delegated`` there is no bundle
+    ``calibration`` is an earlier one, to be used again. With ``require_delegated`` there is no bundle
     unless every file that has a delegate here runs whole on it.
     """
 
@@ -58,7 +52,7 @@ class Job:
     images: ImageSet
     recipe: Recipe
     out: Path
-    ranges: Ranges | None = None
+    calibration: Calibration | None = None
     require_delegated: bool = False
 
     def needs_ranges(self) -> bool:
@@ -68,28 +62,6 @@ class Job:
     def steps(self) -> int:
         """How often ``build`` announces something."""
         return 2 + len(self.files)
-
-
-@dataclass(frozen=True)
-class Captured:
-    """The network as everything below sees it, and the pictures that it is looked at with."""
-
-    checkpoint: Checkpoint
-    prepared: Prepared
-    program: torch.export.ExportedProgram
-    calibration_set: CalibrationSet
-    pictures: NDArray[np.uint8]  # [N, H, W, 3]
-
-    def batches(self, size: int, first: int | None = None) -> list[torch.Tensor]:
-        """The (first) pictures as float32 ``[n, 3, H, W]``, 0…255; one by one where the network takes no more."""
-        pixels = torch.from_numpy(self.pictures[:first]).permute(0, 3, 1, 2).float()
-        return list(torch.split(pixels, self.prepared.network.batch or size))
-
-    def logits_of(self, graph: Any) -> NDArray[np.float32]:
-        """What a graph over float images answers for the pictures that files are compared on."""
-        with torch.no_grad():
-            answers = [graph(batch) for batch in self.batches(16, COMPARED_IMAGES)]
-        return np.concatenate([answer.numpy() for answer in answers])
 
 
 def build(job: Job, announce: Announce) -> Bundle:
@@ -107,60 +79,27 @@ def build(job: Job, announce: Announce) -> Bundle:
             announce(text)
 
         step("Capturing the network")
-        captured = capture(job.checkpoint, job.images, job.recipe)
-        step("Calibrating" if job.needs_ranges() and job.ranges is None else "Preparing")
-        ranges = job.ranges
-        if ranges is not None:
-            ranges.check_checkpoint(job.checkpoint.sha256, job.checkpoint.preprocess, "the given ranges")
+        captured = capture(job.checkpoint, job.images.image(0))
+        pictures = draw(captured, job.images, job.recipe)
+        step("Calibrating" if job.needs_ranges() and job.calibration is None else "Preparing")
+        calibration = job.calibration
+        if calibration is not None:
+            calibration.ranges.check_checkpoint(job.checkpoint.sha256, job.checkpoint.preprocess, "the given ranges")
         elif job.needs_ranges():
-            ranges = calibrate(captured, job.recipe)
-        references = _References(captured, ranges if job.needs_ranges() else None)
+            calibration = calibrate(captured, pictures, job.recipe)
+        material = Material.of(captured, pictures, calibration if job.needs_ranges() else None)
 
         with staged(job.out) as folder:
-            entries = _write_evidence(folder, captured, ranges)
+            entries = _write_evidence(folder, material)
             for target, precision in job.files:
                 step(f"{target.name} {precision}")
-                entries.append(_make(folder, target, precision, captured, ranges, references))
+                entries.append(_make(folder, target, precision, material))
             if job.require_delegated:
                 check_delegated(entries)
-            about = file_manifest(job.checkpoint, "", "fp32", ranges)
-            write_manifest(folder, about, entries)
+            about = file_manifest(job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges)
+            write_manifest(folder, about, entries, material.ranges and material.ranges.observers)
             check_interrupt()
     return load_bundle(job.out)
-
-
-def capture(checkpoint: Checkpoint, images: ImageSet, recipe: Recipe) -> Captured:
-    """Draw the calibration set and capture the network in the form that devices get."""
-    calibration_set, indices = choose(images, recipe.images, recipe.seed)
-    try:
-        pictures = to_batch([images.image(i) for i in indices], checkpoint.preprocess)
-    except BadImage as error:
-        raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
-    normalised = ImageInput(torch.nn.Identity(), checkpoint.preprocess)
-    example = normalised(torch.from_numpy(pictures[:1]).permute(0, 3, 1, 2).float())
-    prepared = prepare(checkpoint.network(), checkpoint.preprocess, example)
-    with hushed():
-        front = ImageInput(prepared.network, checkpoint.preprocess).eval()
-        program = capture_images(front, checkpoint.preprocess, prepared.network.batch)
-    return Captured(checkpoint, prepared, program, calibration_set, pictures)
-
-
-def calibrate(captured: Captured, recipe: Recipe) -> Ranges:
-    """One calibration pass: every scale that any target will use."""
-    with hushed():
-        values = find_ranges(
-            graph_of(captured.program),
-            captured.batches(recipe.batch),
-            recipe,
-            input_range(captured.checkpoint.preprocess),
-        )
-    return Ranges(
-        preprocess=captured.checkpoint.preprocess,
-        checkpoint_sha256=captured.checkpoint.sha256,
-        recipe=recipe,
-        calibration_set=captured.calibration_set,
-        values=values,
-    )
 
 
 def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None) -> FileManifest:
@@ -198,39 +137,61 @@ def check_installed(files: Sequence[tuple[Target, Precision]]) -> None:
             raise MissingExtra(f"Target '{target.name}' cannot be exported: {missing}.")
 
 
-class _References:
-    """What files are compared with: the float network's logits and, for int8, those of the quantized graph."""
+@dataclass(frozen=True)
+class Material:
+    """What files are made of, and the logits that they are compared with, float32 ``[N, K]``.
 
-    def __init__(self, captured: Captured, ranges: Ranges | None) -> None:
-        graph = graph_of(captured.program)
-        self.float_logits = captured.logits_of(graph)
-        self.int8_logits: NDArray[np.float32] | None = None
-        if ranges is not None:
-            with hushed():
-                simulated, _ = quantize(graph, ranges, fold_weights=True)
-                self.int8_logits = captured.logits_of(Simulator(simulated))
+    ``int8`` is the captured network with its repairs; the same as ``captured`` where there are none.
+    """
+
+    captured: Captured
+    int8: Captured
+    pictures: Pictures
+    calibration: Calibration | None
+    float_logits: NDArray[np.float32]
+    int8_logits: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, captured: Captured, pictures: Pictures, calibration: Calibration | None) -> Material:
+        """Without a calibration there are no int8 files."""
+        floating = captured.logits(captured.graph(), pictures.compared())
+        if calibration is None:
+            return cls(captured, captured, pictures, None, floating, None)
+        int8 = calibration.applied(captured)
+        with hushed():
+            simulated, _ = quantize(int8.graph(), calibration.ranges, fold_weights=True)
+            logits = int8.logits(Simulator(simulated), pictures.compared())
+        return cls(captured, int8, pictures, calibration, floating, logits)
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """Where there are int8 files."""
+        return None if self.calibration is None else self.calibration.ranges
 
 
-def _write_evidence(folder: Path, captured: Captured, ranges: Ranges | None) -> list[BundleFile]:
-    """The float reference, the calibration set, the ranges and the recipe."""
+def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
+    """The float reference, the calibration set, the ranges and the recipe; the repaired network where there is one."""
     import tomli_w
 
     def written(name: str, role: str, data: bytes) -> BundleFile:
+        (folder / name).parent.mkdir(exist_ok=True)
         write_whole(folder / name, data)
         return describe(folder, folder / name, role)
 
     (folder / "float").mkdir()
-    checkpoint = _write_checkpoint(folder / "float", captured)
-    write_whole(folder / "float" / "program.pt2", archive.write(captured.program))
-    used = captured.calibration_set if ranges is None else ranges.calibration_set
+    ranges = material.ranges
+    checkpoint = _write_checkpoint(folder / "float", material.captured)
+    used = material.pictures.chosen if ranges is None else ranges.calibration_set
     entries = [
         describe(folder, checkpoint, "checkpoint"),
-        describe(folder, folder / "float" / "program.pt2", "float-program"),
+        written("float/program.pt2", "float-program", archive.write(material.captured.program)),
         written("calibration-set.json", "calibration-set", msgspec.json.format(msgspec.json.encode(used), indent=1)),
     ]
     if ranges is not None:
         entries.append(written("ranges.json", "ranges", ranges.to_json()))
         entries.append(written("recipe.toml", "recipe", tomli_w.dumps(msgspec.to_builtins(ranges.recipe)).encode()))
+    if material.calibration is not None and material.calibration.repairs is not None:
+        entries.append(written("repaired/program.pt2", "repaired-program", archive.write(material.int8.program)))
     return entries
 
 
@@ -245,7 +206,7 @@ def _write_checkpoint(folder: Path, captured: Captured) -> Path:
     if checkpoint.describes_itself and foreign == (checkpoint.path.suffix == own.PROGRAM):
         write_whole(path, checkpoint.content)
     elif foreign:
-        write_whole(path, exported.save(captured.prepared.original, checkpoint))
+        write_whole(path, exported.save(captured.original, checkpoint))
     else:
         save(
             path,
@@ -260,18 +221,14 @@ def _write_checkpoint(folder: Path, captured: Captured) -> Path:
     return path
 
 
-def _make(
-    folder: Path,
-    target: Target,
-    precision: Precision,
-    captured: Captured,
-    ranges: Ranges | None,
-    references: _References,
-) -> BundleFile:
+def _make(folder: Path, target: Target, precision: Precision, material: Material) -> BundleFile:
     """Lower to one file, open it again, count and compare."""
-    manifest = file_manifest(captured.checkpoint, target.name, precision, ranges if precision == "int8" else None)
+    int8 = precision == "int8"
+    ranges = material.ranges if int8 else None
+    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges)
     path = folder / f"{own.file_stem(manifest.model)}-{precision}{target.suffix}"
-    float_layers, census = _lower(target, Source(captured.prepared.network, ranges), manifest, path)
+    network = (material.int8 if int8 else material.captured).network
+    float_layers, census = _lower(target, Source(network, ranges), manifest, path)
     return describe(
         folder,
         path,
@@ -281,7 +238,7 @@ def _make(
         float_layers=float_layers,
         operators=dict(sorted(census.operators.items())),
         delegated=_delegated(census.delegation),
-        comparison=_compare(path, captured, references, precision),
+        comparison=_compare(path, material, precision),
     )
 
 
@@ -332,9 +289,9 @@ def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -
     return float_layers, census
 
 
-def _compare(path: Path, captured: Captured, references: _References, precision: Precision) -> dict[str, Any]:
+def _compare(path: Path, material: Material, precision: Precision) -> dict[str, Any]:
     """Run the written file through the device's own runner on the calibration pictures."""
-    pictures = captured.pictures[:COMPARED_IMAGES]
+    pictures = material.pictures.compared()
     try:
         runner = open_runner(path)
     except (NotRunHere, MissingExtra) as reason:
@@ -348,17 +305,15 @@ def _compare(path: Path, captured: Captured, references: _References, precision:
         "runtime": runner.runtime,
         "images": len(pictures),
         "enough_images": len(pictures) >= ENOUGH_IMAGES,
-        "sqnr_float_db": _decibels(path, references.float_logits, logits),
+        "sqnr_float_db": _decibels(path, material.float_logits, logits),
     }
-    if precision == "int8" and references.int8_logits is not None:
-        comparison["sqnr_graph_db"] = _decibels(path, references.int8_logits, logits)
+    if precision == "int8" and material.int8_logits is not None:
+        comparison["sqnr_graph_db"] = _decibels(path, material.int8_logits, logits)
     return comparison
 
 
 def _decibels(path: Path, reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    """JSON knows no infinity."""
     try:
-        decibels = sqnr_db(reference, logits)
+        return storable(sqnr_db(reference, logits))
     except EdgeError as error:  # float16 overflows where float32 does not
         raise LoweringFailed(f"{path.name} and the network cannot be compared: {error}") from error
-    return round(max(-EQUAL_DB, min(decibels, EQUAL_DB)), 2)

@@ -7,7 +7,7 @@ import ctypes
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -93,7 +93,9 @@ def describe(folder: Path, path: Path, role: Any, **facts: Any) -> BundleFile:
     )
 
 
-def write_manifest(folder: Path, about: FileManifest, files: list[BundleFile]) -> Bundle:
+def write_manifest(
+    folder: Path, about: FileManifest, files: list[BundleFile], observers: Mapping[str, str] | None = None
+) -> Bundle:
     """Write ``manifest.json``, read it back, and return the bundle."""
     import msgspec
 
@@ -106,6 +108,7 @@ def write_manifest(folder: Path, about: FileManifest, files: list[BundleFile]) -
         provenance=about.provenance,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files=tuple(files),
+        observers=dict(observers or {}),
     )
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return load_bundle(folder)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 from click.core import ParameterSource
 
-from calibration.recipe import Observer
+from calibration.recipe import Choice, Observer, Repair
 from edge_apps.console import progress
 from edge_apps.errors import install
 from pipeline.errors import BadInput, BadRecipe, MissingExtra
-from pipeline.model_options import model_options
+from pipeline.model_options import given_options, model_options
 
 if TYPE_CHECKING:
     from calibration.recipe import Recipe
@@ -110,32 +110,58 @@ def calibration_options(command: F) -> F:
         click.option(
             "--observer", type=click.Choice(get_args(Observer)), help="How ranges are chosen; overrides the recipe."
         ),
+        click.option(
+            "--scales",
+            type=click.Choice(["per-channel", "per-tensor"]),
+            help="One scale of weights for each output channel, or for each layer; overrides the recipe.",
+        ),
+        click.option(
+            "--repair",
+            "repairs",
+            multiple=True,
+            metavar="|".join(get_args(Repair)),
+            help="What is done to weights against rounding; repeat or use commas; overrides the recipe.",
+        ),
         click.option("--calibration-size", type=int, help="Number of calibration images; overrides the recipe."),
+        click.option(
+            "--choice",
+            type=click.Choice(get_args(Choice)),
+            help="Which images: drawn class by class, or spread over what the network sees in them; overrides the "
+            "recipe.",
+        ),
         click.option("--seed", type=int, help="Of the draw of calibration images; overrides the recipe."),
         click.option("--skip-corrupt", is_flag=True, help="Leave corrupt pictures out and list them."),
     )(command)
 
 
-def named_checkpoint(
-    text: str | None,
-    model: str | None,
-    options: Mapping[str, Value],
-    preprocessing: Mapping[str, Any],
-    labels: Path | None,
-    weights: str | None,
-) -> Callable[[], Checkpoint]:
+# An option of calibration_options → the key of the recipe that it overrides.
+OVERRIDES = {
+    "observer": "observer",
+    "scales": "weights",
+    "repairs": "repairs",
+    "calibration_size": "images",
+    "choice": "choice",
+    "seed": "seed",
+}
+
+
+def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable[[], Checkpoint]:
     """Check how the user named the checkpoint (without one it is the built-in); calling the result reads it.
 
-    So a command can check its other arguments before anything large is read, or downloaded for ``weights``.
+    So a command can check its other arguments before anything large is read, or downloaded for ``--weights``.
+    ``described`` holds the values of ``checkpoint_options`` other than CHECKPOINT.
 
     Raises:
         BadInput: a model's name instead of a file, an unknown model, arguments that contradict each other. The result
-            raises BadCheckpoint where it is none of this network; with ``weights``, what ``published_weights`` raises.
+            raises BadCheckpoint where it is none of this network; with ``--weights``, what ``published_weights``
+            raises.
     """
     from pipeline import zoo
     from pipeline.checkpoint import builtin, load
     from pipeline.networks import own
 
+    model, labels, weights = (described[name] for name in ("model", "labels", "weights"))
+    options, preprocessing = given_options(described), given_preprocessing(described)
     if weights is not None:
         if text is None:
             raise BadInput(
@@ -194,19 +220,23 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def choose_recipe(
-    recipe_file: Path | None, observer: str | None, calibration_size: int | None, seed: int | None
-) -> Recipe:
+def recipe_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's arguments, those of the recipe that were given, by their keys in it."""
+    found = {key: given[option] for option, key in OVERRIDES.items() if given[option] not in (None, ())}
+    if "repairs" in found:
+        found["repairs"] = [name for text in found["repairs"] for name in text.split(",")]
+    return found
+
+
+def choose_recipe(given: Mapping[str, Any]) -> Recipe:
     """The recipe file or the defaults, with single settings overridden; ``BadRecipe`` where it means nothing."""
     import msgspec
 
     from calibration.recipe import Recipe, load_recipe
 
-    base = Recipe() if recipe_file is None else load_recipe(recipe_file)
-    given = {"observer": observer, "images": calibration_size, "seed": seed}
-    overrides = {name: value for name, value in given.items() if value is not None}
+    base = Recipe() if given["recipe_file"] is None else load_recipe(given["recipe_file"])
     try:
-        return msgspec.convert({**msgspec.to_builtins(base), **overrides}, Recipe)
+        return msgspec.convert({**msgspec.to_builtins(base), **recipe_options(given)}, Recipe)
     except msgspec.ValidationError as error:
         raise BadRecipe(f"Recipe: {error}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edge_apps.runtime.manifest import Bundle
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # files run side by side already: torch's threads would stand in line
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SMALL_SIZE = 32

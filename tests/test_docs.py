@@ -1,7 +1,8 @@
 """The documents say what the programs do."""
 
 import re
-import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,10 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 def test_cli_reference_is_what_help_says() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "make_cli_reference.py"))["reference"]()
-    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == made, "run: python docs/make_cli_reference.py"
+    """In a process of its own: commands keep the models that they find at import, and tests add some."""
+    arguments = [sys.executable, str(ROOT / "docs" / "make_cli_reference.py"), "--check"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_every_command_and_option_says_what_it_is_for() -> None:
@@ -55,5 +58,5 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     block = readme.split("<!-- test-command -->")[1].split("<!-- end -->")[0]
     commands = [line for line in block.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 1
-    assert commands[0].endswith("-m pytest")
+    assert ".venv/bin/python -m pytest " in commands[0]
     assert "<!-- test-command -->" in (ROOT / ".ci" / "run").read_text("utf-8")

@@ -61,7 +61,16 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a bundle. A ``model`` can be run; the others are what proves it."""
 
     path: str
-    role: Literal["model", "checkpoint", "float-program", "ranges", "recipe", "calibration-set", "evaluation"]
+    role: Literal[
+        "model",
+        "checkpoint",
+        "float-program",
+        "repaired-program",
+        "ranges",
+        "recipe",
+        "calibration-set",
+        "evaluation",
+    ]
     sha256: str
     bytes: int
     target: str | None = None
@@ -73,7 +82,11 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """``manifest.json``: the model, how it was made, and every file with its hash."""
+    """``manifest.json``: the model, how it was made, and every file with its hash.
+
+    observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
+    bundle's ranges.
+    """
 
     format: int
     model: str
@@ -83,6 +96,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance
     created: str
     files: tuple[BundleFile, ...]
+    observers: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)

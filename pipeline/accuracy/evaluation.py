@@ -5,7 +5,7 @@ Pictures are decoded and preprocessed once; the files and the float network get 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +22,11 @@ from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import FileManifest, sha256_of
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import model_files, open_runner
-from pipeline.accuracy.inference import Done, run_file, run_network
+from pipeline.accuracy.distinct import distinct
+from pipeline.accuracy.drift import drawn, drift
+from pipeline.accuracy.inference import Answers, Done, run_file, run_network
 from pipeline.accuracy.paired import agreement, drop_interval, mcnemar_p, paired_table
-from pipeline.accuracy.results import FORMAT, Comparison, EvaluationResult, FileResult, ReferenceResult
+from pipeline.accuracy.results import FORMAT, Comparison, Counts, Drift, EvaluationResult, FileResult, ReferenceResult
 from pipeline.data.classes import check_classes
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
@@ -40,6 +42,10 @@ _COLUMNS = (
     MofNCompleteColumn(),
     TimeRemainingColumn(elapsed_when_finished=True),
 )
+
+
+Simulate = Callable[[NDArray[np.uint8], Done], NDArray[np.float32]]
+"""Logits float32 ``[n, K]`` of the quantized graph for pictures uint8 ``[n, H, W, 3]``."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +71,39 @@ def evaluate(
     threads: int | None = None,
     skipped: Sequence[str] = (),
     confidence: float = CONFIDENCE,
+    counterparts: Mapping[str, Candidate] | None = None,
+    simulate: Simulate | None = None,
 ) -> EvaluationResult:
     """Measure top-1 and top-5 of every file and, given a reference, what each lost against it.
 
     A file that this machine cannot run is "not run"; one that answers with NaN or infinity, or that its runtime
-    gives up on, has failed. ``skipped`` names pictures that were left out, for the record.
+    gives up on, has failed. Every picture counts once, however many copies of it the data has. ``skipped`` names
+    pictures that were left out, for the record. ``counterparts`` (by a file's name) are what files are compared with
+    where there is no ``reference``. ``simulate`` is the quantized graph that the int8 files were lowered from.
 
     Raises:
         BadInput: classes of the data are not the labels of a file or of the reference; a file takes other bytes than
-            the reference; the reference gives NaN; no picture. BadImage: a corrupt picture. BadManifest: a file that
-            does not describe itself.
+            the reference; the reference or a counterpart gives NaN; no picture. BadImage: a corrupt picture.
+            BadManifest: a file that does not describe itself.
     """
     if not len(images):
         raise BadInput(f"'{images.name}' has no pictures to evaluate on.")
+    images, repeated = distinct(images)
     threads = threads or usable_cores()
     looks = [_look_at(file, threads) for file in files]
+    others = {name: _look_at(other, threads) for name, other in (counterparts or {}).items()}
     notes = _check(looks, images, reference)
-    inputs = {look.manifest.preprocess for look in looks if look.manifest}
+    for other in others.values():
+        if other.manifest:
+            check_classes(images, other.manifest.labels)
+    inputs = {look.manifest.preprocess for look in (*looks, *others.values()) if look.manifest}
     if reference is not None:
         inputs.add(reference.preprocess)
     pixels = {preprocess: load_all(images, preprocess).images for preprocess in inputs}
     with progress_bar(*_COLUMNS, transient=True) as bars:
-        evaluation = _Evaluation(images, pixels, threads, confidence, bars)
+        evaluation = _Evaluation(images, pixels, threads, confidence, bars, simulate)
         reference_result = None if reference is None else evaluation.of_reference(reference)
-        results = [evaluation.of_file(look) for look in looks]
+        results = [evaluation.of_file(look, others.get(look.file.name)) for look in looks]
     classes = len(images.classes)
     if classes <= 5:
         notes.append(f"With {classes} classes top-5 is always right: it means nothing here.")
@@ -105,6 +120,8 @@ def evaluate(
         reference=reference_result,
         files=tuple(results),
         notes=tuple(notes),
+        labels=images.classes,
+        repeated=repeated,
     )
 
 
@@ -175,13 +192,18 @@ class _Evaluation:
         threads: int,
         confidence: float,
         bars: Progress,
+        simulate: Simulate | None,
     ) -> None:
+        self._classes = len(images.classes)
         self._labels = np.asarray(images.labels, np.int64)
         self._pixels = pixels
         self._threads = threads
         self._confidence = confidence
         self._bars = bars
-        self._reference_logits: NDArray[np.float32] | None = None
+        self._simulate = simulate
+        self._drawn = drawn(images.labels)
+        self._simulated: NDArray[np.float32] | None = None
+        self._reference_said: NDArray[np.int64] | None = None
 
     def of_reference(self, reference: Checkpoint) -> ReferenceResult:
         answers = run_network(
@@ -193,7 +215,7 @@ class _Evaluation:
         )
         if not np.isfinite(answers.logits).all():
             raise BadInput(f"The float network of '{reference.path}' gives NaN or infinite logits: nothing to compare.")
-        self._reference_logits = answers.logits
+        self._reference_said = answers.logits.argmax(axis=1)
         top1, top5 = self._accuracies(answers.logits)
         return ReferenceResult(
             path=str(reference.path),
@@ -203,7 +225,7 @@ class _Evaluation:
             images_per_second=round(answers.images_per_second, 1),
         )
 
-    def of_file(self, look: _Look) -> FileResult:
+    def of_file(self, look: _Look, counterpart: _Look | None) -> FileResult:
         file, manifest = look.file, look.manifest
         result = FileResult(
             path=file.name,
@@ -215,16 +237,16 @@ class _Evaluation:
         )
         if manifest is None:
             return result
-        pictures = self._pixels[manifest.preprocess]
+        if counterpart is not None and counterpart.manifest is None:
+            reason = f"Not compared, because '{counterpart.file.name}' is not run: {counterpart.reason}"
+            return replace(result, reason=reason)
         try:
-            answers = run_file(file.path, pictures, self._threads, self._bar(file.name))
+            answers = self._run(file, manifest)
         except Exception as error:  # a runtime may raise anything; the other files are still worth measuring
-            reason = first_line(error)
-            return replace(result, status="failed", reason=f"{type(error).__name__}: {reason}")
-        finite = np.isfinite(answers.logits).all(axis=1)
-        if not finite.all():
-            reason = f"NaN or infinite logits for {int((~finite).sum())} of {len(pictures)} images"
-            return replace(result, status="failed", runtime=answers.runtime, reason=reason)
+            return replace(result, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
+        fault = _no_numbers(answers.logits)
+        if fault:
+            return replace(result, status="failed", runtime=answers.runtime, reason=fault)
         top1, top5 = self._accuracies(answers.logits)
         return replace(
             result,
@@ -232,23 +254,29 @@ class _Evaluation:
             runtime=answers.runtime,
             top1=top1,
             top5=top5,
-            comparison=self._compare(answers.logits),
+            comparison=self._compare(answers.logits, counterpart),
+            drift=self._drift(answers.logits, manifest) if manifest.precision == "int8" else None,
             images_per_second=round(answers.images_per_second, 1),
         )
 
-    def _bar(self, title: str) -> Done:
-        task = self._bars.add_task(title, total=len(self._labels))
+    def _run(self, file: Candidate, manifest: FileManifest) -> Answers:
+        return run_file(file.path, self._pixels[manifest.preprocess], self._threads, self._bar(file.name))
+
+    def _bar(self, title: str, total: int | None = None) -> Done:
+        task = self._bars.add_task(escape(title), total=len(self._labels) if total is None else total)
         return lambda finished: self._bars.advance(task, finished)
 
     def _accuracies(self, logits: NDArray[np.float32]) -> tuple[float, float]:
         rank = rank_of_label(logits, self._labels)
         return float((rank < 1).mean()), float((rank < 5).mean())
 
-    def _compare(self, logits: NDArray[np.float32]) -> Comparison | None:
-        if self._reference_logits is None:
+    def _compare(self, logits: NDArray[np.float32], counterpart: _Look | None) -> Comparison | None:
+        reference_said = self._reference_said if counterpart is None else self._said_by(counterpart)
+        if reference_said is None:
             return None
-        said, reference_said = logits.argmax(axis=1), self._reference_logits.argmax(axis=1)
-        table = paired_table(reference_said == self._labels, said == self._labels)
+        said = logits.argmax(axis=1)
+        reference_right, right = reference_said == self._labels, said == self._labels
+        table = paired_table(reference_right, right)
         interval = drop_interval(table, self._confidence)
         return Comparison(
             both=table.both,
@@ -259,4 +287,39 @@ class _Evaluation:
             interval_points=(100 * interval.low, 100 * interval.high),
             mcnemar_p=mcnemar_p(table),
             agreement=agreement(reference_said, said),
+            per_class=self._per_class(reference_right, right),
         )
+
+    def _said_by(self, counterpart: _Look) -> NDArray[np.int64]:
+        """What the other file says of the pictures; ``BadInput`` where it says nothing usable."""
+        assert counterpart.manifest is not None
+        name = counterpart.file.name
+        try:
+            answers = self._run(counterpart.file, counterpart.manifest)
+        except Exception as error:
+            raise BadInput(
+                f"'{name}' cannot be compared with: {type(error).__name__}: {first_line(error)}."
+            ) from error
+        fault = _no_numbers(answers.logits)
+        if fault:
+            raise BadInput(f"'{name}' cannot be compared with: {fault}.")
+        return answers.logits.argmax(axis=1)
+
+    def _per_class(self, reference_right: NDArray[np.bool_], right: NDArray[np.bool_]) -> tuple[Counts, ...]:
+        outcome = 2 * ~reference_right + ~right  # in the order of a table: both, lost, gained, neither
+        counts = np.zeros((self._classes, 4), np.int64)
+        np.add.at(counts, (self._labels, outcome), 1)
+        return tuple((int(both), int(lost), int(gained), int(neither)) for both, lost, gained, neither in counts)
+
+    def _drift(self, logits: NDArray[np.float32], manifest: FileManifest) -> Drift | None:
+        if self._simulate is None:
+            return None
+        if self._simulated is None:
+            pictures = self._pixels[manifest.preprocess][self._drawn]
+            self._simulated = self._simulate(pictures, self._bar("its quantized graph", len(pictures)))
+        return drift(self._simulated, logits[self._drawn], self._labels[self._drawn])
+
+
+def _no_numbers(logits: NDArray[np.float32]) -> str | None:
+    finite = np.isfinite(logits).all(axis=1)
+    return None if finite.all() else f"NaN or infinite logits for {int((~finite).sum())} of {len(logits)} images"

@@ -15,9 +15,8 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, load_bundle
 from pipeline.accuracy.evaluation import Candidate, evaluate
 from pipeline.accuracy.results import EvaluationResult
 from pipeline.bundle import describe
-from pipeline.checkpoint import Checkpoint, load
 from pipeline.errors import BadManifest
-from pipeline.networks import own
+from pipeline.rebuild import checkpoint_of
 
 EVALUATION = "evaluation.json"
 
@@ -35,7 +34,7 @@ def evaluate_bundle(
     files = [Candidate(bundle.verified(file), file.path, file.target, file.precision) for file in bundle.models()]
     if not files:
         raise BadManifest(f"Bundle '{root}' lists no model; export it again.")
-    reference = _reference(bundle)
+    reference = checkpoint_of(bundle)
     check_apart(bundle, images)
     result = evaluate(files, images, reference, threads=threads, skipped=skipped)
     assert result.reference is not None
@@ -61,21 +60,6 @@ def record(root: Path, result: EvaluationResult) -> None:
     write_whole(root / EVALUATION, result.to_json())
     entry = msgspec.to_builtins(describe(root, root / EVALUATION, "evaluation"))
     _write(path, {**manifest, "files": [*others, entry]})
-
-
-def _reference(bundle: Bundle) -> Checkpoint:
-    about, file = bundle.manifest, bundle.file("checkpoint")
-    if own.is_foreign(about.model) and Path(file.path).suffix != own.PROGRAM:
-        # A manifest may not make us run a file of its choice.
-        raise BadManifest(f"Bundle '{bundle.root}' holds no program of its network '{about.model}'; export it again.")
-    # A state dict without metadata is what the manifest says it is; metadata must agree with the manifest.
-    return load(
-        bundle.verified(file),
-        model=about.model,
-        options=about.options,
-        labels=about.labels,
-        preprocess=about.preprocess,
-    )
 
 
 def check_apart(bundle: Bundle, images: ImageSet) -> None:

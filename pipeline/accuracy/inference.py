@@ -1,4 +1,4 @@
-"""Logits of a whole set on all cores: of a file through the device's own runner, and of the float network."""
+"""Logits of a whole set on all cores: of a file through the device's own runner, of the float network, of a graph."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from edge_apps.runtime.runner import Runner, open_runner, runs_side_by_side
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from calibration.simulate import Simulator
 
 CHUNK = 16
 """Pictures that a thread takes at a time; progress moves in these steps."""
@@ -85,16 +87,60 @@ def run_network(
             parts[start] = network((batch.float() / 255 - mean) / std).numpy()
         return len(batch)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # pictures side by side, as for files: torch's own threads spin where cores are shared
-    try:
+    with _one_thread_inside():
         began = time.perf_counter()
         _in_threads(work, starts, min(threads, len(starts)), done)
         seconds = time.perf_counter() - began
-    finally:
-        torch.set_num_threads(before)
     logits = np.concatenate([parts[start] for start in starts])
     return Answers(logits, f"torch {torch.__version__}", len(pictures) / seconds)
+
+
+def run_graph(
+    opened: Callable[[], Simulator], pictures: NDArray[np.uint8], threads: int, done: Done
+) -> NDArray[np.float32]:
+    """Simulate a quantized graph on uint8 ``[N, H, W, 3]``: logits ``[N, K]``. Each thread opens one of its own."""
+    import torch
+
+    first = opened()
+    batch = _fixed_batch(first) or CHUNK
+    starts = range(0, len(pictures), batch)
+    idle: SimpleQueue[Simulator] = SimpleQueue()
+    for simulator in (first, *(opened() for _ in range(min(threads, len(starts)) - 1))):
+        idle.put(simulator)
+    parts: dict[int, NDArray[np.float32]] = {}
+
+    def work(start: int) -> int:
+        pixels = torch.from_numpy(pictures[start : start + batch]).permute(0, 3, 1, 2).float()
+        simulator = idle.get()
+        try:
+            parts[start] = simulator(pixels).numpy()
+        finally:
+            idle.put(simulator)
+        return len(pixels)
+
+    with _one_thread_inside():
+        _in_threads(work, starts, min(threads, len(starts)), done)
+    return np.concatenate([parts[start] for start in starts])
+
+
+def _fixed_batch(simulator: Simulator) -> int | None:
+    """How many pictures the graph takes, where it takes no other number: a network of others may be so."""
+    picture = next(node for node in simulator.module.graph.nodes if node.op == "placeholder")
+    count = picture.meta["val"].shape[0]
+    return count if isinstance(count, int) else None
+
+
+@contextmanager
+def _one_thread_inside() -> Iterator[None]:
+    """Pictures go side by side, as for files: torch's own threads spin where cores are shared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ the textbook (Wald) interval shrinks to nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +95,38 @@ def mcnemar_p(table: PairedTable) -> float:
     from statsmodels.stats.contingency_tables import mcnemar
 
     return float(mcnemar([[table.both, table.lost], [table.gained, table.neither]], exact=True).pvalue)
+
+
+def loss_p(table: PairedTable) -> float:
+    """One-sided exact p of "the file is right at least as often": P(X ≥ n10) of X ~ binomial(n10 + n01, ½).
+
+    McNemar's test for the one question that a per-class flag asks. 1 where no image disagrees.
+    """
+    from scipy.stats import binom
+
+    return float(binom.sf(table.lost - 1, table.lost + table.gained, 0.5))
+
+
+def drop_p(table: PairedTable, limit: float) -> float:
+    """One-sided p of "the drop is at most ``limit``" (a fraction), by Tango's score test.
+
+    1 − Φ(T(limit)) with the T of ``drop_interval``: below (1 − confidence) / 2 exactly where that interval lies above
+    the limit.
+    """
+    from scipy.stats import norm
+
+    return float(norm.sf(_score(table, limit)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number: refusing all below a level errs at all no more often than that level.
+
+    Needs nothing of how the tests depend on each other, which files of one network do. Holm, S. (1979). A simple
+    sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 65–70.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
 
 
 def images_to_decide(table: PairedTable, limit: float, confidence: float = 0.95) -> int | None:

@@ -5,6 +5,7 @@ Accuracies and agreement are fractions in 0…1. Drops are points (a top-1 of 0.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -14,9 +15,16 @@ from pipeline.accuracy.paired import PairedTable
 FORMAT = 1
 """Version of the JSON."""
 
+Counts = tuple[int, int, int, int]
+"""``both``, ``lost``, ``gained``, ``neither`` of a ``PairedTable``; all 0 for a class without a picture."""
+
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A file against the float network on the same images; the four counts are those of ``PairedTable``."""
+    """A file against its reference on the same images; the four counts are those of ``PairedTable``.
+
+    ``per_class`` has the same four for the images of each class, in the order of the evaluation's labels; empty in
+    evaluations of versions that did not count them.
+    """
 
     both: int
     lost: int
@@ -26,16 +34,32 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     interval_points: tuple[float, float]
     mcnemar_p: float
     agreement: float
+    per_class: tuple[Counts, ...] = ()
 
     def table(self) -> PairedTable:
         """The counts that every other number comes from."""
         return PairedTable(self.both, self.lost, self.gained, self.neither)
 
 
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """A file against its own quantized graph, simulated on some of the evaluation images: what lowering changed.
+
+    ``sqnr_db`` of the logits as in ``accuracy.sqnr``, 200 where they are equal; ``drop_points`` is what the file's
+    top-1 is below the simulation's, both on these images.
+    """
+
+    images: int
+    sqnr_db: float
+    agreement: float
+    simulated_top1: float
+    drop_points: float
+
+
 class FileResult(msgspec.Struct, frozen=True, kw_only=True):
     """One file. What could not be run here is ``not run`` with its reason; a file that gave no answers has failed.
 
-    ``images_per_second`` is this evaluation's throughput on all its threads, not a latency.
+    ``images_per_second`` is this evaluation's throughput on all its threads, not a latency. ``unlike_manifest`` says
+    what the opened file holds that its bundle's manifest does not say of it.
     """
 
     path: str
@@ -48,6 +72,8 @@ class FileResult(msgspec.Struct, frozen=True, kw_only=True):
     top1: float | None = None
     top5: float | None = None
     comparison: Comparison | None = None
+    drift: Drift | None = None
+    unlike_manifest: str | None = None
     images_per_second: float | None = None
 
 
@@ -62,7 +88,11 @@ class ReferenceResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one evaluation. ``top_k`` is what "top-5" means here: 5, or the number of classes below that."""
+    """All of one evaluation. ``top_k`` is what "top-5" means here: 5, or the number of classes below that.
+
+    ``reference`` is what every file was compared with. ``against`` names the bundle whose file of the same target and
+    precision each was compared with instead; there is no float network then.
+    """
 
     format: int
     data: str
@@ -76,7 +106,17 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     reference: ReferenceResult | None
     files: tuple[FileResult, ...]
     notes: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+    against: str | None = None
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+        return readable_json(self)
+
+
+def readable_json(value: msgspec.Struct) -> bytes:
+    """Indented JSON, UTF-8, with lists of numbers on one line: four counts for each of 1,000 classes are 1,000 lines."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=1)
+    # A string in JSON holds no line break, so this finds lists and nothing else.
+    return re.sub(rb"\[\n[\d\s,.eE+-]+\]", lambda found: b"[" + b" ".join(found[0][1:-1].split()) + b"]", text)

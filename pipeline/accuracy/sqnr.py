@@ -37,3 +37,8 @@ def sqnr_db(reference: NDArray[np.floating], measured: NDArray[np.floating]) -> 
         return math.inf
     ratio = float((signal**2).sum()) / power
     return 10 * math.log10(ratio) if ratio > 0 else -math.inf
+
+
+def storable(decibels: float) -> float:
+    """As JSON can hold them: two decimals, infinity as ``EQUAL_DB``."""
+    return round(max(-EQUAL_DB, min(decibels, EQUAL_DB)), 2)

@@ -8,14 +8,13 @@ from typing import Any
 import click
 
 from edge_apps.console import progress, progress_bar, results
-from pipeline.model_options import ModelCommand, given_options
+from pipeline.model_options import ModelCommand
 from pipeline.options import (
     DATA_HELP,
     calibration_images,
     calibration_options,
     checkpoint_options,
     choose_recipe,
-    given_preprocessing,
     named_checkpoint,
     needs_export_extra,
 )
@@ -29,17 +28,11 @@ from pipeline.options import (
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def command(
     checkpoint: str | None,
-    model: str | None,
-    labels: Path | None,
     data: str,
     out: Path,
-    recipe_file: Path | None,
-    observer: str | None,
-    calibration_size: int | None,
-    seed: int | None,
     skip_corrupt: bool,
     force: bool,
-    **described: Any,
+    **given: Any,
 ) -> None:
     """Run calibration images through CHECKPOINT's network and record the range of every tensor.
 
@@ -48,25 +41,20 @@ def command(
     needs_export_extra(torchao=True)
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from edge_apps.files import check_writable, write_whole
-    from pipeline.build import calibrate, capture
+    from edge_apps.files import check_writable
+    from pipeline.calibrating import calibrate, draw, repairs_path, save_calibration
+    from pipeline.captured import capture
     from pipeline.errors import BadInput
     from pipeline.interrupt import lasting_interrupts
 
     if out.suffix != ".json":
         raise BadInput(f"--out is '{out}'; a ranges file's name ends in .json.")
-    if out.exists() and not force:
-        raise BadInput(f"'{out}' exists. Pass --force to replace it, or choose another --out.")
+    recipe = choose_recipe(given)
+    for written in (out, repairs_path(out)) if recipe.repairs else (out,):
+        if written.exists() and not force:
+            raise BadInput(f"'{written}' exists. Pass --force to replace it, or choose another --out.")
     check_writable(out)
-    open_checkpoint = named_checkpoint(
-        checkpoint,
-        model,
-        given_options(described),
-        given_preprocessing(described),
-        labels,
-        described["weights"],
-    )
-    recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
+    open_checkpoint = named_checkpoint(checkpoint, given)
     loaded = open_checkpoint()
     images, skipped = calibration_images(data, loaded, skip_corrupt)
     console = progress()
@@ -75,9 +63,11 @@ def command(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
         bar.add_task(f"Calibrating on {recipe.images} images", total=None)
-        ranges = calibrate(capture(loaded, images, recipe), recipe)
+        captured = capture(loaded, images.image(0))
+        calibration = calibrate(captured, draw(captured, images, recipe), recipe)
         check_interrupt()
-    write_whole(out, ranges.to_json())
+    save_calibration(out, calibration)
+    ranges = calibration.ranges
     counts = ranges.calibration_set.class_counts()
     results().print(
         f"{len(ranges.values)} ranges by {recipe.observer} from {recipe.images} images "

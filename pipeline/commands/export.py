@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_apps.console import progress, progress_bar, results, table, typed
-from pipeline.model_options import ModelCommand, given_options
+from pipeline.model_options import ModelCommand
 from pipeline.options import (
     DATA_HELP,
     calibration_images,
     calibration_options,
     checkpoint_options,
     choose_recipe,
-    given_preprocessing,
     named_checkpoint,
     needs_export_extra,
+    recipe_options,
 )
 
 if TYPE_CHECKING:
@@ -47,22 +47,16 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def command(
     checkpoint: str | None,
-    model: str | None,
-    labels: Path | None,
     target_texts: tuple[str, ...],
     precision_texts: tuple[str, ...],
     data: str | None,
     out: Path | None,
-    recipe_file: Path | None,
-    observer: str | None,
-    calibration_size: int | None,
-    seed: int | None,
     skip_corrupt: bool,
     ranges_file: Path | None,
     require_delegated: bool,
     force: bool,
     as_json: bool,
-    **described: Any,
+    **given: Any,
 ) -> None:
     """Calibrate CHECKPOINT once and lower it to every target.
 
@@ -74,10 +68,10 @@ def command(
     files, notes = targets.plan(targets.choose_targets(target_texts or ("all",)), precision_texts)
     needs_export_extra(torchao=True)
 
-    from calibration.ranges import load_ranges
     from edge_apps.runtime.manifest import MANIFEST
     from pipeline.build import Job, check_installed
     from pipeline.bundle import check_free
+    from pipeline.calibrating import load_calibration
     from pipeline.errors import BadInput
 
     check_installed(files)
@@ -88,37 +82,34 @@ def command(
                 f"--require-delegated: what {', '.join(unseen)} runs on is decided on the device: leave it out."
             )
         notes += [f"{name}: what runs on which unit is decided on the device; not checked." for name in unseen]
-    open_checkpoint = named_checkpoint(
-        checkpoint,
-        model,
-        given_options(described),
-        given_preprocessing(described),
-        labels,
-        described["weights"],
-    )
+    open_checkpoint = named_checkpoint(checkpoint, given)
     if checkpoint is not None and data is None:
         raise BadInput("Missing --data: calibration needs pictures of the checkpoint's classes.")
-    recipe = choose_recipe(recipe_file, observer, calibration_size, seed)
-    if (ranges_file or recipe_file or observer) and not any(precision == "int8" for _, precision in files):
-        raise BadInput("--ranges, --recipe and --observer are for int8 files, and none is asked for: leave them out.")
-    ranges = None if ranges_file is None else load_ranges(ranges_file)
-    if ranges is not None:
-        if any(value is not None for value in (recipe_file, observer, calibration_size, seed)):
+    recipe, chosen = choose_recipe(given), {*recipe_options(given), *(["recipe"] if given["recipe_file"] else [])}
+    if (ranges_file or chosen - {"images", "choice", "seed"}) and not any(p == "int8" for _, p in files):
+        raise BadInput(
+            "--ranges, --recipe, --observer, --scales and --repair are for int8 files, and none is asked for: leave "
+            "them out."
+        )
+    calibration = None if ranges_file is None else load_calibration(ranges_file)
+    if calibration is not None:
+        if chosen:
             raise BadInput(
-                "--ranges come with their own recipe: leave --recipe, --observer, --calibration-size, --seed out."
+                "--ranges come with their own recipe: leave --recipe, --observer, --scales, --repair, "
+                "--calibration-size, --choice and --seed out."
             )
-        recipe = ranges.recipe
+        recipe = calibration.ranges.recipe
     if out is not None:
         check_free(out, force)
-    elif described["weights"] is not None and checkpoint is not None:
+    elif given["weights"] is not None and checkpoint is not None:
         check_free(_default_place(zoo.get(checkpoint).name), force)  # before the download
     loaded = open_checkpoint()
-    if ranges is not None:
-        ranges.check_checkpoint(loaded.sha256, loaded.preprocess, str(ranges_file))
+    if calibration is not None:
+        calibration.ranges.check_checkpoint(loaded.sha256, loaded.preprocess, str(ranges_file))
     place = out or _default_place(loaded.spec.name)
     check_free(place, force)
     images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
-    job = Job(loaded, files, images, recipe, place, ranges, require_delegated)
+    job = Job(loaded, files, images, recipe, place, calibration, require_delegated)
     bundle = run_with_progress(job, [*notes, *(f"Left out, corrupt: {name}" for name in skipped)])
     if as_json:
         click.echo((bundle.root / MANIFEST).read_text("utf-8"))

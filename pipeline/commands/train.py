@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from calibration.recipe import Observer
 from edge_apps.console import progress, results
 from pipeline.model_options import ModelCommand, given_options, model_options
-from pipeline.options import WEIGHTS_HELP, command_line, needs_export_extra, published_weights
-from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, Optimizer
+from pipeline.options import (
+    OVERRIDES,
+    WEIGHTS_HELP,
+    choose_recipe,
+    command_line,
+    needs_export_extra,
+    published_weights,
+)
+from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, QAT_LR, Optimizer
+
+if TYPE_CHECKING:
+    from calibration.recipe import Recipe
+    from pipeline.checkpoint import Checkpoint
+    from pipeline.zoo.spec import Value
 
 NOT_RECORDED = frozenset({"restart", "force"})
 
@@ -21,20 +34,43 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
 
 
 @click.command("train", cls=ModelCommand, short_help="Train a network on labelled pictures.")
-@click.argument("model")
+@click.argument("model", required=False)
 @click.option("--data", required=True, help="'digits', a folder of class folders, or an uncompressed tar of one.")
 @click.option("--val", help="Pictures to measure on after every epoch; the weights are not chosen by them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The checkpoint to write (.safetensors).")
 @click.option("--epochs", required=True, type=click.IntRange(1), help="Passes over the pictures.")
 @click.option("--input", "input_size", type=int, help="Input side in pixels; default: the model's.")
 @click.option("--weights", help=f"What to start from, instead of at random: {WEIGHTS_HELP}")
+@click.option(
+    "--qat",
+    metavar="CHECKPOINT",
+    type=click.Path(path_type=Path),
+    help="Train a trained checkpoint on with int8 simulated, so that its int8 files lose less; see docs/qat.md.",
+)
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path),
+    help="With --qat: the int8 that is simulated, a TOML file; see docs/recipe.md.",
+)
+@click.option(
+    "--observer",
+    type=click.Choice(get_args(Observer)),
+    help="With --qat: how ranges are chosen; overrides the recipe.",
+)
+@click.option(
+    "--scales",
+    type=click.Choice(["per-channel", "per-tensor"]),
+    help="With --qat: one scale of weights for each output channel, or for each layer; overrides the recipe.",
+)
+@click.option("--calibration-size", type=int, help="With --qat: number of calibration images; overrides the recipe.")
 @model_options()
 @click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True)
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
-    help=f"Highest learning rate; default: {_by_optimizer(DEFAULT_LR)}.",
+    help=f"Highest learning rate; default: {_by_optimizer(DEFAULT_LR)}; with --qat {_by_optimizer(QAT_LR)}.",
 )
 @click.option(
     "--weight-decay",
@@ -63,7 +99,8 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
     show_default=True,
-    help="auto: bf16 on a GPU that has it; on a CPU that has it, the faster of the two in a few timed steps.",
+    help="auto: bf16 on a GPU that has it; on a CPU that has it, the faster of the two in a few timed steps; fp32 with "
+    "--qat.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
@@ -73,16 +110,18 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
 @click.option("--force", is_flag=True, help="Replace an existing checkpoint.")
 @click.pass_context
 def command(
-    ctx: click.Context, /, model: str, data: str, val: str | None, out: Path, epochs: int, **given: Any
+    ctx: click.Context, /, model: str | None, data: str, val: str | None, out: Path, epochs: int, **given: Any
 ) -> None:
     """Train MODEL on labelled pictures and write a checkpoint.
 
-    MODEL is a network of the zoo ('pipeline models'), or your own as file.py:factory or package.module:factory.
+    MODEL is a network of the zoo ('pipeline models'), or your own as file.py:factory or package.module:factory. With
+    --qat it may be left out where it is of the zoo: the checkpoint says it, and its options, input size and labels.
 
     An interrupted training goes on when the same command is given again: its state lies beside the checkpoint
     (OUT.state) and is written after every epoch.
     """
-    needs_export_extra()
+    qat, recipe = given["qat"], _recipe(given)
+    needs_export_extra(torchao=qat is not None)
 
     import torch
 
@@ -94,18 +133,23 @@ def command(
     from pipeline.training.settings import Settings
     from pipeline.training.state import state_path
 
-    if model.endswith(own.PROGRAM):
+    if model is None and qat is None:
+        raise BadInput("Missing MODEL: name a network of the zoo ('pipeline models'), or your own as file.py:factory.")
+    if model is not None and model.endswith(own.PROGRAM):
         raise BadInput(
             f"'{model}' is an exported program, which cannot be trained: train the network that it was exported from, "
             "as file.py:factory."
         )
-    spec, console = own.find(model), progress()
-    chosen = given_options(given)
-    options = spec.with_defaults(chosen)
+    console, chosen = progress(), given_options(given)
+    tuned = None if qat is None else _trained(qat, model, chosen, given["input_size"])
+    spec = own.find(str(model)) if tuned is None else tuned.spec
+    options = spec.with_defaults(chosen) if tuned is None else tuned.options
     if out.suffix != ".safetensors":
         raise BadInput(f"--out is '{out}'; a checkpoint's name ends in .safetensors.")
     if out.exists() and not given["force"]:
         raise BadInput(f"'{out}' exists: choose another --out, or replace it with --force.")
+    if qat is not None and out.resolve() == qat.resolve():
+        raise BadInput("--out is the checkpoint of --qat, whose float network the result is compared with: keep both.")
     if given["threads"]:
         torch.set_num_threads(given["threads"])
     images, held_out = open_data(data, "train"), None if val is None else open_data(val, "test")
@@ -120,15 +164,16 @@ def command(
     if augment == "auto":
         augment = "affine" if data.partition(":")[0] == "digits" else "flip-crop"
     weights = None if given["weights"] is None else published_weights(given["weights"], spec, chosen)
+    side = spec.input_size if tuned is None else tuned.preprocess.height
     settings = Settings(
         model=spec.name,
         options=options if weights is None else weights.options,
-        input=spec.input_size if given["input_size"] is None else given["input_size"],
+        input=side if given["input_size"] is None else given["input_size"],
         data=digest(images),
         epochs=epochs,
         batch_size=given["batch_size"],
         optimizer=optimizer,
-        lr=given["lr"] or DEFAULT_LR[optimizer],
+        lr=given["lr"] or (DEFAULT_LR if tuned is None else QAT_LR)[optimizer],
         weight_decay=DEFAULT_WEIGHT_DECAY[optimizer] if weight_decay is None else weight_decay,
         schedule=given["schedule"],
         label_smoothing=given["label_smoothing"],
@@ -137,6 +182,8 @@ def command(
         augment=augment,
         precision=given["precision"],
         weights=None if weights is None else weights.path.name,
+        qat=None if tuned is None else tuned.sha256,
+        recipe=recipe,
     )
     job = Job(
         spec=spec,
@@ -149,7 +196,7 @@ def command(
         restart=given["restart"],
         skipped=tuple(skipped),
         command=command_line(ctx, NOT_RECORDED),
-        weights=weights,
+        weights=weights or tuned,
     )
     try:
         trained = train(job, console)
@@ -162,3 +209,55 @@ def command(
     if held_out is not None and trained.correct is not None:
         share = f"{trained.correct / len(held_out):.2%} ({trained.correct} of {len(held_out)})"
         show.out(f"{held_out.name}: top-1 {share}")
+        if trained.int8_correct is not None:
+            share = f"{trained.int8_correct / len(held_out):.2%} ({trained.int8_correct} of {len(held_out)})"
+            show.out(f"{held_out.name}: top-1 {share} with int8 simulated")
+
+
+RECIPE_OPTIONS = ("recipe_file", "observer", "scales", "calibration_size")
+
+
+def _recipe(given: Mapping[str, Any]) -> Recipe | None:
+    """The int8 to simulate, or None without ``--qat``; ``BadInput`` where options contradict each other."""
+    from pipeline.errors import BadInput
+
+    if given["qat"] is None:
+        if any(given[name] is not None for name in RECIPE_OPTIONS):
+            raise BadInput(
+                "--recipe, --observer, --scales and --calibration-size say what --qat simulates: give --qat."
+            )
+        return None
+    if given["weights"] is not None:
+        raise BadInput("--qat trains a checkpoint on and --weights starts a new one: leave one of them out.")
+    if given["precision"] == "bf16":
+        raise BadInput("--qat computes in fp32: bf16 is no finer than the int8 that is simulated in it.")
+    recipe = choose_recipe({**dict.fromkeys(OVERRIDES), **{name: given[name] for name in RECIPE_OPTIONS}})
+    if recipe.repairs:
+        raise BadInput(
+            f"The recipe repairs weights ({', '.join(recipe.repairs)}) that --qat trains: leave repairs out here, and "
+            "give them to 'pipeline export' if they are still needed."
+        )
+    return recipe
+
+
+def _trained(path: Path, model: str | None, options: Mapping[str, Value], side: int | None) -> Checkpoint:
+    """The checkpoint of ``--qat``, which what else was given must not contradict."""
+    from pipeline.checkpoint import load, read_tensors
+    from pipeline.errors import BadInput
+    from pipeline.networks import own
+
+    if path.suffix == own.PROGRAM:
+        raise BadInput(
+            f"--qat '{path}' is an exported program, which cannot be trained: give the checkpoint that it was exported "
+            "from."
+        )
+    _, _, metadata = read_tensors(path)
+    if metadata is None:
+        raise BadInput(
+            f"--qat '{path}' does not say what it is: export it first, and give the bundle's "
+            "float/checkpoint.safetensors."
+        )
+    if model is None and own.is_reference(metadata.model):
+        raise BadInput(f"'{path}' is of your own network: name it, as in 'pipeline train …/{metadata.model} --qat …'.")
+    preprocess = None if side is None else {"height": side, "width": side}
+    return load(path, model=model, options=options or None, preprocess=preprocess)

@@ -38,6 +38,12 @@ def check_known_classes(images: ImageSet, labels: tuple[str, ...]) -> None:
         check_classes(images, labels)
 
 
+def names_in(images: ImageSet, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """A checkpoint's labels by the names that the data has for them: WordNet ids where ImageNet's folders have those."""
+    ids = imagenet.wordnet_ids() if labels == imagenet.labels() else ()
+    return ids if set(images.classes) & set(ids) else labels
+
+
 def check_trainable(images: ImageSet) -> None:
     """``BadInput`` where fewer than two classes have pictures: nothing could be learned."""
     if len(set(images.labels)) < 2:

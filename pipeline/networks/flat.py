@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,17 +22,27 @@ class Place(nn.Module):
         return operator(*arguments, **named)
 
 
+class Derivation(NamedTuple):
+    """How a tensor follows from others: ``compute`` of those at ``sources``, and of None where one is missing."""
+
+    path: str
+    compute: Callable[..., torch.Tensor]
+    sources: tuple[str | None, ...]
+
+
 class FlatNetwork(nn.Module):
     """An exported program as a module: normalised float32 ``[N, 3, H, W]`` to logits ``[N, K]``.
 
     One graph of ATen operators, so that rewriting sees across modules; around it a tree of places, so that parameters
     keep their names, and operators their module paths when a front end captures it again. ``batch`` is None where any
-    number of pictures is taken at once; otherwise they go through one by one.
+    number of pictures is taken at once; otherwise they go through one by one. What rewriting computes from parameters
+    (a batch norm folded into a weight) is remembered as ``derivations``, in order.
     """
 
     def __init__(self, program: ExportedProgram, batch: int | None = None) -> None:
         super().__init__()
         self.batch = batch
+        self.derivations: list[Derivation] = []
         source: Any = program.module(check_guards=False)
         self._flat = Graph()  # a copy, which belongs to no other module
         self._flat.output(self._flat.graph_copy(source.graph, {}))
@@ -84,8 +95,27 @@ class FlatNetwork(nn.Module):
         node.meta = {"path": before.meta["path"], "val": None}
         return node
 
-    def replace(self, node: Node, unit: nn.Module, source: Node, name: str) -> None:
-        """Put a module that computes the same from ``source`` in a node's place, below the path of that node."""
+    def note(self, path: str, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> None:
+        """Remember that a tensor is what ``compute`` makes of those that these nodes stand for; None stays None."""
+        paths = tuple(str(source.target) if isinstance(source, Node) else None for source in sources)
+        self.derivations.append(Derivation(path, compute, paths))
+
+    def derived(self, original: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """This network's tensors by path, from those of the network that it was made of; differentiable.
+
+        Without those that belong to no parameter, such as the weights of an averaging.
+        """
+        values = dict(original)
+        for path, compute, sources in self.derivations:
+            values[path] = compute(*[None if source is None else values[source] for source in sources])
+        mine = [path for path, _ in (*self.named_parameters(), *self.named_buffers())]
+        return {path: values[path] for path in mine if path in values}
+
+    def replace(self, node: Node, unit: nn.Module, source: Node, name: str) -> str:
+        """Put a module that computes the same from ``source`` in a node's place, below the path of that node.
+
+        Returns the module's path.
+        """
         path = self._free(f"{node.meta['path']}.{name}".removeprefix("."))
         place, last = self._parent(path)
         place.add_module(last, unit.eval())
@@ -93,6 +123,7 @@ class FlatNetwork(nn.Module):
             new = self._flat.create_node("call_module", path, (source,))
         new.meta = dict(node.meta)
         self.redirect(node, new)
+        return path
 
     def redirect(self, node: Node, new: Node) -> None:
         """Let the readers of a node read another, and drop it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import getitem
 from typing import Any
 
@@ -64,13 +66,25 @@ def fold_constants(network: FlatNetwork) -> None:
         sources = node.all_input_nodes
         if node.op != "call_function" or not sources or any(network.constant(source) is None for source in sources):
             continue
-        operator: Any = node.target
-        arguments, named = map_arg((node.args, node.kwargs), network.constant)
-        with torch.no_grad():
-            value = operator(*arguments, **named)
+        compute = _as_function(node)
+        value = _computed(network, compute, sources)
         if isinstance(value, torch.Tensor):
-            network.redirect(node, network.add_constant(node.name, value, node))
+            constant = network.add_constant(node.name, value, node)
+            network.note(str(constant.target), compute, sources)
+            network.redirect(node, constant)
     network.clean()
+
+
+def _as_function(node: Node) -> Callable[..., Any]:
+    """An operator as a function of the tensors that it reads, each once, in the order of ``all_input_nodes``."""
+    operator: Any = node.target
+    args, kwargs, sources = node.args, node.kwargs, node.all_input_nodes
+
+    def compute(*values: Any) -> Any:
+        arguments, named = map_arg((args, kwargs), dict(zip(sources, values, strict=True)).__getitem__)
+        return operator(*arguments, **named)
+
+    return compute
 
 
 def fold_batch_norms(network: FlatNetwork) -> None:
@@ -82,14 +96,28 @@ def fold_batch_norms(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target != BATCH_NORM:
             continue
-        scale, shift = _scale_and_shift(network, node)
+        gamma, beta, mean, variance, _, _, eps = node.args[1:8]
+        if network.constant(mean) is None or network.constant(variance) is None:
+            raise BadInput("A batch norm has no running statistics (track_running_stats=False): it cannot be exported.")
+        scale, scale_of = partial(_scale, eps), (variance, gamma)
+        shift, shift_of = partial(_shift, eps), (variance, gamma, mean, beta)
         layer = node.args[0]
         assert isinstance(layer, Node)
         if _takes_batch_norm(network, layer):
-            _fold(network, layer, scale, shift)
+            weight, bias = (*layer.args[1:3], None)[:2]
+            tensors = [
+                _own(network, layer, 1, "weight", scale, (weight, *scale_of)),
+                _own(network, layer, 2, "bias", shift, (bias, *shift_of)),
+            ]
+            layer.args = (layer.args[0], *tensors, *layer.args[3:])
             network.redirect(node, layer)
         elif node.meta["val"].dim() in (2, 4):
-            network.replace(node, ChannelScale(scale.float(), shift.float()), layer, "scale")
+            one = ChannelScale(
+                _computed(network, scale, (None, *scale_of)), _computed(network, shift, (None, *shift_of))
+            )
+            path = network.replace(node, one, layer, "scale")
+            network.note(f"{path}.weight", scale, (None, *scale_of))
+            network.note(f"{path}.bias", shift, (None, *shift_of))
     network.clean()
 
 
@@ -124,17 +152,30 @@ def _is_view(node: Node) -> bool:
     return any(value.alias_info is not None for value in node.target._schema.returns)
 
 
-def _scale_and_shift(network: FlatNetwork, node: Node) -> tuple[torch.Tensor, torch.Tensor]:
-    """γ / √(σ² + ε) and β − μ · γ / √(σ² + ε), in double precision."""
-    weight, bias, mean, variance = (network.constant(value) for value in node.args[1:5])
-    if mean is None or variance is None:
-        raise BadInput("A batch norm has no running statistics (track_running_stats=False): it cannot be exported.")
-    eps: Any = node.args[7]
-    scale = torch.rsqrt(variance.double() + eps)
-    if weight is not None:
-        scale = scale * weight.double()
-    shift = -mean.double() * scale
-    return scale, shift if bias is None else shift + bias.double()
+def _factor(eps: float, variance: torch.Tensor, gamma: torch.Tensor | None) -> torch.Tensor:
+    """γ / √(σ² + ε), in double precision."""
+    factor = torch.rsqrt(variance.double() + eps)
+    return factor if gamma is None else factor * gamma.double()
+
+
+def _scale(eps: float, weight: torch.Tensor | None, variance: torch.Tensor, gamma: torch.Tensor | None) -> torch.Tensor:
+    """A layer's weight with the batch norm after it: each output channel times γ / √(σ² + ε); of no layer, that."""
+    factor = _factor(eps, variance, gamma)
+    return (factor if weight is None else weight.double() * factor.view(-1, *[1] * (weight.dim() - 1))).float()
+
+
+def _shift(
+    eps: float,
+    bias: torch.Tensor | None,
+    variance: torch.Tensor,
+    gamma: torch.Tensor | None,
+    mean: torch.Tensor,
+    beta: torch.Tensor | None,
+) -> torch.Tensor:
+    """Its bias: β + (bias − μ) · γ / √(σ² + ε)."""
+    factor = _factor(eps, variance, gamma)
+    shift = (-mean.double() if bias is None else bias.double() - mean.double()) * factor
+    return (shift if beta is None else shift + beta.double()).float()
 
 
 def _takes_batch_norm(network: FlatNetwork, layer: Node) -> bool:
@@ -145,19 +186,27 @@ def _takes_batch_norm(network: FlatNetwork, layer: Node) -> bool:
     return len(layer.args) < 3 or layer.args[2] is None or network.constant(layer.args[2]) is not None
 
 
-def _fold(network: FlatNetwork, layer: Node, scale: torch.Tensor, shift: torch.Tensor) -> None:
-    weight, bias = (network.constant(value) for value in (*layer.args[1:3], None, None)[:2])
-    assert weight is not None
-    folded = weight.double() * scale.view(-1, *[1] * (weight.dim() - 1))
-    moved = shift if bias is None else bias.double() * scale + shift
-    tensors = [_own(network, layer, 1, "weight", folded), _own(network, layer, 2, "bias", moved)]
-    layer.args = (layer.args[0], *tensors, *layer.args[3:])
+def _computed(network: FlatNetwork, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> torch.Tensor:
+    """What ``compute`` makes of the constants that these nodes stand for, None of None."""
+    with torch.no_grad():
+        return compute(*map(network.constant, sources))
 
 
-def _own(network: FlatNetwork, layer: Node, index: int, name: str, value: torch.Tensor) -> Node:
-    """A node for a tensor of this layer alone, under the path of the one that it takes the place of."""
+def _own(
+    network: FlatNetwork,
+    layer: Node,
+    index: int,
+    name: str,
+    compute: Callable[..., torch.Tensor],
+    sources: Sequence[Any],
+) -> Node:
+    """A node for a new tensor of this layer alone, under the path of the one that it takes the place of."""
     old = layer.args[index] if len(layer.args) > index else None
+    value = _computed(network, compute, sources)
     if isinstance(old, Node) and len(old.users) == 1:
-        network.keep(str(old.target), value.float())
-        return old
-    return network.add_constant(name, value.float(), layer)
+        network.keep(str(old.target), value)
+        node = old
+    else:
+        node = network.add_constant(name, value, layer)
+    network.note(str(node.target), compute, sources)
+    return node

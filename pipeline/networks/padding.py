@@ -13,7 +13,9 @@ TO_CHANNELS_LAST, TO_CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 NOT_NEGATIVE = {
     aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default, aten.sigmoid.default,
 }  # fmt: skip
-KEEPING_SIGN = {aten.max_pool2d.default, aten.permute.default, aten.cat.default, aten.dropout.default}
+KEEPING_SIGN = {
+    aten.max_pool2d.default, aten.permute.default, aten.cat.default, aten.slice.Tensor, aten.dropout.default,
+}  # fmt: skip
 
 
 def pad_before_pooling(graph: GraphModule) -> GraphModule:

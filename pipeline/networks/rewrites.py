@@ -15,9 +15,10 @@ from torch import nn
 from torch.fx import Node
 
 from pipeline.networks.flat import FlatNetwork
-from pipeline.networks.units import HardSigmoid, HardSwish, Mean, OverhangingMaximum, Split, WindowMean
+from pipeline.networks.units import HardSigmoid, HardSwish, Mean, OverhangingMaximum, Split
 from pipeline.zoo.units.activations import SiLU
 from pipeline.zoo.units.normalisation import LocalResponseNorm
+from pipeline.zoo.units.pooling import AveragePool
 from pipeline.zoo.units.shuffle import ChannelShuffle
 
 aten: Any = torch.ops.aten
@@ -73,7 +74,7 @@ def _adaptive_average(node: Node) -> nn.Module | None:
         return None
     if wanted == sides:
         return nn.Identity()
-    return WindowMean(_shape(source)[1], *zip(*windows, strict=True))
+    return AveragePool(_shape(source)[1], *zip(*windows, strict=True))
 
 
 def _window(side: int, bins: int) -> tuple[int, int] | None:
@@ -96,11 +97,15 @@ def _average(node: Node) -> nn.Module | None:
         return None
     if kernel == shape[2:] and padding == (0, 0) and divisor is None:
         return Mean(keep=True)
-    return WindowMean(shape[1], kernel, stride, padding, divisor)
+    return AveragePool(shape[1], kernel, stride, padding, divisor)
 
 
 def _maximum(node: Node) -> nn.Module | None:
-    """Only ``ceil_mode`` needs another form."""
+    """Only ``ceil_mode`` needs another form, and not where it is TensorFlow's padding ``SAME``.
+
+    ExecuTorch and Core ML take it as it is, LiteRT's converter only so. Measured with litert-torch 0.10 in 46 cases:
+    one MAX_POOL_2D there; elsewhere a PADV2 outside the delegate, or (kernel 3, stride 2 on 7×8) wrong values.
+    """
     source, kernel, stride, padding, dilation, ceil = _with_defaults(node, None, None, [], [0, 0], [1, 1], False)
     shape, kernel, padding, dilation = _shape(source), _pair(kernel), _pair(padding), _pair(dilation)
     stride = _pair(stride) if stride else kernel
@@ -109,7 +114,16 @@ def _maximum(node: Node) -> nn.Module | None:
     overhang = _overhangs(shape[2:], kernel, stride, padding, dilation)
     if not any(overhang):
         return nn.MaxPool2d(kernel, stride, padding, dilation)
+    unpadded = (padding, dilation) == ((0, 0), (1, 1))
+    if unpadded and max(overhang) == 1 and overhang == _same_padding(shape[2:], kernel, stride):
+        return None  # SAME puts half of it, rounded down, in front: of 1 nothing
     return OverhangingMaximum(kernel, stride, padding, dilation, overhang)
+
+
+def _same_padding(sides: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[int, ...]:
+    """How much ``SAME`` adds to each axis, for ⌈side / stride⌉ windows."""
+    axes = zip(sides, kernel, stride, strict=True)
+    return tuple(max(0, (-(-side // s) - 1) * s + k - side) for side, k, s in axes)
 
 
 def _overhangs(

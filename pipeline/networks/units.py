@@ -61,29 +61,6 @@ class Mean(nn.Module):
         return mean if self.keep else mean.flatten(1)
 
 
-class WindowMean(nn.Module):
-    """Averages of windows as a depthwise convolution with constant weights ``1 / divisor``; zero padding is counted."""
-
-    weight: torch.Tensor
-
-    def __init__(
-        self,
-        channels: int,
-        kernel: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int] = (0, 0),
-        divisor: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.channels, self.stride, self.padding = channels, stride, padding
-        weight = torch.full((channels, 1, *kernel), 1 / (divisor or kernel[0] * kernel[1]))
-        self.register_buffer("weight", weight, persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, C, H, W]`` to ``[N, C, (H + 2·padding − kernel) / stride + 1, …]``, rounded down."""
-        return functional.conv2d(x, self.weight, None, self.stride, self.padding, groups=self.channels)
-
-
 class OverhangingMaximum(nn.Module):
     """Maximum over windows the last of which reach over the lower and right edge: ``max_pool2d`` with ``ceil_mode``.
 

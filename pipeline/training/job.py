@@ -12,6 +12,7 @@ import msgspec
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
 
 from edge_apps.files import check_writable
 from edge_apps.images import ImageSet
@@ -23,7 +24,7 @@ from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
 from pipeline.training.hardware import choose_device, choose_precision
-from pipeline.training.loop import EpochResult, Normalise, Training, count_correct, epoch_seed
+from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
 from pipeline.weights.finetuning import start_from
@@ -37,7 +38,8 @@ VERSIONS = ("edge-pipeline", "torch", "numpy", "opencv-python-headless", "scikit
 class Job:
     """What to train, on what, and where to. ``skipped`` (corrupt pictures) and ``command`` are only recorded.
 
-    ``weights`` are what it starts from, instead of at random.
+    ``weights`` are what it starts from, instead of at random. With a recipe in the settings they are a trained
+    checkpoint whose int8 files shall be better: it is trained on with int8 simulated, and stays what it is otherwise.
     """
 
     spec: ModelSpec
@@ -53,20 +55,36 @@ class Job:
     weights: Checkpoint | None = None
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Those of the data; a trained checkpoint keeps its own (which name ImageNet's folders in words)."""
+        return self.data.classes if self.tuned is None else self.tuned.labels
+
+    @property
     def preprocess(self) -> Preprocess:
         """Pictures are stretched to the input, and normalised as the weights are used to."""
         side = self.settings.input
+        if self.tuned is not None:
+            return self.tuned.preprocess
         if self.weights is None:
             return Preprocess(height=side, width=side)
         return Preprocess(height=side, width=side, mean=self.weights.preprocess.mean, std=self.weights.preprocess.std)
 
+    @property
+    def tuned(self) -> Checkpoint | None:
+        """The trained checkpoint of a quantization-aware training."""
+        return None if self.settings.recipe is None else self.weights
+
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it: the last epoch, and how many of the validation pictures the written weights get right."""
+    """What came of it: the last epoch, and how many of the validation pictures the written weights get right.
+
+    ``int8_correct`` is of quantization-aware training, with int8 simulated.
+    """
 
     last: EpochResult
     correct: int | None
+    int8_correct: int | None = None
 
 
 def train(job: Job, console: Console) -> Trained:
@@ -78,6 +96,8 @@ def train(job: Job, console: Console) -> Trained:
     """
     job.spec.check_input(job.settings.input, job.settings.options)
     check_trainable(job.data)
+    if job.tuned is not None:
+        check_classes(job.data, job.tuned.labels)
     if job.val is not None:
         check_classes(job.val, job.data.classes)
     device, path = choose_device(job.device), state_path(job.out)
@@ -90,16 +110,10 @@ def train(job: Job, console: Console) -> Trained:
     data = load_all(job.data, job.preprocess)
     val = None if job.val is None else load_all(job.val, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
-    network = job.spec.build(len(job.data.classes), **job.settings.options)
-    if own.is_reference(job.spec.name):
-        own.check_logits(network, job.spec.name, len(job.data.classes), job.preprocess)
-        export_network(network, job.preprocess)  # what cannot be captured is found out before the training, not after
-    if job.weights is not None:
-        new = start_from(network, job.weights)
-        console.out(f"Starts from {job.weights.path.name}; at random: {', '.join(new) or 'nothing'}.")
-    heads = training_heads(network, job.settings.input)
+    network, forward = _start(job, device, console)
+    heads = None if job.tuned is not None else training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
-    training = Training(network, settings, job.preprocess, data, device, heads)
+    training = Training(network, settings, job.preprocess, data, device, heads, forward)
     console.out(
         f"{settings.model}, {len(data):,} pictures of {len(job.data.classes)} classes at "
         f"{settings.input}×{settings.input}; {device.type}, threads: {torch.get_num_threads()}, "
@@ -114,12 +128,33 @@ def train(job: Job, console: Console) -> Trained:
     return trained
 
 
-def _decided(job: Job, network: torch.nn.Module, data: Pixels, device: torch.device) -> tuple[Settings, str]:
+def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module, Forward]:
+    """The network before its first step, and how it computes its logits."""
+    recipe = job.settings.recipe
+    if job.tuned is not None and recipe is not None:
+        from pipeline.training.quantization import simulate  # with it torchao, which nothing else here needs
+
+        simulation = simulate(job.tuned, job.data, recipe, device)
+        console.out(f"Starts from {job.tuned.path.name}; int8 is simulated, with {recipe.weights} weights.")
+        return job.tuned.network(), simulation
+    network = job.spec.build(len(job.labels), **job.settings.options)
+    if own.is_reference(job.spec.name):
+        own.check_logits(network, job.spec.name, len(job.labels), job.preprocess)
+        export_network(network, job.preprocess)  # what cannot be captured is found out before the training, not after
+    if job.weights is not None:
+        new = start_from(network, job.weights)
+        console.out(f"Starts from {job.weights.path.name}; at random: {', '.join(new) or 'nothing'}.")
+    return network, as_it_is
+
+
+def _decided(job: Job, network: nn.Module, data: Pixels, device: torch.device) -> tuple[Settings, str]:
     """The settings with a precision, and why it is this one."""
     if job.settings.precision != "auto":
         return job.settings, "as asked"
+    if job.tuned is not None:
+        return msgspec.structs.replace(job.settings, precision="fp32"), "int8 is simulated in it"
     batch = Normalise(job.preprocess)(torch.from_numpy(data.images[: job.settings.batch_size])).to(device)
-    on_device: torch.nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    on_device: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     precision, reason = choose_precision(on_device, batch)
     return msgspec.structs.replace(job.settings, precision=precision), reason
 
@@ -129,6 +164,8 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
     epochs, steps, before = training.settings.epochs, training.steps_per_epoch, training.epochs_done
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     start = time.monotonic()
+    if training.settings.recipe is not None and val is not None and not before:
+        console.out(f"epoch 0/{epochs}  val {training.count_correct(val, preprocess) / len(val):.2%}")
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=epochs * steps, completed=before * steps)
         for number in range(before + 1, epochs + 1):
@@ -140,8 +177,7 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
             save_state(path, training)
             line = f"epoch {number}/{epochs}  loss {result.loss:.4f}  lr {result.lr:.2e}  train {result.top1:.2%}"
             if val is not None:
-                correct = count_correct(training.average.network, preprocess, val, training.device)
-                line += f"  val {correct / len(val):.2%}"
+                line += f"  val {training.count_correct(val, preprocess) / len(val):.2%}"
             spent = (time.monotonic() - start) / 60
             left = spent / (number - before) * (epochs - number)
             console.out(f"{line}  {spent:.1f} min, about {left:.1f} min left")
@@ -152,17 +188,18 @@ def _write(job: Job, training: Training, val: Pixels | None) -> Trained:
     network = training.average.network
     network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
     correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
+    int8 = None if val is None or job.tuned is None else training.count_correct(val, job.preprocess)
     checkpoint.save(
         job.out,
         network,
         spec=job.spec,
         options=job.settings.options,
-        labels=job.data.classes,
+        labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training) | _result(job.val, correct),
+        training=_record(job, training) | _result(job.val, correct, int8),
         dtype=job.dtype,
     )
-    return Trained(training.history[-1], correct)
+    return Trained(training.history[-1], correct, int8)
 
 
 def _record(job: Job, training: Training) -> dict[str, Any]:
@@ -179,8 +216,10 @@ def _record(job: Job, training: Training) -> dict[str, Any]:
     }
 
 
-def _result(val: ImageSet | None, correct: int | None) -> dict[str, Any]:
+def _result(val: ImageSet | None, correct: int | None, int8_correct: int | None) -> dict[str, Any]:
     if val is None or correct is None:
         return {}
     top1 = correct / len(val)
-    return {"val": {"data": val.name, "sha256": digest(val), "images": len(val), "correct": correct, "top1": top1}}
+    result = {"data": val.name, "sha256": digest(val), "images": len(val), "correct": correct, "top1": top1}
+    int8 = {} if int8_correct is None else {"int8_correct": int8_correct, "int8_top1": int8_correct / len(val)}
+    return {"val": result | int8}

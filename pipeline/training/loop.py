@@ -27,6 +27,15 @@ CHECK_EVERY = 20
 
 EVALUATION_BATCH = 256
 
+Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+"""A network and normalised pictures ``[N, 3, H, W]`` to its logits ``[N, K]``."""
+
+
+def as_it_is(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The network's own logits."""
+    logits: torch.Tensor = network(images)
+    return logits
+
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -47,7 +56,8 @@ class Diverged(EdgeError):
 class Training:
     """A network being trained on pictures that lie in memory.
 
-    Heads on its inside are trained along: ``loss = main + weight · Σ head``. Only the network itself is averaged.
+    ``forward`` says how it computes its logits, which may be otherwise than by itself: with int8 simulated. Heads on
+    its inside are trained along: ``loss = main + weight · Σ head``. Only the network itself is averaged.
 
     All chance in an epoch comes from ``(seed, epoch)``, so that a training taken up between two epochs goes on as if
     it had never stopped: bit for bit on a CPU with the same number of threads.
@@ -61,8 +71,10 @@ class Training:
         data: Pixels,
         device: torch.device,
         heads: TrainingHeads | None = None,
+        forward: Forward = as_it_is,
     ) -> None:
         self.settings = settings
+        self.forward = forward
         self.device = device
         self.normalise = Normalise(preprocess).to(device)
         self.images = torch.from_numpy(data.images).to(device)
@@ -123,6 +135,10 @@ class Training:
         self.history.append(result)
         return result
 
+    def count_correct(self, data: Pixels, preprocess: Preprocess) -> int:
+        """How many pictures the averaged network classifies as labelled, computed as it is trained."""
+        return count_correct(partial(self.forward, self.average.network), preprocess, data, self.device)
+
     def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step on a batch; returns its loss and logits, detached."""
         with autocast(self.device, self.settings.precision):
@@ -138,10 +154,10 @@ class Training:
         """The network's logits, and the loss of it and of its heads."""
         loss_of = partial(functional.cross_entropy, target=labels, label_smoothing=self.settings.label_smoothing)
         if self.heads is None:
-            logits = self.network(images)
+            logits = self.forward(self.network, images)
             return logits, loss_of(logits)
         with self.heads.listening(self.network) as heard:
-            logits = self.network(images)
+            logits = self.forward(self.network, images)
         heads = torch.stack([loss_of(head) for head in self.heads(heard)])
         return logits, loss_of(logits) + self.heads.weight * heads.sum()
 
@@ -189,7 +205,9 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 @torch.inference_mode()
-def count_correct(network: nn.Module, preprocess: Preprocess, data: Pixels, device: torch.device) -> int:
+def count_correct(
+    network: Callable[[torch.Tensor], torch.Tensor], preprocess: Preprocess, data: Pixels, device: torch.device
+) -> int:
     """How many pictures a float32 network in evaluation mode classifies as labelled."""
     normalise, correct = Normalise(preprocess).to(device), 0
     for start in range(0, len(data), EVALUATION_BATCH):

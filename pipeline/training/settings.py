@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from calibration.recipe import Recipe
 from pipeline.errors import BadInput
 from pipeline.zoo.spec import Value
 
@@ -15,6 +16,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 Augmentation = Literal["none", "flip-crop", "crop", "affine"]
 
 DEFAULT_LR: dict[Optimizer, float] = {"adamw": 3e-3, "sgd": 0.1}
+QAT_LR: dict[Optimizer, float] = {"adamw": 1e-4, "sgd": 1e-3}
+"""Of a network that is trained already: high enough to move a weight by some of its int8 steps."""
 DEFAULT_WEIGHT_DECAY: dict[Optimizer, float] = {"adamw": 0.05, "sgd": 5e-4}
 
 
@@ -23,7 +26,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``data`` is the digest of pictures and labels, ``lr`` the highest learning rate; ``precision`` auto is decided
     before the first step, and the decision takes its place. ``weights`` is the published file that it starts from,
-    whose name holds its hash.
+    whose name holds its hash. Quantization-aware training has a ``recipe``, whose int8 is simulated, and starts from
+    the checkpoint with the sha256 ``qat``.
     """
 
     model: str
@@ -42,14 +46,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     augment: Augmentation
     precision: Precision
     weights: str | None = None
+    qat: str | None = None
+    recipe: Recipe | None = None
 
 
 def check_same(asked: Settings, saved: Settings) -> None:
     """Refuse to go on with a training of other settings; the message names the first that differs."""
-    for name in Settings.__struct_fields__:
-        want, have = getattr(asked, name), getattr(saved, name)
-        if want != have and not (name == "precision" and want == "auto"):
+    have = _flat(saved)
+    for name, want in _flat(asked).items():
+        if want != have.get(name) and not (name == "precision" and want == "auto"):
             raise BadInput(
-                f"The interrupted training has {name.replace('_', '-')} {have}, asked is {want}: repeat its settings "
-                "to resume it, or discard it with --restart."
+                f"The interrupted training has {name.replace('_', '-')} {have.get(name)}, asked is {want}: repeat its "
+                "settings to resume it, or discard it with --restart."
             )
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    """All values by their names, a recipe's one by one."""
+    values = msgspec.structs.asdict(settings)
+    recipe: Recipe | None = values.pop("recipe")
+    return values if recipe is None else values | {f"recipe {k}": v for k, v in msgspec.structs.asdict(recipe).items()}

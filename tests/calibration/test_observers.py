@@ -1,5 +1,7 @@
 """Each observer against numpy on the values themselves."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,9 @@ import torch
 from calibration.errors import BadCalibration
 from calibration.observers import RangeObserver, make_observer
 from calibration.ranges import QMAX, QMIN, Range
-from calibration.recipe import Recipe
+from calibration.recipe import Observer, Recipe
 
-OBSERVERS = ("minmax", "moving-average", "percentile", "mse")
+OBSERVERS = get_args(Observer)
 
 
 def observed(recipe: Recipe, *batches: torch.Tensor) -> RangeObserver:
@@ -62,6 +64,91 @@ def test_mse_is_as_good_as_a_brute_force_search(relu: bool) -> None:
     best = min(squared_error(array, Range(low * a, high * b)) for a in shares for b in ([*shares] if high else [1]))
     assert squared_error(array, interval) <= 1.05 * best
     assert squared_error(array, interval) <= squared_error(array, Range(low, high))
+
+
+# --- entropy ----------------------------------------------------------------------------------------------------------
+
+ENTROPY, MSE = Recipe(observer="entropy"), Recipe(observer="mse")
+
+
+def normal(count: int = 200_000, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, generator=torch.Generator().manual_seed(seed))
+
+
+def with_outliers(values: torch.Tensor, *outliers: float) -> torch.Tensor:
+    """Each in one of ten thousand places."""
+    spoilt = values.clone()
+    for i, outlier in enumerate(outliers):
+        spoilt[i::10_000] = outlier
+    return spoilt
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_entropy_keeps_all_of_a_uniform_tensor(relu: bool) -> None:
+    values = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * 8 - (0 if relu else 4)
+    assert observed(ENTROPY, *values.split(25_000)).range() == observed(Recipe(observer="minmax"), values).range()
+
+
+@pytest.mark.parametrize("outliers", [(50.0,), (-50.0,), (50.0, -40.0)])
+def test_entropy_clips_what_is_rare_and_far(outliers: tuple[float, ...]) -> None:
+    clean = observed(MSE, normal()).range()
+    interval = observed(ENTROPY, *with_outliers(normal(), *outliers).split(50_000)).range()
+    assert 0.75 * clean.high < interval.high < 1.75 * clean.high
+    assert 0.75 * clean.low > interval.low > 1.75 * clean.low
+
+
+@pytest.mark.parametrize("name", ["normal", "laplace", "relu", "squared"])
+def test_entropy_is_near_mse_where_tails_are_ordinary(name: str) -> None:
+    values = {
+        "normal": normal(),
+        "laplace": normal().sign() * normal(seed=1).pow(2).add(normal(seed=2).pow(2)),
+        "relu": normal().relu(),
+        "squared": normal().pow(2),
+    }[name]
+    by_entropy, by_mse = (observed(recipe, *values.split(50_000)).range() for recipe in (ENTROPY, MSE))
+    assert 0.6 * by_mse.high < by_entropy.high < 1.3 * by_mse.high
+    assert 0.6 * by_mse.low >= by_entropy.low >= 1.3 * by_mse.low
+    assert (by_entropy.low == 0.0) == (by_mse.low == 0.0)
+
+
+def test_entropy_does_not_look_at_what_a_relu_made_zero() -> None:
+    values = normal().abs()
+    sparse = torch.cat([torch.zeros(10_000_000), values])
+    assert observed(ENTROPY, *sparse.split(3_000_000)).range() == observed(ENTROPY, values).range()
+
+
+def test_entropy_of_a_sparse_relu_output_with_outliers() -> None:
+    """2.3 % of the values are above zero."""
+    values = (normal(400_000) - 2).relu()
+    clean, spoilt = (observed(ENTROPY, v).range() for v in (values, torch.cat([values, torch.full((4,), 20.0)])))
+    assert clean.low == spoilt.low == 0.0
+    assert 0.8 * float(values.max()) < clean.high <= float(values.max())
+    assert spoilt.high < 2.5 * clean.high
+
+
+def test_entropy_keeps_the_ceiling_of_a_relu6() -> None:
+    assert observed(ENTROPY, (normal() * 4).clamp(0, 6)).range() == Range(0.0, 6.0)
+
+
+@pytest.mark.parametrize("values", [[3.0] * 9, [-2.0], [0.0, 1.0], [-1.0, 1.0], [1e-12, -1e-12], [5.0, 5.0, 1e-3]])
+def test_entropy_keeps_all_of_a_few_values(values: list[float]) -> None:
+    tensor = torch.tensor(values)
+    assert observed(ENTROPY, tensor).range() == observed(Recipe(observer="minmax"), tensor).range()
+
+
+def test_entropy_does_not_depend_on_the_order_of_values() -> None:
+    values = with_outliers(normal(), 20.0)
+    first = observed(ENTROPY, values)
+    assert observed(ENTROPY, *values[:20_000].split(777), values[20_000:].flip(0)).range() == first.range()
+
+
+def test_entropy_hardly_depends_on_how_often_the_reach_doubled() -> None:
+    """Bins merge, so that it looks less closely."""
+    values = with_outliers(normal(), 20.0)
+    smallest_first = observed(ENTROPY, *values[values.abs().argsort()].split(30_000))
+    assert smallest_first.reach > observed(ENTROPY, values).reach
+    for end, expected in zip(smallest_first.range(), observed(ENTROPY, values).range(), strict=True):
+        assert end == pytest.approx(expected, rel=0.25)
 
 
 def test_histogram_survives_growing_batches_exactly() -> None:

@@ -1,7 +1,8 @@
 """Annotation and conversion, on a small network that holds every kind of operator."""
 
+import re
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from torch.fx import Node
 from calibration.annotate import TensorKeys, in_network
 from calibration.dataset import CalibrationSet
 from calibration.errors import BadCalibration, BadRecipe
-from calibration.quantize import find_ranges, quantize
+from calibration.quantize import Watch, find_ranges, quantize
 from calibration.ranges import INPUT, Range, Ranges
-from calibration.recipe import Recipe
+from calibration.recipe import Observer, Recipe
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.capture import (
     BytesInput,
@@ -41,10 +42,14 @@ KEYS = {
 
 def calibrated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe) -> Ranges:
     graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
-    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
-    nobody = CalibrationSet(source="test", how="all", seed=0, images=())
+    values, observers = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
     return Ranges(
-        checkpoint_sha256="0" * 64, preprocess=preprocess, recipe=recipe, calibration_set=nobody, values=values
+        checkpoint_sha256="0" * 64,
+        preprocess=preprocess,
+        recipe=recipe,
+        calibration_set=CalibrationSet(source="test", how="all", seed=0, images=()),
+        values=values,
+        observers=observers,
     )
 
 
@@ -85,6 +90,56 @@ def test_minmax_ranges_are_those_of_the_tensors(
     }.items():
         assert ranges.values[key].low == pytest.approx(min(0.0, float(seen[path].min())), abs=1e-5)
         assert ranges.values[key].high == pytest.approx(max(0.0, float(seen[path].max())), abs=1e-5)
+
+
+def test_the_observer_of_every_tensor_is_recorded(
+    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, ranges: Ranges
+) -> None:
+    graph = graph_of(capture_images(ImageInput(small, preprocess).eval(), preprocess))
+    patterns = {"classifier.*": "minmax", "features.1*": "percentile", "*.conv.2:*": "entropy"}
+    recipe = Recipe(observer="moving-average", observers=patterns)  # type: ignore[arg-type]
+    found = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
+    assert found.observers == {
+        INPUT: "fixed",
+        "features.0.0:conv2d:0": "moving-average",
+        "features.1.conv.0.0:conv2d:0": "percentile",
+        "features.1.conv.1.0:conv2d:0": "percentile",
+        "features.1.conv.2:conv2d:0": "percentile",  # the first pattern that matches
+        "features.1:add:0": "percentile",
+        "features.2.0:conv2d:0": "moving-average",
+        "pool:mean:0": "moving-average",
+        "classifier.1:linear:0": "minmax",
+    }
+    assert found.values["classifier.1:linear:0"] == ranges.values["classifier.1:linear:0"]
+    assert found.values["pool:mean:0"] != ranges.values["pool:mean:0"]
+
+
+@pytest.mark.parametrize("pattern", ["backbone.*", "features.1", "input"])
+def test_a_pattern_that_matches_no_tensor_is_refused(small: nn.Module, preprocess: Preprocess, pattern: str) -> None:
+    graph = graph_of(capture_images(ImageInput(small, preprocess).eval(), preprocess))
+    message = (
+        rf"observers pattern '{re.escape(pattern)}' matches no tensor. Tensors: classifier.1:linear:0, .*pool:mean:0"
+    )
+    with pytest.raises(BadRecipe, match=message):
+        Watch(graph, [Recipe(observers={pattern: "mse"})], input_range(preprocess))
+
+
+def test_one_pass_for_all_observers_finds_what_a_pass_for_each_finds(
+    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
+) -> None:
+    graph = graph_of(capture_images(ImageInput(small, preprocess).eval(), preprocess))
+    recipes = [Recipe(observer=name) for name in get_args(Observer)]
+    watch = Watch(graph, recipes, input_range(preprocess))
+    batches = pictures.split(8)
+    for batch in batches[:2]:
+        watch.see(batch)
+    early = watch.found(1)
+    for batch in batches[2:]:
+        watch.see(batch)
+    assert early == find_ranges(graph, batches[:2], recipes[1], input_range(preprocess))
+    found = [watch.found(i) for i in range(len(recipes))]
+    assert found == [find_ranges(graph, batches, recipe, input_range(preprocess)) for recipe in recipes]
+    assert len({one.values["features.2.0:conv2d:0"] for one in found}) == len(recipes)
 
 
 def test_input_range_follows_from_the_preprocessing(preprocess: Preprocess, ranges: Ranges) -> None:
@@ -238,11 +293,14 @@ def test_what_is_concatenated_has_one_scale(preprocess: Preprocess, pictures: to
     assert by_name["conv2d_1"] != by_name["conv2d"]
     torch.manual_seed(0)
     network = Joined().eval()
-    values = calibrated(network, preprocess, pictures, Recipe(observer="minmax")).values
+    ranges = calibrated(network, preprocess, pictures, Recipe(observer="minmax"))
+    values = ranges.values
     with torch.no_grad():
         x = ImageInput(nn.Identity(), preprocess)(pictures)
         both = torch.cat((network.a(x), network.c(x)))
     assert values[by_name["cat"]] == pytest.approx((float(both.min()), float(both.max())), abs=1e-5)
+    assert ranges.observers[by_name["cat"]] == "minmax"
+    assert ranges.observers[by_name["cat_2"]] == "fixed+minmax"  # a sigmoid's output beside a mean
 
 
 def test_a_sigmoid_has_the_range_that_every_runtime_gives_it(preprocess: Preprocess, pictures: torch.Tensor) -> None:
@@ -255,7 +313,9 @@ def test_a_sigmoid_has_the_range_that_every_runtime_gives_it(preprocess: Preproc
             y = self.conv(x)
             return (y * torch.sigmoid(y)).mean((2, 3), keepdim=True).flatten(1)
 
-    assert calibrated(Gated().eval(), preprocess, pictures, Recipe()).qparams(":sigmoid:0") == (1 / 256, -128)
+    ranges = calibrated(Gated().eval(), preprocess, pictures, Recipe())
+    assert ranges.qparams(":sigmoid:0") == (1 / 256, -128)
+    assert ranges.observers[":sigmoid:0"] == "fixed"
 
 
 def test_arithmetic_with_constants_and_between_float_tensors_stays_in_float(preprocess: Preprocess) -> None:

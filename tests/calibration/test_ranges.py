@@ -48,6 +48,14 @@ def test_file_round_trip_and_hash(tmp_path: Path) -> None:
     assert load_ranges(path).sha256() == one.sha256()
 
 
+def test_a_file_from_before_observers_were_recorded(tmp_path: Path) -> None:
+    text = json.loads(ranges(a=Range(-1.0, 2.0)).to_json())
+    del text["observers"]
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(text))
+    assert load_ranges(path).observers == {}
+
+
 def test_other_checkpoint_is_refused() -> None:
     with pytest.raises(BadCalibration, match="belong to checkpoint aaaaaaaaaaaa…, not to bbbbbbbbbbbb…"):
         ranges().check_checkpoint("b" * 64, SMALL, "r.json")

@@ -20,7 +20,7 @@ aten = torch.ops.aten
 def simulated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe) -> tuple[Any, Ranges]:
     graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
     nobody = CalibrationSet(source="test", how="all", seed=0, images=())
-    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
+    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess)).values
     ranges = Ranges(
         checkpoint_sha256="0" * 64, preprocess=preprocess, recipe=recipe, calibration_set=nobody, values=values
     )

@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.ranges import load_ranges
 from calibration.recipe import Recipe, load_recipe
 from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle, BundleFile, sha256_of
 from pipeline import targets
 from pipeline.build import Job, build
+from pipeline.calibrating import calibrate, draw, load_calibration
 from pipeline.capture import ImageInput
+from pipeline.captured import capture
 from pipeline.checkpoint import Checkpoint, load
 from pipeline.data import open_data
 from pipeline.errors import BadCalibration, LoweringFailed, MissingExtra
@@ -56,9 +57,9 @@ def left_in(tmp_path: Path) -> list[str]:
 def test_ranges_are_used_again(job: Job) -> None:
     """By another export of other pictures: the same scales, and the same file to the byte."""
     first = build(job, silently)
-    ranges = load_ranges(first.verified(first.file("ranges")))
+    calibration = load_calibration(first.verified(first.file("ranges")))
     recipe = Recipe(images=8, seed=5)
-    second = build(replace(job, ranges=ranges, recipe=recipe, out=job.out.with_name("second")), silently)
+    second = build(replace(job, calibration=calibration, recipe=recipe, out=job.out.with_name("second")), silently)
     files = [file_of(bundle, "tflite", "int8") for bundle in (first, second)]
     assert files[0].sha256 == files[1].sha256
     assert (second.root / "ranges.json").read_bytes() == (first.root / "ranges.json").read_bytes()
@@ -67,12 +68,11 @@ def test_ranges_are_used_again(job: Job) -> None:
 
 
 def test_ranges_of_other_weights_are_refused(job: Job, tmp_path: Path) -> None:
-    from pipeline.build import calibrate, capture
-
-    ranges = calibrate(capture(job.checkpoint, job.images, job.recipe), job.recipe)
+    captured = capture(job.checkpoint, job.images.image(0))
+    calibration = calibrate(captured, draw(captured, job.images, job.recipe), job.recipe)
     other = replace(job.checkpoint, sha256="1" * 64)
     with pytest.raises(BadCalibration, match=r"belong to checkpoint .* not to 111111111111…"):
-        build(replace(job, checkpoint=other, ranges=ranges), silently)
+        build(replace(job, checkpoint=other, calibration=calibration), silently)
     assert left_in(tmp_path) == []
 
 

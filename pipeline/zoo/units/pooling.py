@@ -10,18 +10,27 @@ from torch.utils.dlpack import from_dlpack
 
 
 class AveragePool(nn.Module):
-    """Average over kernel × kernel windows, zero padding counted, as a depthwise convolution with weights 1/kernel².
+    """Average over windows, zero padding counted, as a depthwise convolution with constant weights ``1 / divisor``.
 
-    Equal to ``nn.AvgPool2d(kernel, stride, padding)``, which XNNPACK does not take in int8, and with padding not in
-    float either. The weights are constants: no state dict holds them.
+    Kernel, stride and padding are numbers or pairs; ``divisor`` is the number of a window's values if None. Equal to
+    ``nn.AvgPool2d``, which XNNPACK does not take in int8, and with padding not in float either. No state dict holds
+    the weights.
     """
 
     weight: torch.Tensor
 
-    def __init__(self, channels: int, kernel: int, stride: int, padding: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel: int | tuple[int, int],
+        stride: int | tuple[int, int],
+        padding: int | tuple[int, int] = 0,
+        divisor: int | None = None,
+    ) -> None:
         super().__init__()
         self.channels, self.stride, self.padding = channels, stride, padding
-        weight = torch.full((channels, 1, kernel, kernel), 1 / kernel**2)
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        weight = torch.full((channels, 1, height, width), 1 / (divisor or height * width))
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -132,22 +132,37 @@ def test_what_a_runtime_leaves_out_is_written_otherwise(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+NEGATIVE = Call(lambda x: -x.abs() - 1)
+"""Zeros would win every window that they touch."""
+
+
+def pooled(network: nn.Module, size: Preprocess) -> tuple[bool, int]:
+    """Whether the one maximum pooling of a prepared network has a ceiling, and how often something is joined."""
+    program = capture_bytes(BytesInput(same(network, size), size).eval(), size)
+    called = [(str(node.target).split(".")[1], node.args) for node in program.graph.nodes if node.op == "call_function"]
+    [arguments] = [arguments for name, arguments in called if name == "max_pool2d"]
+    return True in arguments, [name for name, _ in called].count("cat")
+
+
 @pytest.mark.parametrize("side", range(7, 14))
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 2, 0), (2, 2, 0), (3, 2, 1), (3, 3, 1), (2, 3, 0), (5, 3, 2)]
+    ("kernel", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (3, 3, 1), (4, 3, 0), (5, 3, 2), (4, 2, 0)]
 )
-@pytest.mark.parametrize(
-    "before", [Call(lambda x: -x.abs() - 1), nn.ReLU(), nn.ReLU6()], ids=["negative", "relu", "relu6"]
-)
+@pytest.mark.parametrize("before", [NEGATIVE, nn.ReLU(), nn.ReLU6()], ids=["negative", "relu", "relu6"])
 def test_maximum_pooling_with_a_ceiling(before: nn.Module, side: int, kernel: int, stride: int, padding: int) -> None:
-    """Of negative values zeros would win every window that they touch."""
     network = Classifier(nn.Sequential(before, nn.MaxPool2d(kernel, stride, padding, ceil_mode=True))).eval()
-    size = Preprocess(height=side, width=side + 1)
-    prepared = same(network, size)
-    program = capture_bytes(BytesInput(prepared, size).eval(), size)
-    pools = [node for node in program.graph.nodes if "max_pool2d" in str(node.target)]
-    assert len(pools) == 1
-    assert True not in pools[0].args
+    has_ceiling, _ = pooled(network, Preprocess(height=side, width=side + 1))
+    assert not has_ceiling
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "height", "width"),
+    [(3, 2, 8, 8), (3, 2, 12, 10), (2, 2, 7, 7), (2, 2, 7, 8), (2, 2, 12, 9), (3, 3, 8, 11), (2, 3, 9, 10)],
+)
+def test_a_ceiling_that_every_target_takes_stays(kernel: int, stride: int, height: int, width: int) -> None:
+    """As many windows as the stride fits in, and one row or column too few for the last."""
+    network = Classifier(nn.Sequential(NEGATIVE, nn.MaxPool2d(kernel, stride, ceil_mode=True))).eval()
+    assert pooled(network, Preprocess(height=height, width=width)) == (True, 0)
 
 
 def test_a_shuffle_that_is_written_out_is_found() -> None:

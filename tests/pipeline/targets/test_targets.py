@@ -30,7 +30,7 @@ LAYERS = 6  # of the small network
 def source(small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> Source:
     graph = graph_of(capture_images(ImageInput(small, preprocess).eval(), preprocess))
     recipe = Recipe(observer="minmax")
-    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
+    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess)).values
     nobody = CalibrationSet(source="test", how="all", seed=0, images=())
     return Source(
         small,

@@ -1,11 +1,16 @@
 """The source implementations that the zoo is compared with: torchvision and timm, from the ``dev`` extra."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def _import_torchvision() -> None:
@@ -33,3 +38,20 @@ def timm_create() -> Callable[..., Any]:
     _import_torchvision()  # timm imports it
     timm = pytest.importorskip("timm", reason="timm is not installed: pip install '.[dev]'")
     return timm.create_model  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def enliven() -> Callable[[nn.Module], nn.Module]:
+    """Batch-norm statistics and scales as a trained network has them, so that no error hides behind 0 and 1."""
+    from torch import nn
+
+    def enlivened(network: nn.Module) -> nn.Module:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
+                nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+                nn.init.uniform_(module.weight, 0.5, 1)
+                nn.init.uniform_(module.bias, -0.2, 0.2)
+        return network.eval()
+
+    return enlivened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -17,17 +18,6 @@ from pipeline.zoo.units.residual import Bottleneck, ResidualUnit, ZeroPadShortcu
 def meta(name: str, classes: int = 1000, **options: Value) -> nn.Module:
     with torch.device("meta"):
         return zoo.get(name).build(classes, **options)
-
-
-def enliven(network: nn.Module) -> nn.Module:
-    """Batch-norm statistics and scales as a trained network has them, so that no error hides behind 0 and 1."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
-            nn.init.uniform_(module.weight, 0.5, 1)
-            nn.init.uniform_(module.bias, -0.2, 0.2)
-    return network.eval()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +77,11 @@ def test_a_published_state_dict_fits_key_by_key(name: str, torchvision_models: M
 @pytest.mark.parametrize(("name", "options"), [("resnet18", {}), ("resnet50", {"stride_on": "3x3"})])
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (1, 3, 33, 97)])
 def test_equal_logits_on_equal_weights(
-    name: str, options: dict[str, Value], shape: tuple[int, ...], torchvision_models: ModuleType
+    name: str,
+    options: dict[str, Value],
+    shape: tuple[int, ...],
+    torchvision_models: ModuleType,
+    enliven: Callable[[nn.Module], nn.Module],
 ) -> None:
     torch.manual_seed(0)
     theirs = enliven(getattr(torchvision_models, name)(num_classes=10))

@@ -28,17 +28,6 @@ SPELLINGS = [
 ]
 
 
-def enliven(network: nn.Module) -> nn.Module:
-    """Batch-norm statistics and scales as a trained network has them, so that no error hides behind 0 and 1."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
-            nn.init.uniform_(module.weight, 0.5, 1)
-            nn.init.uniform_(module.bias, -0.2, 0.2)
-    return network.eval()
-
-
 @pytest.mark.parametrize(
     ("name", "params", "millions"),
     [
@@ -68,7 +57,11 @@ def test_what_the_unit_adds_is_equation_5_and_the_biases() -> None:
 
 @pytest.mark.parametrize(("theirs_name", "name", "options"), SPELLINGS)
 def test_equal_logits_on_equal_weights(
-    theirs_name: str, name: str, options: dict[str, Value], timm_create: Callable[..., Any]
+    theirs_name: str,
+    name: str,
+    options: dict[str, Value],
+    timm_create: Callable[..., Any],
+    enliven: Callable[[nn.Module], nn.Module],
 ) -> None:
     torch.manual_seed(0)
     theirs = enliven(timm_create(theirs_name, num_classes=10))

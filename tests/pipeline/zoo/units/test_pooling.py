@@ -1,6 +1,7 @@
 """Pooling written as convolution, against torch's own."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -20,11 +21,18 @@ def is_regular(side: int, grid: int) -> bool:
     return len(steps) <= 1 and len({end - start for start, end in bins}) == 1
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 3, 0)])
-def test_average_pool_is_torchs(kernel: int, stride: int, padding: int) -> None:
+@pytest.mark.parametrize(
+    "windows",
+    [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 3, 0), ((2, 5), (1, 3), (0, 2)), ((3, 1), 2), (3, (1, 2), (1, 0))],
+    ids=str,
+)
+@pytest.mark.parametrize("divisor", [None, 7])
+def test_average_pool_is_torchs(windows: tuple[Any, ...], divisor: int | None) -> None:
     x = torch.randn(2, 5, 9, 12)
-    expected = nn.AvgPool2d(kernel, stride, padding)(x)
-    assert torch.allclose(AveragePool(5, kernel, stride, padding)(x), expected, atol=1e-6)
+    expected = nn.AvgPool2d(*windows, divisor_override=divisor)(x)
+    pool = AveragePool(5, *windows, divisor=divisor)
+    assert torch.allclose(pool(x), expected, atol=1e-6)
+    assert not pool.state_dict()
 
 
 def test_a_map_of_the_grids_size_is_left_as_it_is() -> None:

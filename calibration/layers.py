@@ -1,0 +1,164 @@
+"""What the repairs look at: a captured graph's convolution and linear layers, their tensors, and what they output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Interpreter, Node
+
+from calibration.annotate import NETWORK, WEIGHTED
+
+aten = torch.ops.aten
+
+NO_BOUNDS = (-float("inf"), float("inf"))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer.
+
+    ``weight`` and ``bias`` are the names of its tensors in the network; None where there is none, or where another
+    operator reads it too, so that a repair may not edit it.
+    """
+
+    node: Node
+    weight: str | None
+    bias: str | None
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether it adds one, its own or not."""
+        return _argument(self.node, 2) is not None
+
+    @property
+    def is_convolution(self) -> bool:
+        """Otherwise it is linear."""
+        return self.node.target == aten.conv2d.default
+
+    @property
+    def groups(self) -> int:
+        """Of its channels; 1 for a linear layer."""
+        return int(_argument(self.node, 6) or 1)
+
+    def rows(self, output: torch.Tensor) -> torch.Tensor:
+        """Its output (or input) as ``[positions, channels]``."""
+        last = output.movedim(1, -1) if self.is_convolution else output
+        return last.reshape(-1, last.shape[-1])
+
+
+def layers_of(graph: GraphModule) -> list[Layer]:
+    """In the order of execution, which is that of the same graph when quantized."""
+    readers = Counter(
+        str(argument.target) for node in graph.graph.nodes for argument in node.args if _is_tensor(argument)
+    )
+    nodes = [node for node in graph.graph.nodes if node.target in WEIGHTED]
+    return [Layer(node, _own(node, 1, readers), _own(node, 2, readers)) for node in nodes]
+
+
+def tensor_of(graph: GraphModule, name: str) -> torch.Tensor:
+    """A tensor by its name in the network."""
+    found: Any = graph
+    for part in (NETWORK, *name.split(".")):
+        found = getattr(found, part)
+    return torch.as_tensor(found).detach()
+
+
+def bounds_of(activation: Node | None) -> tuple[float, float]:
+    """What a ReLU, ReLU6 or hardtanh clamps to."""
+    if activation is None:
+        return NO_BOUNDS
+    match str(activation.target).split(".")[1].rstrip("_"):
+        case "relu":
+            return 0.0, float("inf")
+        case "relu6":
+            return 0.0, 6.0
+        case _:
+            low, high = (*activation.args[1:], *(-1.0, 1.0)[len(activation.args) - 1 :])
+            return float(str(low)), float(str(high))
+
+
+def watch(graph: GraphModule, batches: Sequence[torch.Tensor], look: Callable[[Node, torch.Tensor], None]) -> None:
+    """Run the batches through the graph; ``look`` sees what every layer outputs, before its activation."""
+    with torch.no_grad():
+        for batch in batches:
+            _Watched(graph, look).run(batch)
+
+
+class _Watched(Interpreter):
+    def __init__(self, graph: GraphModule, look: Callable[[Node, torch.Tensor], None]) -> None:
+        super().__init__(graph)
+        self.look = look
+
+    def run_node(self, n: Node) -> Any:
+        value = super().run_node(n)
+        if n.target in WEIGHTED:
+            self.look(n, value)
+        return value
+
+
+class Walk:
+    """A graph run on all batches at once, operator by operator.
+
+    So a layer can be changed before anything sees its output, and nothing is computed twice for what follows.
+    """
+
+    def __init__(self, graph: GraphModule, batches: Sequence[torch.Tensor], interpreter: type[Interpreter]) -> None:
+        self.graph = graph
+        self._runs = [interpreter(graph) for _ in batches]
+        for run, batch in zip(self._runs, batches, strict=True):
+            run.args_iter = iter(graph.graph.process_inputs(batch))
+        self._constants: set[Node] = set()
+
+    def layers(self) -> Iterator[Node]:
+        """Each convolution and linear layer when its turn has come; what is changed by then counts."""
+        for node in self.graph.graph.nodes:
+            if node.target in WEIGHTED:
+                yield node
+            self._step(node)
+
+    def values(self, node: Node) -> list[torch.Tensor]:
+        """What an operator gave, batch by batch."""
+        return [run.env[node] for run in self._runs]
+
+    def outputs(self, node: Node) -> Iterator[torch.Tensor]:
+        """What the operator whose turn it is would give, batch by batch."""
+        for run in self._runs:
+            with torch.no_grad():
+                yield run.run_node(node)
+
+    def replace(self, node: Node, value: torch.Tensor) -> None:
+        """From here on, another value of a constant."""
+        for run in self._runs:
+            run.env[node] = value
+
+    def _step(self, node: Node) -> None:
+        constant = node.op == "get_attr" or (bool(node.args) and self._constants.issuperset(node.all_input_nodes))
+        if constant:  # weights: once, not for each batch
+            self._constants.add(node)
+        with torch.no_grad():
+            for number, run in enumerate(self._runs):
+                first = self._runs[0]
+                run.env[node] = first.env[node] if constant and number else run.run_node(node)
+        for run in self._runs:
+            for dead in run.user_to_last_uses.get(node, []):
+                del run.env[dead]
+
+
+def _is_tensor(argument: Any) -> bool:
+    return isinstance(argument, Node) and argument.op == "get_attr"
+
+
+def _own(node: Node, index: int, readers: Counter[str]) -> str | None:
+    argument = _argument(node, index)
+    if not _is_tensor(argument) or readers[str(argument.target)] > 1:
+        return None
+    name = str(argument.target)
+    return name.removeprefix(f"{NETWORK}.") if name.startswith(f"{NETWORK}.") else None
+
+
+def _argument(node: Node, index: int) -> Any:
+    return node.args[index] if len(node.args) > index else None

@@ -1,0 +1,265 @@
+"""Writes ``docs/digits.md`` and ``docs/cifar10.md``: every family trained, exported and evaluated.
+
+``python docs/make_accuracy_tables.py digits`` in the repository's root does all of one page, ``… cifar10 effnet`` this
+network of it. Every step is a command of ``pipeline``; one that left its answer under ``--work`` is not given again.
+CIFAR-10 is expected as JPEG files in ``cifar10/train.tar`` and ``cifar10/test.tar``, one folder for each class.
+"""
+
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import msgspec
+
+from edge_apps.files import write_whole
+from edge_apps.runtime.manifest import BundleManifest
+from pipeline import zoo
+from pipeline.accuracy.results import EvaluationResult, FileResult
+from pipeline.accuracy.sqnr import EQUAL_DB
+from pipeline.cost import count_model
+
+MOST_DROP, MOST_HIGH = 0.5, 1.0
+"""Points of top-1: what a file may lose, and the upper end of the interval."""
+
+HEADINGS = (
+    "network", "input", "params", "train, min", "float top-1 %", "int8 .pte top-1 %", "int8 .tflite top-1 %",
+    "drop of .pte, points", "drop of .tflite, points", "fp32 vs float, dB", "int8 vs float, dB",
+    "int8 vs own graph, dB", "files run",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network and how it is trained. ``trained`` is the command where the page's own was not used."""
+
+    model: str
+    options: str
+    side: int
+    epochs: int
+    lr: float = 0.003
+    trained: str = ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A page: its networks, and the commands that each goes through."""
+
+    name: str
+    title: str
+    about: str
+    commands: dict[str, str]
+    members: tuple[Member, ...]
+
+    @property
+    def out(self) -> Path:
+        """The page."""
+        return Path(__file__).with_name(f"{self.name}.md")
+
+    def command(self, member: Member, step: str, folder: Path) -> str:
+        """What is typed for a step."""
+        template = member.trained if step == "train" and member.trained else self.commands[step]
+        return " ".join(template.format(**vars(member), folder=shlex.quote(str(folder))).split())
+
+
+EXPORT = "pipeline export {folder}/network.safetensors --target all --data DATA --out {folder}/bundle --force --json"
+EVALUATE = "pipeline evaluate {folder}/bundle --data DATA --threads 1 --json"
+
+# Without batch normalisation (AlexNet, SqueezeNet, GoogLeNet as published) at a lower rate than with it.
+DIGITS = Suite(
+    "digits",
+    "Every family on the digits",
+    "Settings were chosen by training accuracy and time, none by the test pictures.",
+    {
+        "train": "pipeline train {model} {options} --data digits --input {side} --epochs {epochs} --lr {lr} "
+        "--batch-size 32 --precision fp32 --threads 1 --restart --force --out {folder}/network.safetensors",
+        "export": EXPORT.replace("DATA", "digits"),
+        "evaluate": EVALUATE.replace("DATA", "digits:test"),
+    },
+    (
+        Member("alexnet", "--width 0.25 --grid 1", 67, 20, lr=0.001),
+        Member("alexnet_one_tower", "--width 0.25 --grid 1", 64, 20, lr=0.001),
+        Member("vgg_a", "--width 0.25 --grid 1 --batch-norm", 32, 15),
+        Member("googlenet", "--width 0.25", 64, 20, lr=0.001),
+        Member("googlenet_bn", "--width 0.25", 64, 12),
+        Member("resnet18", "--width 0.25", 64, 15),
+        Member("se_resnet18", "--width 0.25", 64, 15),
+        Member("squeezenet_1_1", "", 64, 18, lr=0.001),
+        Member("mobilenet_v1", "--width 0.25", 64, 25),
+        Member("mobilenet_v2", "--width 0.35", 64, 15),
+        Member("shufflenet_v1", "--groups 3 --width 0.5", 64, 15),
+        Member("effnet", "", 32, 15),
+        Member("fd_mobilenet", "--width 0.25", 96, 25),
+        Member("efficientnet_b0", "--width 0.5 --depth 0.5", 64, 12),
+    ),
+)
+CIFAR10 = Suite(
+    "cifar10",
+    "Families on CIFAR-10",
+    "50,000 pictures to train on, judged on all 10,000 of the test set, which no choice was made by. As many epochs as "
+    "a few hours of two processor cores allowed: with more, float accuracy would be higher.",
+    {
+        "train": "pipeline train {model} {options} --input {side} --epochs {epochs} --lr {lr} --data cifar10/train.tar "
+        "--precision fp32 --threads 1 --dtype fp16 --out {folder}/network.safetensors",
+        "export": EXPORT.replace("DATA", "cifar10/train.tar"),
+        "evaluate": EVALUATE.replace("DATA", "cifar10/test.tar"),
+    },
+    (
+        Member(
+            "mobilenet_v2",
+            "",
+            64,
+            12,
+            trained="pipeline train mobilenet_v2 --data cifar10/train.tar --input {side} "
+            "--epochs {epochs} --precision fp32 --threads 2 --out {folder}/network.safetensors",
+        ),
+        Member("efficientnet_b0", "", 64, 10),
+        Member("squeezenet_1_1", "", 64, 12, lr=0.001),
+        Member("shufflenet_v1", "--groups 3", 64, 12),
+        Member("mobilenet_v1", "--width 0.5", 64, 12),
+        Member("fd_mobilenet", "", 64, 12),
+        Member("effnet", "", 32, 20),
+        Member("resnet18", "", 64, 8),
+        Member("se_resnet18", "", 64, 8),
+        Member("googlenet_bn", "", 64, 8),
+        Member("alexnet_one_tower", "--width 0.5 --grid 1", 64, 12, lr=0.001),
+        Member("vgg_a", "--width 0.5 --grid 1 --batch-norm", 32, 12),
+    ),
+)
+SUITES = {suite.name: suite for suite in (DIGITS, CIFAR10)}
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A command that ended well; kept as ``<step>.json``, and what it said to stderr as ``<step>.log``."""
+
+    command: str
+    seconds: float
+    stdout: str
+
+
+def read(suite: Suite, member: Member, step: str, folder: Path) -> Done | None:
+    """What an earlier run of this very command left."""
+    path = folder / f"{step}.json"
+    done = msgspec.json.decode(path.read_bytes(), type=Done) if path.exists() else None
+    return done if done and done.command == suite.command(member, step, folder) else None
+
+
+def make(suite: Suite, member: Member, folder: Path) -> bool:
+    """Do what is not done, and tell whether all ended well; a step that is done anew makes those after it stale."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for position, step in enumerate(suite.commands):
+        if read(suite, member, step, folder) is None:
+            for stale in list(suite.commands)[position:]:
+                (folder / f"{stale}.json").unlink(missing_ok=True)
+            command, start = suite.command(member, step, folder), time.monotonic()
+            click.echo(command)
+            with (folder / f"{step}.log").open("a") as log:
+                words = [str(Path(sys.executable).with_name("pipeline")), *shlex.split(command)[1:]]
+                ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
+            if ended.returncode != 0:
+                (folder / f"{step}.out").write_text(ended.stdout, "utf-8")
+                click.echo(f"Exit status {ended.returncode}: see {folder / step}.log and .out")
+                return False
+            done = Done(command, time.monotonic() - start, ended.stdout)
+            write_whole(folder / f"{step}.json", msgspec.json.encode(done))
+    return True
+
+
+def page(suite: Suite, work: Path) -> str:
+    """The document, from what lies under ``work``."""
+    rows, losses, notes = [], [], []
+    for member in suite.members:
+        steps = {step: read(suite, member, step, work / member.model) for step in suite.commands}
+        row = [f"{member.model} {member.options}".strip(), str(member.side)]
+        train, export, evaluate = steps.values()
+        if train and export and evaluate:
+            bundle = msgspec.json.decode(export.stdout, type=BundleManifest)
+            result = msgspec.json.decode(evaluate.stdout, type=EvaluationResult)
+            params = count_model(zoo.get(bundle.model), bundle.options, member.side, len(bundle.labels)).params
+            row += [f"{params:,}", f"{train.seconds / 60:.1f}", *measured(bundle, result)]
+            judged = [file for file in result.files if file.comparison]
+            losses += [f"{file.path} {drop(file)}" for file in judged if not _is_kept(file)]
+            notes += [f"Not run: {file.reason.partition(': ')[2]}" for file in result.files if file.reason]
+            notes.append(", ".join(f"{tool} {version}" for tool, version in bundle.provenance.tools.items()) + ".")
+            notes.append(f"{result.data}: {result.images} pictures, one is {100 / result.images:.2f} points.")
+        else:
+            row.append("not run: " + next(step for step, done in steps.items() if done is None))
+        rows.append(row + [""] * (len(HEADINGS) - len(row)))
+    typed = [suite.command(member, "train", work / member.model) for member in suite.members]
+    typed += [suite.command(suite.members[0], step, work / "NETWORK") for step in ("export", "evaluate")]
+    table = [" | ".join(row) for row in [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *rows]]
+    parts = [
+        f"# {suite.title}",
+        f"Made by `python docs/{Path(__file__).name} {suite.name}` from the answers of the commands below; "
+        f"{platform.machine()}, beside other work, one run each, numbers as they came. {suite.about} Drops are against "
+        "the float network on the same pictures, with their 95 % interval; dB are of the logits of calibration "
+        "pictures, `.pte / .tflite` where they differ, 'equal' to the last bit.",
+        "\n".join(f"| {row} |" for row in table),
+        f"**Files that lost more than {MOST_DROP:g} points of top-1, or may have lost more than {MOST_HIGH:g} by the "
+        f"upper end of the interval:** {'; '.join(losses) or 'none'}.",
+        *dict.fromkeys(notes),
+        "\n".join(["```", *typed, "```\n"]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _is_kept(file: FileResult) -> bool:
+    assert file.comparison is not None
+    return file.comparison.drop_points <= MOST_DROP and file.comparison.interval_points[1] <= MOST_HIGH
+
+
+def measured(bundle: BundleManifest, result: EvaluationResult) -> Iterator[str]:
+    """The cells from the float network's accuracy on."""
+    assert result.reference is not None  # a bundle carries its own
+    here = sorted((file for file in result.files if file.target != "coreml"), key=lambda file: str(file.target))
+    compared = {file.path: file.comparison for file in bundle.files}
+    int8 = [file for file in here if file.precision == "int8"]
+    yield f"{100 * result.reference.top1:.2f}"
+    yield from (file.status if file.top1 is None else f"{100 * file.top1:.2f}" for file in int8)
+    yield from map(drop, int8)
+    for precision, key in (("fp32", "sqnr_float_db"), ("int8", "sqnr_float_db"), ("int8", "sqnr_graph_db")):
+        values = [compared[file.path].get(key) for file in here if file.precision == precision]
+        yield " / ".join(dict.fromkeys(map(decibels, values)))
+    yield f"{sum(file.status == 'run' for file in result.files)} of {len(result.files)}"
+
+
+def drop(file: FileResult) -> str:
+    """Points of top-1 and their interval."""
+    if file.comparison is None:
+        return "–"
+    low, high = file.comparison.interval_points
+    return f"{file.comparison.drop_points:.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+
+
+def decibels(value: float | None) -> str:
+    """How near logits are to what they are compared with."""
+    return "–" if value is None else "equal" if value >= EQUAL_DB else f"{value:.1f}"
+
+
+@click.command()
+@click.argument("name", metavar="PAGE", type=click.Choice(list(SUITES)))
+@click.argument("models", nargs=-1)
+@click.option("--work", type=click.Path(path_type=Path), help="[default: runs/PAGE]")
+@click.option("--out", type=click.Path(path_type=Path), help="The page.  [default: docs/PAGE.md]")
+def main(name: str, models: tuple[str, ...], work: Path | None, out: Path | None) -> None:
+    """Train, export and evaluate MODELS, or all; the page is written at the end, after Ctrl-C too."""
+    suite = SUITES[name]
+    work = work or Path("runs", name)
+    unknown = set(models) - {member.model for member in suite.members}
+    if unknown:
+        raise click.BadParameter(f"not on this page: {', '.join(sorted(unknown))}")
+    try:
+        chosen = [member for member in suite.members if not models or member.model in models]
+        whole = [make(suite, member, work / member.model) for member in chosen]
+    finally:
+        write_whole(out or suite.out, page(suite, work).encode())
+    sys.exit(0 if all(whole) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Where it hurts: each operator of a bundle's int8 network alone in int8, and the real file's tensors one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_apps.images import ImageSet
+from edge_apps.runtime.manifest import Bundle
+from pipeline.accuracy.alone import OneByOne, Operator
+from pipeline.accuracy.file_tensors import FileTensors, compare_tensors
+from pipeline.accuracy.sqnr import sqnr_db, storable
+from pipeline.captured import answers, split
+from pipeline.data.classes import check_classes
+from pipeline.data.reading import digest, load_all
+from pipeline.errors import BadInput
+from pipeline.rebuild import Rebuilt, rebuild
+
+FORMAT = 1
+"""Version of the JSON."""
+
+IMAGES = 512
+"""Pictures that are looked at unless another number is asked for."""
+
+QUICK_IMAGES = 64
+"""Enough to name the most damaged layer."""
+
+WORST = 4
+"""One in so many pictures is among the worst hit."""
+
+Advance = Callable[[int], None]
+"""Told how many pictures more are done with."""
+
+
+class OperatorResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One int8 operator, alone in int8.
+
+    sqnr_db: of the logits, against the float network's. worst_top1: on the pictures that the whole int8 network hits
+    hardest. file_sqnr_db: of its tensor in the real file, in which everything before it is int8 too; None where the
+    file was not looked into or holds no tensor that is surely this one. weighted: a convolution or linear layer.
+    """
+
+    path: str
+    operator: str
+    weighted: bool
+    sqnr_db: float
+    worst_top1: float
+    file_sqnr_db: float | None
+
+
+class WorstHit(msgspec.Struct, frozen=True, kw_only=True):
+    """The quarter of the pictures whose logits the int8 network changes most, relative to the float logits."""
+
+    images: int
+    float_top1: float
+    int8_top1: float
+
+
+class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
+    """All of one measurement; ``operators`` in the order in which the network computes them.
+
+    int8_sqnr_db: of the whole int8 network's logits (simulated). repairs_sqnr_db: what the repairs alone, in float,
+    are from the checkpoint's network; None without repairs. With repairs, float means the repaired network.
+    """
+
+    format: int
+    bundle: str
+    model: str
+    data: str
+    data_sha256: str
+    images: int
+    seed: int
+    float_layers: tuple[str, ...]
+    int8_sqnr_db: float
+    repairs_sqnr_db: float | None
+    worst: WorstHit
+    file: FileTensors
+    operators: tuple[OperatorResult, ...]
+
+    def by_damage(self) -> tuple[OperatorResult, ...]:
+        """The most damaging first."""
+        return tuple(sorted(self.operators, key=lambda operator: operator.sqnr_db))
+
+    def to_json(self) -> bytes:
+        """Indented JSON, UTF-8."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Logits ``[N, K]``: of the float network, and of it with each of the operators in int8."""
+
+    floating: NDArray[np.float32]
+    operators: tuple[Operator, ...]
+    with_one: tuple[NDArray[np.float32], ...]
+
+    def decibels(self) -> list[float]:
+        """SQNR of each operator's logits."""
+        return [storable(sqnr_db(self.floating, logits)) for logits in self.with_one]
+
+    def ranking(self) -> dict[str, float]:
+        """Layers by their paths with dB, the most damaging first; of one path's several operators, the worst counts."""
+        found: dict[str, float] = {}
+        for operator, decibels in zip(self.operators, self.decibels(), strict=True):
+            if operator.is_layer:
+                found[operator.path] = min(decibels, found.get(operator.path, math.inf))
+        return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def one_by_one(walk: OneByOne, pixels: NDArray[np.uint8], advance: Advance) -> Alone:
+    """Compute the logits of pictures uint8 ``[N, H, W, 3]`` with each operator alone in int8."""
+    floating: list[NDArray[np.float32]] = []
+    with_one: list[list[NDArray[np.float32]]] = [[] for _ in walk.operators]
+    for batch in split(pixels, walk.batch):
+        walk.see(batch)
+        floating.append(walk.logits())
+        for operator, found in zip(walk.operators, with_one, strict=True):
+            found.append(walk.logits_with(operator))
+        advance(len(batch))
+    return Alone(np.concatenate(floating), walk.operators, tuple(np.concatenate(found) for found in with_one))
+
+
+def measure(bundle: Bundle, images: ImageSet, seed: int, advance: Advance) -> Sensitivity:
+    """Measure a bundle's int8 network on pictures; ``seed`` is that of their draw, for the record.
+
+    Raises:
+        BadInput: no int8 file in the bundle; classes of the data are not the labels. What ``rebuild`` raises.
+    """
+    rebuilt = rebuild(bundle)
+    if rebuilt is None:
+        raise BadInput(f"Bundle '{bundle.root}' has no int8 file: export one with --precision int8.")
+    check_classes(images, bundle.manifest.labels)
+    pixels = load_all(images, bundle.manifest.preprocess).images
+    labels = np.asarray(images.labels)
+    walk = OneByOne(rebuilt.repaired_graph(), rebuilt.quantized_graph, rebuilt.ranges)
+    alone = one_by_one(walk, pixels, advance)
+    batches = split(pixels, walk.batch)
+    int8 = answers(rebuilt.simulator(), batches)
+    repaired = rebuilt.ranges.repairs_sha256 is not None
+    original = answers(rebuilt.float_graph(), batches) if repaired else None
+    worst = worst_hit(alone.floating, int8)
+
+    def top1(logits: NDArray[np.float32]) -> float:
+        return float((logits[worst].argmax(1) == labels[worst]).mean())
+
+    file, in_file = compare_tensors(bundle, walk, pixels)
+    return Sensitivity(
+        format=FORMAT,
+        bundle=bundle.root.name,
+        model=bundle.manifest.model,
+        data=images.name,
+        data_sha256=digest(images),
+        images=len(images),
+        seed=seed,
+        float_layers=tuple(dict.fromkeys(layer for file in bundle.models() for layer in file.float_layers)),
+        int8_sqnr_db=storable(sqnr_db(alone.floating, int8)),
+        repairs_sqnr_db=None if original is None else storable(sqnr_db(original, alone.floating)),
+        worst=WorstHit(images=len(worst), float_top1=top1(alone.floating), int8_top1=top1(int8)),
+        file=file,
+        operators=tuple(
+            OperatorResult(
+                path=operator.path,
+                operator=operator.name,
+                weighted=operator.is_layer,
+                sqnr_db=decibels,
+                worst_top1=top1(logits),
+                file_sqnr_db=in_file.get(operator),
+            )
+            for operator, decibels, logits in zip(alone.operators, alone.decibels(), alone.with_one, strict=True)
+        ),
+    )
+
+
+def most_damaged(bundle: Bundle, pixels: NDArray[np.uint8]) -> tuple[str, float] | None:
+    """The layer whose rounding alone changes the logits most, and their SQNR in dB; None where nothing is int8.
+
+    ``pixels`` are uint8 ``[N, H, W, 3]`` as the files take them; the first ``QUICK_IMAGES`` are looked at.
+    """
+    rebuilt = rebuild(bundle)
+    if rebuilt is None:
+        return None
+    walk = OneByOne(rebuilt.repaired_graph(), rebuilt.quantized_graph, rebuilt.ranges)
+    ranking = one_by_one(walk, pixels[:QUICK_IMAGES], lambda _: None).ranking()
+    return next(iter(ranking.items()), None)
+
+
+def worst_hit(floating: NDArray[np.float32], int8: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Indices of the quarter of pictures with the largest ‖int8 − float‖ / ‖float‖ of their logits ``[N, K]``."""
+    change = np.linalg.norm(int8 - floating, axis=1)
+    size = np.linalg.norm(floating, axis=1)
+    relative = change / np.maximum(size, np.finfo(np.float32).tiny)
+    return np.argsort(-relative, kind="stable")[: math.ceil(len(floating) / WORST)]

@@ -1,0 +1,77 @@
+"""What a bundle was made of, opened again: the float network, and the quantized graph that its int8 files are of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from torch.fx import GraphModule
+
+from calibration.quantize import quantize
+from calibration.ranges import Ranges, load_ranges
+from calibration.simulate import Simulator
+from edge_apps.chatter import hushed
+from edge_apps.runtime.manifest import Bundle
+from pipeline.capture import graph_of
+from pipeline.checkpoint import Checkpoint, load
+from pipeline.errors import BadManifest
+from pipeline.networks import archive, own
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The graphs of a bundle, all over float pixels 0…255 ``[N, 3, H, W]``; nothing is captured or calibrated again."""
+
+    bundle: Bundle
+    ranges: Ranges
+
+    def float_graph(self) -> GraphModule:
+        """The float network with its normalisation: the reference of every drop."""
+        return self._program("float-program")
+
+    def repaired_graph(self) -> GraphModule:
+        """The float network whose weights were quantized: with the repairs of the recipe, if it has any."""
+        return self._program("float-program" if self.ranges.repairs_sha256 is None else "repaired-program")
+
+    @cached_property
+    def quantized_graph(self) -> GraphModule:
+        """The graph that every int8 file was lowered from."""
+        with hushed():
+            return quantize(self.repaired_graph(), self.ranges, fold_weights=True)[0]
+
+    def simulator(self) -> Simulator:
+        """What the int8 files should answer, to the bit."""
+        return Simulator(self.quantized_graph)
+
+    def _program(self, role: str) -> GraphModule:
+        path = self.bundle.verified(self.bundle.file(role))
+        graph: GraphModule = graph_of(archive.read(path.read_bytes(), str(path))[0])
+        return graph
+
+
+def rebuild(bundle: Bundle) -> Rebuilt | None:
+    """Open a bundle's graphs; None where it has no int8 file, and so no ranges.
+
+    Raises:
+        BadManifest: something that proves it is not listed. ChangedFile: something is not what was recorded.
+    """
+    if not any(file.role == "ranges" for file in bundle.manifest.files):
+        return None
+    return Rebuilt(bundle, load_ranges(bundle.verified(bundle.file("ranges"))))
+
+
+def checkpoint_of(bundle: Bundle) -> Checkpoint:
+    """The checkpoint that a bundle was made of, verified by hash."""
+    about, file = bundle.manifest, bundle.file("checkpoint")
+    if own.is_foreign(about.model) and Path(file.path).suffix != own.PROGRAM:
+        # A manifest may not make us run a file of its choice.
+        raise BadManifest(f"Bundle '{bundle.root}' holds no program of its network '{about.model}'; export it again.")
+    # A state dict without metadata is what the manifest says it is; metadata must agree with the manifest.
+    return load(
+        bundle.verified(file),
+        model=about.model,
+        options=about.options,
+        labels=about.labels,
+        preprocess=about.preprocess,
+    )

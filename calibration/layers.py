@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from calibration.annotate import NETWORK, WEIGHTED
 
 aten = torch.ops.aten
 
-NO_BOUNDS = (-float("inf"), float("inf"))
+HARDTANH = (-1.0, 1.0)
+"""What it clamps to where the graph says nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,35 +70,43 @@ def tensor_of(graph: GraphModule, name: str) -> torch.Tensor:
 
 
 def bounds_of(activation: Node | None) -> tuple[float, float]:
-    """What a ReLU, ReLU6 or hardtanh clamps to."""
+    """What a ReLU, ReLU6 or hardtanh clamps to; infinite without one."""
     if activation is None:
-        return NO_BOUNDS
-    match str(activation.target).split(".")[1].rstrip("_"):
-        case "relu":
-            return 0.0, float("inf")
-        case "relu6":
-            return 0.0, 6.0
-        case _:
-            low, high = (*activation.args[1:], *(-1.0, 1.0)[len(activation.args) - 1 :])
-            return float(str(low)), float(str(high))
+        return -math.inf, math.inf
+    if activation.target in (aten.relu.default, aten.relu_.default):
+        return 0.0, math.inf
+    if activation.target in (aten.relu6.default, aten.relu6_.default):
+        return 0.0, 6.0
+    low, high = (*activation.args[1:], *HARDTANH[len(activation.args) - 1 :])
+    return float(str(low)), float(str(high))
 
 
-def watch(graph: GraphModule, batches: Sequence[torch.Tensor], look: Callable[[Node, torch.Tensor], None]) -> None:
-    """Run the batches through the graph; ``look`` sees what every layer outputs, before its activation."""
+def evenly(batches: Sequence[torch.Tensor], most: int) -> list[torch.Tensor]:
+    """At most so many of the pictures, spread over all of them (they lie class by class), in batches as before."""
+    pictures = torch.cat(list(batches))
+    chosen = pictures[torch.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().long()]
+    return list(chosen.split(max(len(batch) for batch in batches)))
+
+
+Look = Callable[[Node, torch.Tensor, torch.Tensor], None]
+
+
+def watch(graph: GraphModule, batches: Sequence[torch.Tensor], look: Look) -> None:
+    """Run the batches through the graph; ``look(layer, input, output)`` sees outputs before their activation."""
     with torch.no_grad():
         for batch in batches:
             _Watched(graph, look).run(batch)
 
 
 class _Watched(Interpreter):
-    def __init__(self, graph: GraphModule, look: Callable[[Node, torch.Tensor], None]) -> None:
+    def __init__(self, graph: GraphModule, look: Look) -> None:
         super().__init__(graph)
         self.look = look
 
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         if n.target in WEIGHTED:
-            self.look(n, value)
+            self.look(n, self.env[n.all_input_nodes[0]], value)
         return value
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.dataset import CalibrationSet, choose
-from calibration.quantize import find_ranges, quantize
+from calibration.quantize import Found, find_ranges, quantize
 from calibration.ranges import Effect, Ranges, load_ranges
 from calibration.recipe import Recipe
 from calibration.repairs import Repairs
@@ -28,6 +28,9 @@ from pipeline.errors import BadCalibration, BadImage
 
 COMPARED_IMAGES = 64
 """A file, and the effect of a repair, is measured on this many of the calibration images."""
+
+AT_ONCE = 64
+"""Pictures in memory while thousands are looked at."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,27 @@ def draw(captured: Captured, images: ImageSet, recipe: Recipe) -> Pictures:
         return to_batch([images.image(i) for i in indices], captured.checkpoint.preprocess)
 
     def features(indices: Sequence[int]) -> NDArray[np.float32]:
-        return captured.features(read(indices))
+        parts = [indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE)]
+        return np.concatenate([captured.features(read(part)) for part in parts])
 
     try:
         chosen, indices = choose(images, recipe, features, labels=names_in(images, captured.checkpoint.labels))
         return Pictures(chosen, read(indices))
     except BadImage as error:
         raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
+
+
+def remarks(chosen: CalibrationSet) -> list[str]:
+    """What a user should know of a drawn set, a line each."""
+    return [*map(str, chosen.replaced), *(f"Warning: {warning}" for warning in chosen.warnings)]
+
+
+def effects(ranges: Ranges) -> list[str]:
+    """What each repair did, a line each; none where there are no repairs."""
+    return [
+        f"int8 against float on calibration images, {' + '.join(effect.repairs) or 'no repair'}: {effect.sqnr_db:.1f} dB"
+        for effect in ranges.effects
+    ]
 
 
 def calibrate(captured: Captured, pictures: Pictures, recipe: Recipe) -> Calibration:
@@ -110,6 +127,11 @@ def _ranges(captured: Captured, pictures: Pictures, recipe: Recipe) -> Ranges:
             recipe,
             input_range(captured.checkpoint.preprocess),
         )
+    return as_ranges(found, captured, pictures, recipe)
+
+
+def as_ranges(found: Found, captured: Captured, pictures: Pictures, recipe: Recipe) -> Ranges:
+    """What was found, with what it was found with."""
     return Ranges(
         preprocess=captured.checkpoint.preprocess,
         checkpoint_sha256=captured.checkpoint.sha256,

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 from torch.fx import GraphModule
 
+from calibration.dataset import CalibrationSet
 from calibration.quantize import quantize
 from calibration.ranges import Ranges, load_ranges
 from calibration.simulate import Simulator
@@ -59,6 +61,18 @@ def rebuild(bundle: Bundle) -> Rebuilt | None:
     if not any(file.role == "ranges" for file in bundle.manifest.files):
         return None
     return Rebuilt(bundle, load_ranges(bundle.verified(bundle.file("ranges"))))
+
+
+def calibration_set_of(bundle: Bundle) -> CalibrationSet | None:
+    """The pictures that a bundle's files were calibrated on; None where it lists none."""
+    listed = [file for file in bundle.manifest.files if file.role == "calibration-set"]
+    if not listed:
+        return None
+    path = bundle.verified(listed[0])
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CalibrationSet)
+    except msgspec.DecodeError as error:
+        raise BadManifest(f"Calibration set '{path}' cannot be read: {error}. Export again.") from error
 
 
 def checkpoint_of(bundle: Bundle) -> Checkpoint:

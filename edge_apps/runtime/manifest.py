@@ -85,7 +85,8 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json``: the model, how it was made, and every file with its hash.
 
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
-    bundle's ranges.
+    bundle's ranges. search: how it was found which layers stay in float, and what that costs; empty where nobody
+    searched (``pipeline.searching.SearchRecord``).
     """
 
     format: int
@@ -97,6 +98,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     files: tuple[BundleFile, ...]
     observers: dict[str, str] = {}
+    search: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)

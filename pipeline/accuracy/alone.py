@@ -102,7 +102,7 @@ class OneByOne(Interpreter):
         if schema is None or not schema.is_mutable:
             return super().run_node(n)
         arguments, keywords = self.fetch_args_kwargs_from_env(n)
-        return self.call_function(n.target, (arguments[0].clone(), *arguments[1:]), keywords)  # type: ignore[arg-type]
+        return self.call_function(n.target, (arguments[0].clone(), *arguments[1:]), keywords)
 
 
 def _operators(graph: GraphModule, quantized: GraphModule, ranges: Ranges) -> Iterator[Operator]:
@@ -146,7 +146,7 @@ def _constant(graph: GraphModule, node: Any) -> torch.Tensor:
     interpreter.env = {source: _constant(graph, source) for source in node.all_input_nodes}
     with torch.no_grad():
         value: torch.Tensor = interpreter.run_node(node)
-    return value
+    return value.detach()
 
 
 def _after(node: Node) -> tuple[Node, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_apps.console import progress_bar
@@ -42,7 +43,6 @@ _COLUMNS = (
     MofNCompleteColumn(),
     TimeRemainingColumn(elapsed_when_finished=True),
 )
-
 
 Simulate = Callable[[NDArray[np.uint8], Done], NDArray[np.float32]]
 """Logits float32 ``[n, K]`` of the quantized graph for pictures uint8 ``[n, H, W, 3]``."""
@@ -120,7 +120,7 @@ def evaluate(
         reference=reference_result,
         files=tuple(results),
         notes=tuple(notes),
-        labels=images.classes,
+        labels=next((look.manifest.labels for look in looks if look.manifest), images.classes),
         repeated=repeated,
     )
 
@@ -297,13 +297,12 @@ class _Evaluation:
         try:
             answers = self._run(counterpart.file, counterpart.manifest)
         except Exception as error:
-            raise BadInput(
-                f"'{name}' cannot be compared with: {type(error).__name__}: {first_line(error)}."
-            ) from error
+            raise BadInput(f"'{name}' cannot be compared with: {type(error).__name__}: {first_line(error)}.") from error
         fault = _no_numbers(answers.logits)
         if fault:
             raise BadInput(f"'{name}' cannot be compared with: {fault}.")
-        return answers.logits.argmax(axis=1)
+        said: NDArray[np.int64] = answers.logits.argmax(axis=1)
+        return said
 
     def _per_class(self, reference_right: NDArray[np.bool_], right: NDArray[np.bool_]) -> tuple[Counts, ...]:
         outcome = 2 * ~reference_right + ~right  # in the order of a table: both, lost, gained, neither

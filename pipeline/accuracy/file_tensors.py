@@ -1,7 +1,8 @@
 """The tensors inside a real int8 ``.tflite``, against those of the float network: how the error grows along the way.
 
-LiteRT keeps every tensor where it computes with its own kernels. On a device XNNPACK computes the same file, and
-keeps none; how far the two sets of kernels agree on the logits is reported beside.
+XNNPACK, which computes the file on a device, keeps no tensor but the outputs. So a copy is made in memory in which
+every int8 tensor is an output. Handing tensors out must not change what is computed: the copy's logits are held against
+those of the file itself, and unless they are the same to the last bit nothing is reported.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.alone import OneByOne, Operator
-from pipeline.accuracy.sqnr import sqnr_db, storable
+from pipeline.accuracy.sqnr import storable
 from pipeline.captured import split
 from pipeline.errors import MissingExtra
+from pipeline.targets.tflite import IDENTIFIER, LAYERS
 
 IMAGES = 64
 """Pictures that a file's tensors are compared on."""
 
-LAYERS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 OTHERS = {
     "ADD": "add", "MUL": "mul", "MEAN": "mean", "CONCATENATION": "cat", "LOGISTIC": "sigmoid",
     "LEAKY_RELU": "leaky_relu",
@@ -38,8 +39,7 @@ OTHERS = {
 class FileTensors(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked into, on how many pictures; or the reason why nothing was.
 
-    matched: tensors that are surely those of an operator, of so many operators. kernels_sqnr_db: the logits of
-    LiteRT's own kernels against those of XNNPACK; same_class: the share of pictures for which both say the same class.
+    matched: of so many operators, those of which one tensor of the file is surely the result.
     """
 
     reason: str | None = None
@@ -48,8 +48,6 @@ class FileTensors(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     matched: int = 0
     operators: int = 0
-    kernels_sqnr_db: float | None = None
-    same_class: float | None = None
 
 
 def compare_tensors(
@@ -67,23 +65,25 @@ def compare_tensors(
     pictures = pixels[:: math.ceil(len(pixels) / IMAGES)]
     try:
         runner = open_runner(path)
-        looked_into = _Interpreter(path)
     except MissingExtra as error:
         return FileTensors(reason=str(error)), {}
     try:
-        by_xnnpack = runner.run(pictures)
+        logits = runner.run(pictures)
     finally:
         runner.close()
-    tensors = looked_into.match(walk.operators)
+    opened = _OpenedUp(path)
+    tensors = opened.match(walk.operators)
     sums = {operator: _Sums() for operator in tensors}
-    by_litert = []
-    for batch, part in zip(*_batches(walk, pictures), strict=True):
-        walk.see(batch)
+    answers = []
+    for at in range(0, len(pictures), walk.batch):
+        part = pictures[at : at + walk.batch]
+        walk.see(split(part, walk.batch)[0])
         for row, picture in enumerate(part):
-            by_litert.append(looked_into.run(picture))
+            answers.append(opened.run(picture))
             for operator, index in tensors.items():
-                sums[operator].add(walk.result_of(operator.result)[row], looked_into.tensor(index))
-    logits = np.stack(by_litert)
+                sums[operator].add(walk.result_of(operator.result)[row], opened.tensor(index))
+    if not np.array_equal(np.stack(answers), logits):
+        return FileTensors(reason=f"'{entry.path}' computes something else when its tensors are handed out."), {}
     found = {operator: storable(pooled.decibels()) for operator, pooled in sums.items() if pooled.comparable}
     return FileTensors(
         path=entry.path,
@@ -91,39 +91,27 @@ def compare_tensors(
         images=len(pictures),
         matched=len(found),
         operators=len(walk.operators),
-        kernels_sqnr_db=storable(sqnr_db(by_xnnpack, logits)),
-        same_class=float((by_xnnpack.argmax(1) == logits.argmax(1)).mean()),
     ), found
 
 
-def _batches(walk: OneByOne, pictures: NDArray[np.uint8]) -> tuple[list[Any], Iterator[NDArray[np.uint8]]]:
-    batches = split(pictures, walk.batch)
-    return batches, (pictures[at : at + walk.batch] for at in range(0, len(pictures), walk.batch))
-
-
-class _Interpreter:
-    """LiteRT without a delegate, keeping every tensor."""
+class _OpenedUp:
+    """A file's copy that hands out every int8 tensor."""
 
     def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        from ai_edge_litert.interpreter import Interpreter
 
         with hushed():
-            self._interpreter: Any = Interpreter(
-                model_path=str(path),
-                num_threads=1,
-                experimental_preserve_all_tensors=True,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
+            self._interpreter: Any = Interpreter(model_content=_with_all_outputs(path.read_bytes()), num_threads=1)
             self._interpreter.allocate_tensors()
         self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._logits = self._interpreter.get_output_details()[0]["index"]
 
     def run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits ``[K]`` of one picture; its tensors can be read until the next."""
         self._interpreter.set_tensor(self._input, picture[None])
         self._interpreter.invoke()
-        return self.tensor(self._output)
+        return self.tensor(self._logits)
 
     def tensor(self, index: int) -> NDArray[np.float32]:
         """As real numbers, without the batch, channels first."""
@@ -144,13 +132,11 @@ class _Interpreter:
         there = [(_looks(operator), operator) for operator in operators]
         in_file, in_graph = Counter(looks for looks, _ in here), Counter(looks for looks, _ in there)
         index = dict(here)
-        return {
-            operator: index[looks] for looks, operator in there if looks and in_file[looks] == in_graph[looks] == 1
-        }
+        return {operator: index[looks] for looks, operator in there if in_file[looks] == in_graph[looks] == 1}
 
     def _looks(self, piece: Any) -> Hashable:
         name, inputs, output = piece["op_name"], [int(i) for i in piece["inputs"] if i >= 0], int(piece["outputs"][0])
-        if self._details[output]["dtype"] != np.int8:
+        if self._details[output]["dtype"] != np.int8 or name == "DELEGATE":
             return None
         if name in LAYERS:
             weights = self._interpreter.get_tensor(inputs[1])
@@ -160,6 +146,22 @@ class _Interpreter:
     def _qparams(self, tensors: list[int]) -> frozenset[tuple[float, int]]:
         details = [self._details[index] for index in tensors]
         return frozenset(tuple(detail["quantization"]) for detail in details if detail["dtype"] == np.int8)
+
+
+def _with_all_outputs(data: bytes) -> bytes:
+    """A model with every int8 result as an output, behind those that it has."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
+    graph = model.subgraphs[0]
+    results = [int(operator.outputs[0]) for operator in graph.operators]
+    int8 = [index for index in results if graph.tensors[index].type == schema.TensorType.INT8]
+    graph.outputs = np.array(list(dict.fromkeys([*map(int, graph.outputs), *int8])), np.int32)
+    model.signatureDefs = None  # they name the outputs, and know of the first ones only
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def _looks(operator: Operator) -> Hashable:
@@ -187,11 +189,11 @@ class _Sums:
 
     def add(self, reference: NDArray[np.float32], measured: NDArray[np.float32]) -> None:
         """One picture's tensor; ``comparable`` says no where the shapes differ."""
-        if reference.shape != measured.shape:
+        signal = np.squeeze(reference).astype(np.float64)  # a mean over all positions: [C, 1, 1] here, [C] there
+        if signal.shape != np.squeeze(measured).shape:
             self.comparable = False
             return
-        signal = reference.astype(np.float64)
-        noise = measured - signal
+        noise = np.squeeze(measured) - signal
         self._count += 1
         self._signal, self._noise = self._signal + signal, self._noise + noise
         self._signal_squares += float((signal**2).sum())

@@ -6,7 +6,8 @@ import re
 import xml.etree.ElementTree as ET
 
 from pipeline.accuracy.gate import FileVerdict, GateResult
-from pipeline.accuracy.show import drop_with_interval, percent
+from pipeline.accuracy.results import Drift
+from pipeline.accuracy.show import decibels, drop_with_interval, name_flagged, percent, signed
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -18,7 +19,10 @@ _MARKS = {"passed": "✅", "failed": "❌", "undecided": "❓", "not run": "❓"
 
 def junit(result: GateResult) -> bytes:
     """One test case per file, and one for the gate as a whole where its verdict is no file's."""
-    cases = [_case(file.path, file.target or "file", file.verdict, file.message) for file in result.files]
+    cases = [
+        _case(file.path, file.target or "file", file.verdict, " ".join((file.message, *file.notes)))
+        for file in result.files
+    ]
     if result.verdict == "undecided" and not any(_is_open(file) for file in result.files):
         cases.append(_case("the whole gate", "gate", "undecided", result.message))
     counts = {kind: str(sum(case.find(kind) is not None for case in cases)) for kind in ("failure", "error", "skipped")}
@@ -36,11 +40,15 @@ def junit(result: GateResult) -> bytes:
         ("data", evaluation.data),
         ("data_sha256", evaluation.data_sha256),
         ("images", str(evaluation.images)),
+        ("against", evaluation.against or "the float network"),
         ("max_drop_points", str(result.policy.max_drop)),
+        ("class_drop_points", str(result.policy.class_drop)),
         ("confidence", str(result.policy.confidence)),
         ("verdict", result.verdict),
+        *((f"drift of {file.path}", _drift(file.drift)) for file in evaluation.files if file.drift is not None),
+        *(("note", note) for note in result.notes),
     ):
-        ET.SubElement(properties, "property", name=name, value=_clean(value))
+        ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
     suite.extend(cases)
     root = ET.Element("testsuites")
     root.append(suite)
@@ -50,17 +58,23 @@ def junit(result: GateResult) -> bytes:
 
 
 def markdown(result: GateResult) -> bytes:
-    """A heading with the verdict, a table with a row per file, and why each file that did not pass did not."""
+    """A heading with the verdict, a table with a row per file, and why each file that did not pass did not.
+
+    Then every class that was flagged, and what there is to know of the gate itself.
+    """
     evaluation, reference = result.evaluation, result.evaluation.reference
     lines = [f"## {_MARKS[result.verdict]} {_cell(result.message)}", ""]
     about = f"{_cell(evaluation.data)}: {evaluation.images} images, {evaluation.classes} classes."
     if reference is not None:
         about += f" Float network: top-1 {percent(reference.top1)} %."
+    if evaluation.against is not None:
+        about += f" Each file against that of `{_cell(evaluation.against)}`."
     lines += [about, ""]
     lines.append(
-        f"| verdict | file | target | precision | top-1 % | drop, points [{100 * result.policy.confidence:g} %] |"
+        f"| verdict | file | target | precision | top-1 % | drop, points [{100 * result.policy.confidence:g} %] "
+        "| flagged classes | own graph |"
     )
-    lines.append("| --- | --- | --- | --- | ---: | ---: |")
+    lines.append("| --- | --- | --- | --- | ---: | ---: | --- | ---: |")
     for file, verdict in zip(evaluation.files, result.files, strict=True):
         drop = "–"
         if verdict.drop_points is not None and verdict.interval_points is not None:
@@ -72,12 +86,38 @@ def markdown(result: GateResult) -> bytes:
             file.precision or "–",
             percent(file.top1),
             drop,
+            _cell(name_flagged(verdict.classes)) if verdict.classes is not None and verdict.classes.flagged else "–",
+            "–" if file.drift is None else _drift(file.drift),
         )
         lines.append(f"| {' | '.join(cells)} |")
     reasons = [f"- `{_cell(file.path)}`: {_cell(file.message)}" for file in result.files if file.verdict != "passed"]
+    reasons += [f"- `{_cell(file.path)}`: {_cell(note)}" for file in result.files for note in file.notes]
+    reasons += [f"- {_cell(note)}" for note in result.notes]
     if reasons:
         lines += ["", *reasons]
+    lines += _classes(result)
     return ("\n".join(lines) + "\n").encode()
+
+
+def _classes(result: GateResult) -> list[str]:
+    """Every flagged class of every file."""
+    rows = [
+        f"| {_cell(loss.label)} | `{_cell(file.path)}` | {loss.images} | {loss.before:.1f} | {loss.after:.1f} "
+        f"| {loss.points:.1f} | {loss.holm_p:.2g} |"
+        for file in result.files
+        if file.classes is not None
+        for loss in file.classes.flagged
+    ]
+    if not rows:
+        return []
+    head = "| flagged class | file | images | before % | after % | points lost | Holm p |"
+    return ["", head, "| --- | --- | ---: | ---: | ---: | ---: | ---: |", *rows]
+
+
+def _drift(drift: Drift) -> str:
+    """As ``47.8 dB, 99.90 %, drift +0.02``."""
+    nearness = "equal" if decibels(drift) == "equal" else f"{decibels(drift)} dB"
+    return f"{nearness}, {percent(drift.agreement)} %, drift {signed(drift.drop_points)}"
 
 
 def _case(name: str, group: str, verdict: str, message: str) -> ET.Element:

@@ -1,4 +1,4 @@
-"""Evaluation of a bundle: its own float reference, its own calibration set kept apart, the result kept in it."""
+"""Evaluation of a bundle: its own reference and graph, its own calibration set kept apart, the result kept in it."""
 
 from __future__ import annotations
 
@@ -7,40 +7,74 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from calibration.dataset import CalibrationSet, check_disjoint
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
-from edge_apps.runtime.manifest import MANIFEST, Bundle, load_bundle
-from pipeline.accuracy.evaluation import Candidate, evaluate
-from pipeline.accuracy.results import EvaluationResult
+from edge_apps.runtime.device import usable_cores
+from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, load_bundle
+from pipeline.accuracy.evaluation import Candidate, Simulate, evaluate
+from pipeline.accuracy.inference import Done, run_graph
+from pipeline.accuracy.operators import unlike_manifest
+from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
-from pipeline.errors import BadManifest
-from pipeline.rebuild import checkpoint_of
+from pipeline.errors import BadInput, BadManifest, MissingExtra
+from pipeline.rebuild import checkpoint_of, rebuild
 
 EVALUATION = "evaluation.json"
 
 
 def evaluate_bundle(
-    root: Path, images: ImageSet, *, threads: int | None = None, skipped: Sequence[str] = ()
+    root: Path,
+    images: ImageSet,
+    *,
+    against: Path | None = None,
+    threads: int | None = None,
+    skipped: Sequence[str] = (),
 ) -> EvaluationResult:
-    """Evaluate every model of a bundle against the bundle's checkpoint, all verified by hash.
+    """Evaluate every model of a bundle, all verified by hash, each opened and its operators counted.
+
+    Each is compared with the bundle's checkpoint, or with the model of the same target and precision of the bundle
+    ``against``. Each int8 model is also compared with the bundle's quantized graph.
 
     Raises:
-        BadCalibration: evaluation images that calibrated the files, compared by content. ChangedFile: a file that is
-            not the one recorded. What ``evaluate`` raises.
+        BadCalibration: evaluation images that calibrated the files (of either bundle), compared by content.
+        ChangedFile: a file that is not the one recorded. BadInput: the other bundle has other classes, or no
+        counterpart of a file. What ``evaluate`` raises.
     """
     bundle = load_bundle(root)
     files = [Candidate(bundle.verified(file), file.path, file.target, file.precision) for file in bundle.models()]
     if not files:
         raise BadManifest(f"Bundle '{root}' lists no model; export it again.")
-    reference = checkpoint_of(bundle)
-    check_apart(bundle, images)
-    result = evaluate(files, images, reference, threads=threads, skipped=skipped)
-    assert result.reference is not None
-    # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
-    named = msgspec.structs.replace(result.reference, path=bundle.file("checkpoint").path)
-    return msgspec.structs.replace(result, reference=named)
+    other = None if against is None else load_bundle(against)
+    counterparts, notes = ({}, []) if other is None else counterparts_in(other, bundle)
+    reference = checkpoint_of(bundle) if other is None else None
+    for one in filter(None, (bundle, other)):
+        check_apart(one, images)
+    threads = threads or usable_cores()
+    result = evaluate(
+        files,
+        images,
+        reference,
+        threads=threads,
+        skipped=skipped,
+        counterparts=counterparts,
+        simulate=_simulation(bundle, threads),
+    )
+    if result.reference is not None:
+        # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
+        named = replace(result.reference, path=bundle.file("checkpoint").path)
+        result = replace(result, reference=named)
+    opened, uncounted = _with_operators(bundle, result.files)
+    return replace(
+        result,
+        files=opened,
+        notes=(*result.notes, *notes, *uncounted),
+        against=None if against is None else str(against),
+    )
 
 
 def record(root: Path, result: EvaluationResult) -> None:
@@ -62,6 +96,37 @@ def record(root: Path, result: EvaluationResult) -> None:
     _write(path, {**manifest, "files": [*others, entry]})
 
 
+def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate], list[str]]:
+    """For each model of ``bundle`` (by path) that of the same kind in the other; and notes on what has none here.
+
+    Raises:
+        BadInput: the same bundle twice; other classes; a model whose target and precision the other bundle has not.
+    """
+    if other.root.resolve() == bundle.root.resolve():
+        raise BadInput(f"'{other.root}' is the bundle itself: name the bundle of an earlier release.")
+    if other.manifest.labels != bundle.manifest.labels:
+        raise BadInput(
+            f"'{other.root}' has other classes ({_some(other.manifest.labels)}) than '{bundle.root}' "
+            f"({_some(bundle.manifest.labels)}): they cannot be compared."
+        )
+    kinds = {(file.target, file.precision): file for file in other.models()}
+    missing = [_kind(file) for file in bundle.models() if (file.target, file.precision) not in kinds]
+    if missing:
+        raise BadInput(
+            f"'{other.root}' has no {' and no '.join(missing)} to compare with; it has "
+            f"{', '.join(map(_kind, kinds.values())) or 'no model'}. Export the same kinds into both, or gate without "
+            "--against."
+        )
+    found = {}
+    for file in bundle.models():
+        counterpart = kinds[file.target, file.precision]
+        path = other.verified(counterpart)
+        found[file.path] = Candidate(path, str(path), counterpart.target, counterpart.precision)
+    own = {(file.target, file.precision) for file in bundle.models()}
+    gone = [_kind(file) for kind, file in kinds.items() if kind not in own]
+    return found, [f"'{other.root}' also has {', '.join(gone)}, which '{bundle.root}' has not."] if gone else []
+
+
 def check_apart(bundle: Bundle, images: ImageSet) -> None:
     """Refuse to judge a bundle's files on pictures that calibrated them; ``BadCalibration``."""
     for file in bundle.manifest.files:
@@ -72,6 +137,42 @@ def check_apart(bundle: Bundle, images: ImageSet) -> None:
             except msgspec.DecodeError as error:
                 raise BadManifest(f"Calibration set '{path}' cannot be read: {error}. Export again.") from error
             check_disjoint(used, images)
+
+
+def _simulation(bundle: Bundle, threads: int) -> Simulate | None:
+    """The graph that the int8 files were lowered from, opened when it is first asked; None without such files."""
+    if not any(file.precision == "int8" for file in bundle.models()):
+        return None
+
+    def simulate(pictures: NDArray[np.uint8], done: Done) -> NDArray[np.float32]:
+        rebuilt = rebuild(bundle)
+        if rebuilt is None:
+            raise BadManifest(f"Bundle '{bundle.root}' has int8 files and lists no ranges; export it again.")
+        return run_graph(rebuilt.simulator, pictures, threads, done)
+
+    return simulate
+
+
+def _with_operators(bundle: Bundle, results: Sequence[FileResult]) -> tuple[tuple[FileResult, ...], list[str]]:
+    """The results with what each opened file holds that the manifest does not list; notes on what was not opened."""
+    listed = {file.path: file for file in bundle.models()}
+    opened, notes = [], []
+    for result in results:
+        fault = None
+        try:
+            fault = unlike_manifest(bundle.root / result.path, listed[result.path])
+        except MissingExtra as error:
+            notes.append(str(error))
+        opened.append(replace(result, unlike_manifest=fault))
+    return tuple(opened), notes
+
+
+def _kind(file: BundleFile) -> str:
+    return f"{file.target} {file.precision}"
+
+
+def _some(labels: Sequence[str]) -> str:
+    return f"{len(labels)}: {', '.join(labels[:3])}{', …' if len(labels) > 3 else ''}"
 
 
 def _write(path: Path, manifest: dict[str, Any]) -> None:

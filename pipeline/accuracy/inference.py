@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +125,8 @@ def run_graph(
 
 def _fixed_batch(simulator: Simulator) -> int | None:
     """How many pictures the graph takes, where it takes no other number: a network of others may be so."""
-    picture = next(node for node in simulator.module.graph.nodes if node.op == "placeholder")
+    graph: Any = simulator.module.graph
+    picture = next(node for node in graph.nodes if node.op == "placeholder")
     count = picture.meta["val"].shape[0]
     return count if isinstance(count, int) else None
 

@@ -52,4 +52,6 @@ def _types(counted: Mapping[str, int], listed: Mapping[str, int]) -> str | None:
     if not differing:
         return None
     shown = ", ".join(f"{name} ×{counted.get(name, 0)}, not ×{listed.get(name, 0)}" for name in differing[:3])
-    return f"Its operators are not those of the manifest: {shown}{', …' if len(differing) > 3 else ''}. Export it again."
+    return (
+        f"Its operators are not those of the manifest: {shown}{', …' if len(differing) > 3 else ''}. Export it again."
+    )

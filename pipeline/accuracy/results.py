@@ -116,7 +116,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def readable_json(value: msgspec.Struct) -> bytes:
-    """Indented JSON, UTF-8, with lists of numbers on one line: four counts for each of 1,000 classes are 1,000 lines."""
+    """Indented JSON, UTF-8, with lists of numbers on one line: the counts of 1,000 classes are 1,000 lines."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=1)
     # A string in JSON holds no line break, so this finds lists and nothing else.
     return re.sub(rb"\[\n[\d\s,.eE+-]+\]", lambda found: b"[" + b" ".join(found[0][1:-1].split()) + b"]", text)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.images import ImageSet
-from edge_apps.runtime.manifest import Bundle
+from edge_apps.runtime.manifest import Bundle, load_bundle
 from pipeline.accuracy.alone import OneByOne, Operator
 from pipeline.accuracy.file_tensors import FileTensors, compare_tensors
 from pipeline.accuracy.sqnr import sqnr_db, storable
@@ -125,15 +126,21 @@ def one_by_one(walk: OneByOne, pixels: NDArray[np.uint8], advance: Advance) -> A
     return Alone(np.concatenate(floating), walk.operators, tuple(np.concatenate(found) for found in with_one))
 
 
-def measure(bundle: Bundle, images: ImageSet, seed: int, advance: Advance) -> Sensitivity:
+def open_int8(root: Path) -> Rebuilt:
+    """A bundle's graphs; ``BadInput`` where it has no int8 file. Also raises what ``rebuild`` does."""
+    rebuilt = rebuild(load_bundle(root))
+    if rebuilt is None:
+        raise BadInput(f"Bundle '{root}' has no int8 file: export one with --precision int8.")
+    return rebuilt
+
+
+def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> Sensitivity:
     """Measure a bundle's int8 network on pictures; ``seed`` is that of their draw, for the record.
 
     Raises:
-        BadInput: no int8 file in the bundle; classes of the data are not the labels. What ``rebuild`` raises.
+        BadInput: classes of the data are not the labels. BadImage: a corrupt picture.
     """
-    rebuilt = rebuild(bundle)
-    if rebuilt is None:
-        raise BadInput(f"Bundle '{bundle.root}' has no int8 file: export one with --precision int8.")
+    bundle = rebuilt.bundle
     check_classes(images, bundle.manifest.labels)
     pixels = load_all(images, bundle.manifest.preprocess).images
     labels = np.asarray(images.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from edge_apps.console import table
+from pipeline.accuracy.class_loss import Suspects, worst_classes
+from pipeline.accuracy.drift import ENOUGH_DB
 from pipeline.accuracy.gate import GateResult
-from pipeline.accuracy.results import EvaluationResult, FileResult, ReferenceResult
+from pipeline.accuracy.results import Drift, EvaluationResult, FileResult, ReferenceResult
+from pipeline.accuracy.sqnr import EQUAL_DB
 
 WIDE = 120
 """Columns of a terminal from which the whole table fits. Below, what a file's name says and what matters least go."""
@@ -41,6 +44,13 @@ def show_evaluation(result: EvaluationResult, console: Console) -> None:
     if wide:
         columns.append(_Column("images\nper s", _speed, lambda reference: f"{reference.images_per_second:,.0f}"))
     _print(result, columns, console)
+    _print_drift(result, console)
+    for file in result.files:
+        if file.unlike_manifest is not None:
+            console.print(f"{file.path}: {file.unlike_manifest}", markup=False, soft_wrap=True)
+    if wide:
+        for line in _worst(result):
+            console.print(line, markup=False, soft_wrap=True)
     for line in _legend(result, wide):
         console.print(line, soft_wrap=True)
 
@@ -59,16 +69,24 @@ def show_gate(result: GateResult, console: Console) -> None:
             return "–"
         return escape(drop_with_interval(judged.drop_points, judged.interval_points))
 
+    def flagged(file: FileResult) -> str:
+        classes = verdicts[file.path].classes
+        return escape(name_flagged(classes)) if classes is not None and classes.flagged else "–"
+
     columns = [
         _Column("\nverdict", verdict, lambda _: "", numeric=False),
         *_names(console.width >= WIDE),
         _Column("top-1\n%", _top1, lambda reference: percent(reference.top1)),
-        _Column(_drop_header(result.policy.confidence), drop, lambda _: "reference"),
     ]
+    if result.evaluation.against is not None:
+        columns.append(_Column("before\n%", _before, lambda _: ""))
+    columns.append(_Column(_drop_header(result.policy.confidence), drop, lambda _: "reference"))
+    if any(file.classes is not None and file.classes.flagged for file in result.files):
+        columns.append(_Column("flagged\nclasses", flagged, lambda _: "", numeric=False))
     _print(result.evaluation, columns, console)
-    for file in result.files:
-        if file.verdict in ("failed", "undecided") and file.drop_points is not None:
-            console.print(f"{file.path}: {file.message}", markup=False, soft_wrap=True)
+    _print_drift(result.evaluation, console)
+    for line in _why(result):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(result.message, style=_STYLES[result.verdict], markup=False, soft_wrap=True)
 
 
@@ -106,6 +124,64 @@ def _print(result: EvaluationResult, columns: Sequence[_Column], console: Consol
         console.print(line, markup=False, soft_wrap=True)
 
 
+def name_flagged(classes: Suspects) -> str:
+    """``cat −62.0``, the worst one, and how many more."""
+    worst, *more = classes.flagged
+    return f"{worst.label} −{worst.points:.1f}" + (f", +{len(more)}" if more else "")
+
+
+def decibels(drift: Drift) -> str:
+    """``47.8``, or ``equal``."""
+    return "equal" if drift.sqnr_db >= EQUAL_DB else f"{drift.sqnr_db:.1f}"
+
+
+def _why(result: GateResult) -> Iterator[str]:
+    """Why files did not pass, and what else there is to know of them and of the gate."""
+    for file in result.files:
+        if file.verdict in ("failed", "undecided") and file.message != _reason(result.evaluation, file.path):
+            yield f"{file.path}: {file.message}"
+        for note in file.notes:
+            yield f"{file.path}: {note}"
+    yield from result.notes
+
+
+def _reason(result: EvaluationResult, path: str) -> str | None:
+    """What was already said below the table."""
+    return next(file.reason for file in result.files if file.path == path)
+
+
+def _print_drift(result: EvaluationResult, console: Console) -> None:
+    """A row for every int8 file: what it answers against what its own graph, simulated, answers."""
+    compared = [(file.path, file.drift) for file in result.files if file.drift is not None]
+    if not compared:
+        return
+    images = compared[0][1].images
+    of = f"the same {images}" if images == result.images else f"{images} of the {result.images}"
+    console.print(f"\nint8 files against their own quantized graph, simulated on {of} images", soft_wrap=True)
+    shown = table()
+    shown.add_column("\nfile", overflow="fold")
+    for header in ("SQNR\ndB", "agree-\nment %", "top-1 %\nsimulated", "drift\npoints"):
+        shown.add_column(header, justify="right", no_wrap=True)
+    for path, drift in compared:
+        shown.add_row(
+            escape(path),
+            decibels(drift) if drift.sqnr_db >= ENOUGH_DB else f"[yellow]{decibels(drift)}[/]",
+            percent(drift.agreement),
+            percent(drift.simulated_top1),
+            signed(drift.drop_points),
+        )
+    console.print(shown)
+
+
+def _worst(result: EvaluationResult) -> Iterator[str]:
+    """The classes that lost most, of the files that lost any."""
+    for file in result.files:
+        if file.comparison is not None:
+            worst = worst_classes(file.comparison, result.labels)
+            if worst:
+                yield f"{file.path}: lost most in {', '.join(f'{label} ({points:.1f} points)' for label, points in worst)}"
+
+
 def _names(wide: bool) -> list[_Column]:
     file = _Column("\nfile", lambda file: escape(file.path), lambda _: "float network", numeric=False)
     if not wide:
@@ -123,6 +199,13 @@ def _drop_header(confidence: float) -> str:
 
 def _top1(file: FileResult) -> str:
     return percent(file.top1) if file.status == "run" else file.status
+
+
+def _before(file: FileResult) -> str:
+    if file.comparison is None:
+        return "–"
+    table = file.comparison.table()
+    return percent((table.both + table.lost) / table.n)
 
 
 def _top5(file: FileResult) -> str:
@@ -178,6 +261,11 @@ def _remarks(result: EvaluationResult) -> list[str]:
             named = PurePath(file.path).name in file.reason
             lines.append(file.reason if named else f"{file.path}: {file.status}: {file.reason}")
     if result.skipped:
-        more = ", …" if len(result.skipped) > 3 else ""
-        lines.append(f"{len(result.skipped)} corrupt images left out: {', '.join(result.skipped[:3])}{more}.")
+        lines.append(f"{len(result.skipped)} corrupt images left out: {_first(result.skipped)}.")
+    if result.repeated:
+        lines.append(f"{len(result.repeated)} copies of other images left out: {_first(result.repeated)}.")
     return [*lines, *result.notes]
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,47 +20,95 @@ from pipeline.options import (
     needs_export_extra,
 )
 
+if TYPE_CHECKING:
+    from edge_apps.images import ImageSet
+    from pipeline.checkpoint import Checkpoint
+
 
 @click.command("calibrate", cls=ModelCommand, short_help="Find activation ranges and write them to a file.")
 @checkpoint_options
 @click.option("--data", required=True, help=f"Calibration images: {DATA_HELP}")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The ranges file to write (.json).")
+@click.option("--out", type=click.Path(path_type=Path), help="The ranges file to write (.json).")
 @calibration_options
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def command(
-    checkpoint: str | None,
-    data: str,
-    out: Path,
-    skip_corrupt: bool,
-    force: bool,
-    **given: Any,
-) -> None:
+@click.option(
+    "--compare", is_flag=True, help="Write no ranges: run all observers on the same images, and judge what they give."
+)
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Write no ranges: calibrate on 8, 16, … images, up to 1,024 or --calibration-size, and judge what they give.",
+)
+@click.option(
+    "--test",
+    help="With --compare, --curve: pictures to judge on, as --data. [default: some of --data that calibrate nothing]",
+)
+@click.option(
+    "--images", "count", type=click.IntRange(1), help="With --compare, --curve: judge on so many. [default: 1000]"
+)
+@click.option("--seeds", type=click.IntRange(1), help="With --curve: draws of each size. [default: 3]")
+@click.option("--plot", type=click.Path(path_type=Path), help="With --curve: also draw it, to this .svg or .png file.")
+@click.option("--json", "as_json", is_flag=True, help="With --compare, --curve: one JSON document on stdout.")
+def command(checkpoint: str | None, compare: bool, curve: bool, **given: Any) -> None:
     """Run calibration images through CHECKPOINT's network and record the range of every tensor.
 
-    'pipeline export --ranges FILE' uses them again, and refuses them for another checkpoint.
+    'pipeline export --ranges FILE' uses them again, and refuses them for another checkpoint. With --compare or --curve
+    the int8 network of each calibration is simulated as its files compute it, and judged against the float network on
+    pictures that calibrated nothing.
     """
     needs_export_extra(torchao=True)
+    _check_options(compare, curve, given)
+    if compare:
+        _compare(checkpoint, given)
+    elif curve:
+        _curve(checkpoint, given)
+    else:
+        _calibrate(checkpoint, given)
+
+
+MEASUREMENT = {"test": "--test", "count": "--images", "as_json": "--json"}
+CURVE = {"seeds": "--seeds", "plot": "--plot"}
+FILE = {"out": "--out", "force": "--force"}
+
+
+def _check_options(compare: bool, curve: bool, given: Mapping[str, Any]) -> None:
+    """Refuse what would be ignored."""
+    from pipeline.errors import BadInput
+
+    if compare and curve:
+        raise BadInput("--compare and --curve are two measurements: give one of them.")
+    if not (compare or curve) and given["out"] is None:
+        raise click.UsageError("Missing option '--out'.", click.get_current_context())
+    for belongs, options, need in (
+        (compare or curve, MEASUREMENT, "--compare and --curve"),
+        (curve, CURVE, "--curve"),
+        (not (compare or curve), FILE, "calibrations that are written; --compare and --curve write none"),
+    ):
+        idle = [flag for name, flag in options.items() if given[name]]
+        if idle and not belongs:
+            raise BadInput(f"{', '.join(idle)}: only for {need}. Leave it out.")
+    if compare and given["observer"] is not None:
+        raise BadInput("--compare runs every observer: leave --observer out.")
+
+
+def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from edge_apps.files import check_writable
-    from pipeline.calibrating import calibrate, draw, repairs_path, save_calibration
+    from pipeline.calibrating import calibrate, draw, effects, remarks, repairs_path, save_calibration
     from pipeline.captured import capture
     from pipeline.errors import BadInput
     from pipeline.interrupt import lasting_interrupts
 
+    out: Path = given["out"]
     if out.suffix != ".json":
         raise BadInput(f"--out is '{out}'; a ranges file's name ends in .json.")
     recipe = choose_recipe(given)
     for written in (out, repairs_path(out)) if recipe.repairs else (out,):
-        if written.exists() and not force:
+        if written.exists() and not given["force"]:
             raise BadInput(f"'{written}' exists. Pass --force to replace it, or choose another --out.")
     check_writable(out)
-    open_checkpoint = named_checkpoint(checkpoint, given)
-    loaded = open_checkpoint()
-    images, skipped = calibration_images(data, loaded, skip_corrupt)
-    console = progress()
-    for name in skipped:
-        console.print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+    loaded, images = _opened(checkpoint, given)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
         bar.add_task(f"Calibrating on {recipe.images} images", total=None)
@@ -68,6 +117,8 @@ def command(
         check_interrupt()
     save_calibration(out, calibration)
     ranges = calibration.ranges
+    for line in remarks(ranges.calibration_set):
+        progress().print(line, markup=False, soft_wrap=True)
     counts = ranges.calibration_set.class_counts()
     results().print(
         f"{len(ranges.values)} ranges by {recipe.observer} from {recipe.images} images "
@@ -75,3 +126,78 @@ def command(
         markup=False,
         soft_wrap=True,
     )
+    for line in effects(ranges):
+        results().print(line, markup=False, soft_wrap=True)
+
+
+def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
+    from pipeline.accuracy.judging import IMAGES
+    from pipeline.accuracy.observers_compared import compare_observers, show_observers
+    from pipeline.interrupt import lasting_interrupts
+
+    recipe = choose_recipe(given)
+    loaded, images = _opened(checkpoint, given)
+    test = _test_images(given)
+    with lasting_interrupts() as check_interrupt:
+        compared = compare_observers(loaded, images, recipe, test, given["count"] or IMAGES)
+        check_interrupt()
+    if given["as_json"]:
+        click.echo(compared.to_json())
+    else:
+        show_observers(compared, results())
+
+
+def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
+    from pipeline.accuracy.calibration_curve import calibration_curve
+    from pipeline.accuracy.calibration_curve_show import plot_curve, show_curve
+    from pipeline.accuracy.judging import IMAGES
+    from pipeline.accuracy.plots import check_plot
+    from pipeline.interrupt import lasting_interrupts
+
+    plot: Path | None = given["plot"]
+    if plot is not None:
+        check_plot(plot)
+    recipe = choose_recipe(given)
+    loaded, images = _opened(checkpoint, given)
+    test = _test_images(given)
+    with lasting_interrupts() as check_interrupt:
+        curve = calibration_curve(
+            loaded,
+            images,
+            recipe,
+            test=test,
+            count=given["count"] or IMAGES,
+            seeds=given["seeds"] or 3,
+            largest=given["calibration_size"],
+        )
+        check_interrupt()
+    if plot is not None:
+        plot_curve(curve, plot)
+        progress().print(f"Plot: {plot}", markup=False, soft_wrap=True)
+    if given["as_json"]:
+        click.echo(curve.to_json())
+    else:
+        show_curve(curve, results())
+
+
+def _opened(checkpoint: str | None, given: Mapping[str, Any]) -> tuple[Checkpoint, ImageSet]:
+    """The checkpoint and the pictures to calibrate on; those left out are listed."""
+    loaded = named_checkpoint(checkpoint, given)()
+    images, skipped = calibration_images(given["data"], loaded, given["skip_corrupt"])
+    for name in skipped:
+        progress().print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+    return loaded, images
+
+
+def _test_images(given: Mapping[str, Any]) -> ImageSet | None:
+    from pipeline.data import open_data
+    from pipeline.data.reading import usable
+
+    if given["test"] is None:
+        return None
+    images = open_data(given["test"], "test")
+    if given["skip_corrupt"]:
+        images, skipped = usable(images, True)
+        for name in skipped:
+            progress().print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+    return images

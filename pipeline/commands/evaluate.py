@@ -33,10 +33,11 @@ def command(
 ) -> int:
     """Measure top-1 and top-5 of a BUNDLE's files, or of single FILES, as a device runs them.
 
-    The float network is measured on the same images; each file's drop comes with a 95 % interval. The result is kept
-    in the bundle as evaluation.json. Exit status 1: a file gave no usable answers, or none could be run here.
+    The float network is measured on the same images; each file's drop comes with a 95 % interval. A bundle's int8
+    files are also compared with their own quantized graph, simulated. The result is kept in the bundle as
+    evaluation.json. Exit status 1: a file gave no usable answers or is not what the manifest says; none could be run.
     """
-    needs_export_extra()
+    needs_export_extra(torchao=True)
     from edge_apps.runtime.runner import bundle_around, known_suffixes
     from pipeline.accuracy.evaluation import candidates, evaluate
     from pipeline.accuracy.in_bundle import check_apart, evaluate_bundle, record
@@ -77,4 +78,5 @@ def command(
         except BadInput as error:
             progress().print(f"Not kept in the bundle: {error}", markup=False, soft_wrap=True)
     statuses = {file.status for file in result.files}
-    return 1 if "failed" in statuses or "run" not in statuses else 0
+    unlike = any(file.unlike_manifest is not None for file in result.files)
+    return 1 if unlike or "failed" in statuses or "run" not in statuses else 0

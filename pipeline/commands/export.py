@@ -22,8 +22,11 @@ from pipeline.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_apps.runtime.manifest import Bundle
     from pipeline.build import Job
+    from pipeline.searching import Outcome, SearchJob
 
 
 @click.command("export", cls=ModelCommand, short_help="Quantize a checkpoint and write device files as a bundle.")
@@ -43,6 +46,16 @@ if TYPE_CHECKING:
 @click.option(
     "--require-delegated", is_flag=True, help="Fail unless every .pte and .tflite runs whole on XNNPACK, in one piece."
 )
+@click.option(
+    "--search",
+    "searches",
+    is_flag=True,
+    help="Keep as few layers in float as make the files pass a gate with --max-drop; see docs/sensitivity.md.",
+)
+@click.option("--max-drop", type=float, help="With --search: most top-1 that may be lost, in points.")
+@click.option("--judge", help=f"With --search: pictures that were used for nothing else, to judge on: {DATA_HELP}")
+@click.option("--rank", help="With --search: pictures to search on. [default: those of --data that calibrate nothing]")
+@click.option("--rank-images", type=click.IntRange(2), help="With --search: how many of them at most. [default: 2000]")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def command(
@@ -54,14 +67,22 @@ def command(
     skip_corrupt: bool,
     ranges_file: Path | None,
     require_delegated: bool,
+    searches: bool,
+    max_drop: float | None,
+    judge: str | None,
+    rank: str | None,
+    rank_images: int | None,
     force: bool,
     as_json: bool,
     **given: Any,
-) -> None:
+) -> int:
     """Calibrate CHECKPOINT once and lower it to every target.
 
     Without CHECKPOINT the built-in one (MobileNetV2 on handwritten digits) and its data are used. Each file is
     opened again, its operators are counted, and it is compared with the float network and its own quantized graph.
+
+    With --search a bundle is written only if its files pass the gate on the pictures of --judge, which are looked at
+    once. Exit status 3 or 4: they did not.
     """
     from pipeline import targets, zoo
 
@@ -69,12 +90,21 @@ def command(
     needs_export_extra(torchao=True)
 
     from edge_apps.runtime.manifest import MANIFEST
+    from pipeline.accuracy.gate import GatePolicy
+    from pipeline.accuracy.search_show import show_rejected, show_search
     from pipeline.build import Job, check_installed
     from pipeline.bundle import check_free
     from pipeline.calibrating import load_calibration
+    from pipeline.data import open_data
     from pipeline.errors import BadInput
+    from pipeline.searching import RANK_IMAGES, SearchJob
 
     check_installed(files)
+    if not searches and any(value is not None for value in (max_drop, judge, rank, rank_images)):
+        raise BadInput("--max-drop, --judge, --rank and --rank-images are for --search: add it, or leave them out.")
+    if searches and (max_drop is None or judge is None):
+        raise BadInput("--search needs --max-drop, in points of top-1, and --judge, pictures used for nothing else.")
+    policy = None if max_drop is None else GatePolicy(max_drop=max_drop)
     if require_delegated:
         unseen = [target.name for target in dict.fromkeys(target for target, _ in files) if target.delegate is None]
         if all(target.name in unseen for target, _ in files):
@@ -110,11 +140,24 @@ def command(
     check_free(place, force)
     images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
     job = Job(loaded, files, images, recipe, place, calibration, require_delegated)
-    bundle = run_with_progress(job, [*notes, *(f"Left out, corrupt: {name}" for name in skipped)])
+    notes += [f"Left out, corrupt: {name}" for name in skipped]
+    if policy is None or judge is None:
+        bundle = run_with_progress(job, notes)
+    else:
+        judging = open_data(judge, "test")
+        ranking = None if rank is None else open_data(rank, "calibration")
+        outcome = search_with_progress(SearchJob(job, policy, judging, ranking, rank_images or RANK_IMAGES), notes)
+        if outcome.bundle is None:
+            click.echo(outcome.gate.to_json()) if as_json else show_rejected(outcome, results())
+            return outcome.gate.exit_status
+        bundle = outcome.bundle
     if as_json:
         click.echo((bundle.root / MANIFEST).read_text("utf-8"))
-    else:
-        show(bundle)
+        return 0
+    show(bundle)
+    if bundle.manifest.search:
+        show_search(bundle.manifest.search, results())
+    return 0
 
 
 def _default_place(model: str) -> Path:
@@ -128,10 +171,11 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from pipeline.build import build
+    from pipeline.calibrating import remarks
+    from pipeline.rebuild import calibration_set_of
 
     console = progress()
-    for note in notes:
-        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+    _say(notes)
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with progress_bar(*columns) as bar:
         task = bar.add_task("Starting", total=job.steps())
@@ -146,11 +190,46 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
 
         bundle = build(job, announce)
         bar.update(task, description="Done", completed=job.steps())
+    drawn = None if job.calibration else calibration_set_of(bundle)
+    for line in remarks(drawn) if drawn else ():
+        console.print(line, markup=False, soft_wrap=True)
     return bundle
 
 
+def search_with_progress(asked: SearchJob, notes: list[str]) -> Outcome:
+    """Search and build; a line on stderr for every step, and a bar with time left while pictures go through."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    from pipeline.searching import search
+
+    console = progress()
+    _say(notes)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress_bar(*columns, transient=True) as bars:
+
+        def announce(step: str) -> None:
+            console.print(step, markup=False)
+
+        def phase(title: str, total: int) -> Callable[[int], None]:
+            announce(title)
+            for done in bars.task_ids:
+                bars.remove_task(done)
+            task = bars.add_task(title, total=total)
+            return lambda pictures: bars.advance(task, pictures)
+
+        return search(asked, announce, phase)
+
+
+def _say(notes: list[str]) -> None:
+    for note in notes:
+        progress().print(f"Note: {note}", markup=False, soft_wrap=True)
+
+
 def show(bundle: Bundle) -> None:
-    """A table of the files, and what to type next."""
+    """A table of the files, what repairs did, and what to type next."""
+    from pipeline.calibrating import effects
+    from pipeline.rebuild import rebuild
+
     shown = table()
     shown.add_column("\nfile", overflow="fold")
     for column in ("\nMB", "vs float\ndB", "vs own\ngraph dB", "mult-adds\ndelegated", "in\nparts"):
@@ -175,6 +254,9 @@ def show(bundle: Bundle) -> None:
         if file.delegated and file.delegated["left_out"]:
             left = ", ".join(f"{name} ×{count}" for name, count in file.delegated["left_out"].items())
             console.print(f"{file.path}: outside the delegate: {left}", markup=False, soft_wrap=True)
+    rebuilt = rebuild(bundle)
+    for line in effects(rebuilt.ranges) if rebuilt else ():
+        console.print(line, markup=False, soft_wrap=True)
     few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
     if few:
         console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")

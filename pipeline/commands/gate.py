@@ -15,6 +15,19 @@ from pipeline.options import DATA_HELP, needs_export_extra
 @click.option("--data", required=True, help=DATA_HELP)
 @click.option("--max-drop", type=float, default=1.0, show_default=True, help="Most top-1 that may be lost, in points.")
 @click.option(
+    "--against",
+    metavar="BUNDLE",
+    type=click.Path(path_type=Path),
+    help="Compare each file with that of the same target and precision in this bundle (the last release), instead of "
+    "with the float network.",
+)
+@click.option(
+    "--class-drop",
+    type=float,
+    help="Most that a class may lose of its own accuracy, in points, before it is flagged.  [default: 10]",
+)
+@click.option("--no-class-flags", is_flag=True, help="Look at no class: only top-1 counts.")
+@click.option(
     "--allow-not-run",
     multiple=True,
     metavar="TARGET",
@@ -29,6 +42,9 @@ def command(
     bundle: Path,
     data: str,
     max_drop: float,
+    against: Path | None,
+    class_drop: float | None,
+    no_class_flags: bool,
     allow_not_run: tuple[str, ...],
     as_json: bool,
     junit: Path | None,
@@ -39,37 +55,47 @@ def command(
     """Hold every file of a BUNDLE against a limit.
 
     A file passes when the upper end of its drop's 95 % interval is within the limit, and fails when the lower end is
-    above it. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
+    above it (of several files by Holm's rule). It also fails when a class lost more than --class-drop, beyond what
+    chance explains. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
     """
-    needs_export_extra()
+    needs_export_extra(torchao=True)
     from edge_apps.files import check_writable, write_whole
     from pipeline import targets
     from pipeline.accuracy import gate_reports
-    from pipeline.accuracy.gate import GatePolicy, judge
+    from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, judge
     from pipeline.accuracy.in_bundle import evaluate_bundle
     from pipeline.accuracy.show import show_gate
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
 
+    if no_class_flags and class_drop is not None:
+        raise BadInput("--class-drop and --no-class-flags contradict each other: give one of them.")
     allowed = tuple(dict.fromkeys(targets.canonical(name) for text in allow_not_run for name in text.split(",")))
-    policy = GatePolicy(max_drop=max_drop, allow_not_run=allowed)
-    for report in filter(None, (junit, markdown)):
+    policy = GatePolicy(
+        max_drop=max_drop,
+        class_drop=None if no_class_flags else CLASS_DROP if class_drop is None else class_drop,
+        allow_not_run=allowed,
+    )
+    reports = [report for report in (junit, markdown) if report is not None]
+    for report in reports:
         check_writable(report)
-        if bundle.resolve() in report.resolve().parents:
+        if any(folder.resolve() in report.resolve().parents for folder in (bundle, against) if folder is not None):
             raise BadInput(f"'{report}' lies inside the bundle: write reports elsewhere.")
+    for report in reports:
+        report.unlink(missing_ok=True)  # a gate that breaks must not leave the green report of an earlier one
     images = open_data(data, "test")
     skipped: list[str] = []
     if skip_corrupt:
         images, skipped = usable(images, True)
-    result = judge(evaluate_bundle(bundle, images, threads=threads, skipped=skipped), policy)
+    result = judge(evaluate_bundle(bundle, images, against=against, threads=threads, skipped=skipped), policy)
 
-    if as_json:
-        click.echo(result.to_json())
-    else:
-        show_gate(result, results())
     if junit is not None:
         write_whole(junit, gate_reports.junit(result))
     if markdown is not None:
         write_whole(markdown, gate_reports.markdown(result))
+    if as_json:
+        click.echo(result.to_json())
+    else:
+        show_gate(result, results())
     return result.exit_status

@@ -1,25 +1,25 @@
-"""A draw of pictures, as many of each class, none of which was used for something else."""
+"""A draw of pictures, as many of each class, none of which calibrated anything."""
 
 from __future__ import annotations
 
-from collections.abc import Container
-
+from calibration.dataset import CalibrationSet
 from calibration.sampling import ClassBalanced
 from edge_apps.images import ImageSet, sha256
 from pipeline.data.subset import Subset
 from pipeline.errors import BadInput
 
 
-def held_out(images: ImageSet, count: int, seed: int, used: Container[str]) -> Subset:
+def held_out(images: ImageSet, count: int, seed: int, calibrated: CalibrationSet) -> Subset:
     """At most ``count`` pictures, class counts as equal as the data allows, by a seeded draw.
 
-    A picture whose content hash is in ``used``, or that was drawn already under another name, makes room for another.
+    A picture whose content calibrated, or that was drawn already under another name, makes room for another.
 
     Raises:
         BadInput: no picture is left.
     """
     draw = ClassBalanced(images.labels, seed)
     waiting = draw.take(min(count, len(images)))[::-1]
+    used = {image.sha256 for image in calibrated.images}
     kept: dict[str, int] = {}
     while waiting:
         index = waiting.pop()

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.fx import Node
 
+from calibration.annotate import PASSING
 from pipeline.networks.flat import FlatNetwork
-from pipeline.networks.units import HardSigmoid, HardSwish, Mean, OverhangingMaximum, Split
+from pipeline.networks.units import ChannelScale, HardSigmoid, HardSwish, Mean, OverhangingMaximum, Split
 from pipeline.zoo.units.activations import SiLU
 from pipeline.zoo.units.normalisation import LocalResponseNorm
 from pipeline.zoo.units.pooling import AveragePool
@@ -44,6 +45,28 @@ def rewrite(network: FlatNetwork) -> None:
 def _silu(node: Node) -> nn.Module:
     del node
     return SiLU()
+
+
+def _sigmoid(node: Node) -> nn.Module | None:
+    """One that is joined with others is rescaled: its int8 scale is fixed, that of a concatenation is another.
+
+    A convolution does it, to the bit as its simulation. Of two scales in a row ExecuTorch makes a conversion, but
+    LiteRT's converter none: it takes the first for the concatenation, and fails.
+    """
+    shape = _shape(node)
+    if len(shape) not in (2, 4) or not _is_joined(node):
+        return None
+    return nn.Sequential(nn.Sigmoid(), ChannelScale(torch.ones(shape[1]), torch.zeros(shape[1])))
+
+
+def _is_joined(node: Node) -> bool:
+    """Whether a tensor ends in a concatenation, that of ``OverhangingMaximum`` included."""
+    return any(
+        reader.target == aten.cat.default
+        or (reader.target == aten.max_pool2d.default and isinstance(_maximum(reader), OverhangingMaximum))
+        or (reader.target in PASSING and _is_joined(reader))
+        for reader in node.users
+    )
 
 
 def _hard(kind: type[HardSigmoid]) -> Callable[[Node], nn.Module | None]:
@@ -178,6 +201,7 @@ def _channel_shuffle(node: Node) -> nn.Module | None:
 
 UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
     aten.silu.default: _silu,
+    aten.sigmoid.default: _sigmoid,
     aten.hardswish.default: _hard(HardSwish),
     aten.hardsigmoid.default: _hard(HardSigmoid),
     aten.mean.dim: _mean,

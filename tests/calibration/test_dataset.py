@@ -106,7 +106,8 @@ def test_photos_give_no_alarm(shared_data: Path) -> None:
 
 def test_small_pictures_of_things_give_no_alarm(small_photos: FileImages) -> None:
     chosen, _ = choose(small_photos, Recipe())
-    assert (chosen.warnings, chosen.replaced, chosen.compared) == ((), (), 128)
+    assert (chosen.warnings, chosen.replaced) == ((), ())
+    assert chosen.compared == 127  # one cat is blurred
     assert set(chosen.class_counts().values()) == {12, 13}
 
 
@@ -188,6 +189,7 @@ def test_every_group_of_pictures_is_covered(in_memory: InMemory, scene: Scene) -
         corner = np.eye(4, dtype=np.float32)[[groups[i] for i in indices]] * 100
         return corner + np.random.default_rng(0).normal(size=corner.shape).astype(np.float32)
 
+    draws = set()
     for seed in range(6):
         recipe = msgspec.structs.replace(COVERAGE, seed=seed)
         chosen, indices = choose(images, recipe, features)
@@ -195,6 +197,8 @@ def test_every_group_of_pictures_is_covered(in_memory: InMemory, scene: Scene) -
         assert indices == sorted(indices)
         assert chosen.how == "feature-coverage (k-centre greedy) among 80 of 80 images"
         assert choose(images, recipe, features)[0] == chosen
+        draws.add(tuple(indices))
+    assert len(draws) > 1
     assert all(list(indices) == list(range(80)) for indices in asked)
 
 

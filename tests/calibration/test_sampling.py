@@ -63,6 +63,17 @@ def test_a_picture_is_replaced_by_one_of_its_class_while_there_are_any() -> None
     assert labels[draw.another(last) or 0] == 0
 
 
+def test_among_equally_frequent_classes_its_own_comes() -> None:
+    labels = [0] * 10 + [1] * 10
+    for seed in range(10):
+        draw = ClassBalanced(labels, seed)
+        drawn = draw.take(5)
+        more = Counter(labels[i] for i in drawn).most_common(1)[0][0]
+        following = draw.another(next(i for i in drawn if labels[i] == more))
+        assert following is not None
+        assert labels[following] == more
+
+
 def test_replacements_keep_the_classes_as_equal_as_they_can_be() -> None:
     labels = [0] * 4 + [1] * 20 + [2] * 20
     draw = ClassBalanced(labels, seed=5)

@@ -1,9 +1,10 @@
-"""A runtime of our own making, so that every answer of a file is chosen by the test; and a bundle of such files."""
+"""A runtime of our own making, so that every answer of a file is chosen by the test; and bundles of such files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import check_batch
 
 PREPROCESS = Preprocess(height=32, width=32)
+PER_CLASS, RIGHT_PER_CLASS = 20, 16
 
 
 class FakeRunner:
@@ -69,6 +71,34 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeRunner]:
     return runners
 
 
+class FakeTarget:
+    """Knows a real target's names, and counts the operators that a fake file says it has."""
+
+    def __init__(self, real: Any) -> None:
+        self.name, self.aliases = real.name, real.aliases
+
+    def missing(self) -> str | None:
+        return None
+
+    def census(self, path: Path) -> Any:
+        from pipeline.targets.base import Census
+
+        content = json.loads(path.read_text())
+        return Census(Counter(content["operators"]), None, content["integer"], content["float"], frozenset())
+
+
+@pytest.fixture(autouse=True)
+def fake_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real targets would not open fake files."""
+    from pipeline import targets
+
+    for name, real in list(targets.targets().items()):
+        monkeypatch.setitem(targets.targets(), name, FakeTarget(real))
+
+
+OPERATORS = {"conv": 4, "linear": 1}
+
+
 @dataclass(frozen=True)
 class Fakes:
     """Writes fake files whose logits are those given, in the order of the images."""
@@ -90,7 +120,8 @@ class Fakes:
         keys = [_key(self.images.image(i)) for i in range(len(self.images))]
         answers = {key: row.tolist() for key, row in zip(keys, logits, strict=True)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"open": "well", "run": "well", "manifest": to_json(manifest), "answers": answers, **changes}
+        content = {"open": "well", "run": "well", "manifest": to_json(manifest), "answers": answers}
+        content |= {"operators": OPERATORS, "integer": 5, "float": 0, **changes}
         path.write_text(json.dumps(content))
         return path
 
@@ -139,8 +170,9 @@ class Laboratory:
 
     @property
     def right(self) -> NDArray[np.int64]:
-        """The pictures that the float network gets right."""
-        return np.flatnonzero(self.said == np.asarray(self.images.labels))
+        """The pictures that the float network gets right, one of each class in turn."""
+        right = np.flatnonzero(self.said == np.asarray(self.images.labels))
+        return right[np.argsort(right % PER_CLASS, kind="stable")]
 
     def answers(self, lost: int = 0, gained: int = 0) -> NDArray[np.float32]:
         """Logits like the float network's, but wrong on the first of its right ones and right on some wrong ones."""
@@ -152,18 +184,18 @@ class Laboratory:
 
 
 @pytest.fixture(scope="session")
-def laboratory(make_images: Callable[..., FileImages], tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
-    """120 pictures in six classes."""
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    """120 pictures in six classes, of each of which the network gets 16 of 20 right: it is asked before they are named."""
     import torch
 
     from pipeline import checkpoint, zoo
     from pipeline.zoo.spec import ModelSpec
 
-    images = make_images(20, 6)
     spec: ModelSpec = zoo.get("mobilenet_v2")
     torch.manual_seed(0)
     network = spec.build(6, width=0.35)
-    pixels = torch.from_numpy(np.stack([images.image(i) for i in range(len(images))])).permute(0, 3, 1, 2) / 255.0
+    pool = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(pool).permute(0, 3, 1, 2) / 255.0
     normal = (pixels - torch.tensor(PREPROCESS.mean).view(3, 1, 1)) / torch.tensor(PREPROCESS.std).view(3, 1, 1)
     with torch.no_grad():
         # Untrained, its logits are 1e-9 and the same class is said to everything. With the statistics of these
@@ -176,13 +208,22 @@ def laboratory(make_images: Callable[..., FileImages], tmp_path_factory: pytest.
         final.bias -= network(normal).mean(0)
         logits = network(normal)
         best = logits.topk(2).values
-        assert (best[:, 0] - best[:, 1]).min() > 1e-5
-        said = logits.argmax(1).numpy()
+        said = np.where(best[:, 0] - best[:, 1] > 1e-5, logits.argmax(1).numpy(), -1)  # not those that are close
+    right = [list(np.flatnonzero(said == c)[:PER_CLASS]) for c in range(6)]
+    assert min(map(len, right)) == PER_CLASS
+    wrong = [pictures[RIGHT_PER_CLASS:] for pictures in right]
+    chosen = [[*right[c][:RIGHT_PER_CLASS], *wrong[(c + 1) % 6]] for c in range(6)]
+    root = tmp_path_factory.mktemp("pictures")
+    for c, pictures in enumerate(chosen):
+        (root / f"class{c}").mkdir()
+        for i, picture in enumerate(pictures):
+            write_png(root / f"class{c}" / f"{i:03d}.png", pool[picture])
+    images = open_images(root)
     path = tmp_path_factory.mktemp("float") / "small.safetensors"
     checkpoint.save(
         path, network, spec=spec, options={"width": 0.35}, labels=images.classes, preprocess=PREPROCESS, training={}
     )
-    return Laboratory(images, path, said)
+    return Laboratory(images, path, said[np.concatenate(chosen)])
 
 
 MakeBundle = Callable[..., Path]
@@ -190,8 +231,12 @@ MakeBundle = Callable[..., Path]
 
 @pytest.fixture
 def make_bundle(laboratory: Laboratory, tmp_path: Path) -> MakeBundle:
-    """A bundle of fake files: ``make_bundle({"a.fake": logits}, calibrated=other_images)``."""
+    """A bundle of fake files: ``make_bundle({"a.fake": logits}, calibrated=other_images)``.
+
+    They are fp32 files: int8 ones would be held against a graph that is not there.
+    """
     from calibration.dataset import choose
+    from calibration.recipe import Recipe
     from edge_apps.runtime.manifest import sha256_of
     from pipeline.bundle import describe, write_manifest
 
@@ -201,19 +246,22 @@ def make_bundle(laboratory: Laboratory, tmp_path: Path) -> MakeBundle:
         files: dict[str, NDArray[Any]],
         calibrated: FileImages | None = None,
         targets: dict[str, str] | None = None,
+        name: str = "bundle",
+        listed: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Path:
-        root = tmp_path / "bundle"
+        root = tmp_path / name
         (root / "float").mkdir(parents=True)
         copy = root / "float" / "checkpoint.safetensors"
         copy.write_bytes(laboratory.checkpoint.read_bytes())
         entries = [describe(root, copy, "checkpoint")]
-        for name, logits in files.items():
-            target = (targets or {}).get(name, "tflite")
-            fakes.write(root / name, logits, target=target, **changes.get(name, {}))
-            entries.append(describe(root, root / name, "model", target=target, precision="int8"))
+        for file, logits in files.items():
+            target = (targets or {}).get(file, "tflite")
+            fakes.write(root / file, logits, target=target, **{"precision": "fp32", **changes.get(file, {})})
+            facts = {"target": target, "precision": "fp32", "operators": OPERATORS, **(listed or {})}
+            entries.append(describe(root, root / file, "model", **facts))
         if calibrated is not None:
-            used, _ = choose(calibrated, 12, 0)
+            used, _ = choose(calibrated, Recipe(images=12))
             (root / "calibration-set.json").write_bytes(msgspec.json.encode(used))
             entries.append(describe(root, root / "calibration-set.json", "calibration-set"))
         about = FileManifest(

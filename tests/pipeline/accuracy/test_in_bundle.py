@@ -29,7 +29,7 @@ def test_every_model_against_the_bundles_own_checkpoint(laboratory: Any, make_bu
     a, b = result.files
     assert a.comparison is not None
     assert (a.path, a.target, a.comparison.lost) == ("a.fake", "executorch", 2)
-    assert (b.path, b.target, b.precision, b.status) == ("b.fake", "coreml", "int8", "not run")
+    assert (b.path, b.target, b.precision, b.status) == ("b.fake", "coreml", "fp32", "not run")
     assert result.notes == ()
 
 

@@ -22,7 +22,7 @@ assert _spec.loader is not None
 _fixtures = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = _fixtures  # where dataclasses look
 _spec.loader.exec_module(_fixtures)
-opened, make_images = _fixtures.opened, _fixtures.make_images
+opened, fake_targets, make_images = _fixtures.opened, _fixtures.fake_targets, _fixtures.make_images
 laboratory, make_bundle = _fixtures.laboratory, _fixtures.make_bundle
 
 

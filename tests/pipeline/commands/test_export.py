@@ -37,7 +37,8 @@ def test_a_bundle_and_what_to_type_next(export: Run, place: Path) -> None:
     assert "Compared on only 8 images: the dB figures are indicative." in ended.out
     assert ended.out.endswith(f"pipeline evaluate {place / 'b'} --data …\n")
     steps = ["[1/4] Capturing the network", "[2/4] Calibrating", "[3/4] fake fp32", "[4/4] fake int8"]
-    assert ended.err.splitlines() == steps
+    few = "Warning: Only 8 calibration images: ranges from fewer than 32 depend much on the draw."
+    assert ended.err.splitlines() == [*steps, few]
     assert [file.path for file in load_bundle(place / "b").models()] == ["small-fp32.fake", "small-int8.fake"]
     assert names(place) == ["b"]
 
@@ -103,7 +104,7 @@ def test_without_a_checkpoint_the_built_in_one_is_used_and_named_first(
         (["--precision", "int8-weights"], "Target 'fake' cannot do precision 'int8-weights'. It can: fp32, int8."),
         (["--recipe", "nowhere.toml"], "Cannot read recipe 'nowhere.toml'"),
         (["--observer", "magic", "--precision", "int8"], "'magic' is not one of 'minmax', 'moving-average'"),
-        (["--observer", "minmax"], "--ranges, --recipe and --observer are for int8 files"),
+        (["--observer", "minmax"], "--ranges, --recipe, --observer, --scales and --repair are for int8 files"),
         (["--calibration-size", "0"], "images is 0; allowed: at least 1"),
         (["--calibration-size", "41"], "Calibration asks for 41 images but the data has 40"),
         (["--seed", "-1"], "seed is -1; allowed: at least 0"),

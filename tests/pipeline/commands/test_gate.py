@@ -21,7 +21,7 @@ assert _spec.loader is not None
 _fixtures = importlib.util.module_from_spec(_spec)
 sys.modules[_spec.name] = _fixtures  # where dataclasses look
 _spec.loader.exec_module(_fixtures)
-opened, make_images = _fixtures.opened, _fixtures.make_images
+opened, fake_targets, make_images = _fixtures.opened, _fixtures.fake_targets, _fixtures.make_images
 laboratory, make_bundle = _fixtures.laboratory, _fixtures.make_bundle
 
 
@@ -37,7 +37,8 @@ def bundle(laboratory: Any, make_bundle: Any) -> Path:
         "worse.fake": laboratory.answers(10),
         "mac.fake": laboratory.answers(),
     }
-    root: Path = make_bundle(answers, targets={"mac.fake": "coreml"}, **{"mac.fake": {"open": "not here"}})
+    targets = {"worse.fake": "executorch", "mac.fake": "coreml"}
+    root: Path = make_bundle(answers, targets=targets, **{"mac.fake": {"open": "not here"}})
     return root
 
 
@@ -64,8 +65,11 @@ def test_nothing_ran_never_passes(laboratory: Any, make_bundle: Any) -> None:
         {"a.fake": laboratory.answers()}, targets={"a.fake": "coreml"}, **{"a.fake": {"open": "not here"}}
     )
     result = run(root, "--data", laboratory.images.name, "--max-drop", 100, "--allow-not-run", "coreml")
-    assert result.exit_code == 4
-    assert "Nothing ran" in result.stdout
+    assert result.exit_code == 2
+    assert "--allow-not-run names every target of the bundle (coreml)" in result.stderr
+    allowed_less = run(root, "--data", laboratory.images.name, "--max-drop", 100)
+    assert allowed_less.exit_code == 4
+    assert "Nothing ran" in allowed_less.stdout
 
 
 def test_reports(laboratory: Any, bundle: Path, tmp_path: Path) -> None:

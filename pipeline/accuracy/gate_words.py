@@ -1,0 +1,130 @@
+"""What the gate says of a file, of the whole, and of its own limits, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.accuracy.class_loss import NAMED, ClassLoss, Suspects
+from pipeline.accuracy.drift import ENOUGH_AGREEMENT, ENOUGH_DB, is_unlike
+from pipeline.accuracy.paired import MOST_IMAGES, Interval, PairedTable
+from pipeline.accuracy.results import Drift
+
+NO_CLASSES = "Classes were not looked at (--no-class-flags): a class that vanished can hide in top-1."
+
+KINDS = ("passed", "failed", "undecided", "not run", "not run (allowed)")
+
+
+def drop(table: PairedTable, interval: Interval, limit: float, confidence: float, against: str | None) -> str:
+    """``Top-1 fell 3.1 points (91.9 → 88.8, n = 10000, 95 % interval 2.7…3.5); limit 1.0.``"""
+    low, high = 100 * interval.low, 100 * interval.high
+    digits = _digits(low, high, limit)
+    points = 100 * table.drop
+    moved = f"{'fell' if points > 0 else 'rose'} {abs(points):.{digits}f} points" if points else "did not change"
+    before, after = (table.both + table.lost) / table.n, (table.both + table.gained) / table.n
+    return (
+        f"Top-1 {moved}{_against(against)} ({100 * before:.{digits}f} → {100 * after:.{digits}f}, n = {table.n}, "
+        f"{100 * confidence:g} % interval {_number(low, digits)}…{_number(high, digits)}); limit {_limit(limit)}."
+    )
+
+
+def outlook(needed: int | None) -> str:
+    """How many images would decide."""
+    if needed is None:
+        return f"The drop is too near the limit: not even {MOST_IMAGES:,} images would decide at these rates."
+    step = 10 ** max(0, len(str(needed)) - 2)  # two figures, upwards: the rates themselves are estimates
+    return f"About {-(-needed // step) * step:,} images would decide at the rates seen."
+
+
+def by_chance(files: int, holm_p: float, level: float) -> str:
+    """Why a file whose interval lies above the limit has not failed."""
+    return (
+        f"The interval lies above the limit, but of {files} files one may do so by chance: p = {holm_p:.2g} after "
+        f"Holm's correction, below {level:.2g} would fail it."
+    )
+
+
+def flagged(classes: Suspects) -> str:
+    """Which classes were lost."""
+    return f"{_fell(classes.flagged, classes.limit)}: {_listed(classes.flagged)}."
+
+
+def not_flagged(classes: Suspects) -> str:
+    """Which classes may have been lost, or not."""
+    return f"{_fell(classes.open, classes.limit)}, but chance may explain it (not flagged): {_listed(classes.open)}."
+
+
+def about_drift(drift: Drift | None) -> tuple[str, ...]:
+    """A warning where a file is not what was simulated; nothing where it is."""
+    if drift is None or not is_unlike(drift):
+        return ()
+    return (
+        f"Differs from its own quantized graph: {drift.sqnr_db:.1f} dB, same class on {100 * drift.agreement:.2f} % of "
+        f"{drift.images} images (usual: at least {ENOUGH_DB:g} dB and {100 * ENOUGH_AGREEMENT:g} %). What it answers "
+        "is not what was calibrated.",
+    )
+
+
+def less_than_one_image(limit: float, images: int) -> str:
+    """For who thinks in fractions."""
+    return (
+        f"A limit of {limit:g} points is less than one of these {images} images. --max-drop is in points: 1 is one "
+        "image of 100."
+    )
+
+
+def blind(classes: Sequence[tuple[str, int]], of: int) -> str:
+    """Which classes the gate cannot see; as name and images."""
+    named = ", ".join(f"'{label}' ({images})" for label, images in classes[:NAMED])
+    return (
+        f"{len(classes)} of {of} classes have too few images that the reference gets right to be flagged, even if "
+        f"none were right any more: {named}{_and_more(len(classes))}."
+    )
+
+
+def summary(verdict: str, verdicts: Sequence[str], limit: float, against: str | None) -> str:
+    """The last line."""
+    listed = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in KINDS if kind in verdicts)
+    nothing = " Nothing ran, so nothing is shown." if set(verdicts) <= {"not run", "not run (allowed)"} else ""
+    return f"Gate {verdict} at {_limit(limit)} points of top-1{_against(against)}: {listed}.{nothing}"
+
+
+def _fell(classes: Sequence[ClassLoss], limit: float) -> str:
+    count = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+    return f"{count} fell more than {limit:g} points"
+
+
+def _listed(classes: Sequence[ClassLoss]) -> str:
+    named = ", ".join(
+        f"'{loss.label}' {loss.points:.1f} ({loss.before:.1f} → {loss.after:.1f}, n = {loss.images}, "
+        f"Holm p {loss.holm_p:.2g})"
+        for loss in classes[:NAMED]
+    )
+    return named + _and_more(len(classes))
+
+
+def _and_more(count: int) -> str:
+    return f" and {count - NAMED} more" if count > NAMED else ""
+
+
+def _against(bundle: str | None) -> str:
+    return "" if bundle is None else f" against '{bundle}'"
+
+
+def _digits(low: float, high: float, limit: float) -> int:
+    """One decimal; more where rounding would move an end of the interval onto or over the limit."""
+    for digits in (1, 2, 3):
+        if all(_side(round(end, digits), limit) == _side(end, limit) for end in (low, high)):
+            return digits
+    return 4
+
+
+def _side(value: float, limit: float) -> int:
+    return (value > limit) - (value < limit)
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _limit(limit: float) -> str:
+    return f"{limit:.1f}" if round(limit, 1) == limit else f"{limit:g}"

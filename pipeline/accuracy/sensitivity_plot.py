@@ -1,0 +1,136 @@
+"""A measurement of sensitivity as a picture: layers from left to right, decibels upwards."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_apps.errors import install
+from edge_apps.files import write_whole
+from pipeline.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    from pipeline.accuracy.sensitivity import OperatorResult, Sensitivity
+
+SUFFIXES = (".svg", ".png")
+
+# Okabe and Ito's colours, which colour-blind people tell apart; shapes differ too.
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
+
+NAMED = 5
+"""So many of the most damaging are named."""
+
+HIGHEST_DB = 90.0
+"""What is better than this lies on the upper edge."""
+
+
+def check_plot(path: Path) -> None:
+    """Refuse, before work starts, a plot that could not be drawn; ``BadInput``, ``MissingExtra``."""
+    if path.suffix not in SUFFIXES:
+        raise BadInput(f"--plot is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(f"--plot needs matplotlib, which is not installed: {install('export')}.") from error
+
+
+def draw(result: Sensitivity, path: Path) -> None:
+    """Write the plot as SVG or PNG, by the suffix; the same measurement gives the same bytes."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with matplotlib.rc_context({"svg.hashsalt": "edge-pipeline", "font.size": 9}):
+        figure = _figure(result)
+        FigureCanvasAgg(figure)
+        data = io.BytesIO()
+        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        figure.savefig(data, format=path.suffix[1:], dpi=150, metadata=metadata)
+    write_whole(path, data.getvalue())
+
+
+def _figure(result: Sensitivity) -> Any:
+    from matplotlib.figure import Figure
+
+    count = len(result.operators)
+    figure = Figure(figsize=(min(max(8.0, 2 + 0.11 * count), 18), 5.4), layout="constrained")
+    axes = figure.add_subplot()
+    _points(axes, result)
+    in_file = [(x, o.file_sqnr_db) for x, o in enumerate(result.operators, 1) if o.file_sqnr_db is not None]
+    if in_file:
+        label = f"its tensor in {result.file.path}, all before it int8 too"
+        axes.plot(*zip(*in_file, strict=True), color=VERMILION, marker="x", markersize=4, linewidth=1.2, label=label)
+    axes.axhline(result.int8_sqnr_db, color=GREY, linestyle="--", linewidth=1)
+    axes.annotate(
+        f"logits of the whole int8 network {result.int8_sqnr_db:.1f}",
+        (0.5, result.int8_sqnr_db),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        color=GREY,
+    )
+    axes.set_xlim(0, count + 1)
+    _name_the_worst(axes, result)
+    axes.set_xlabel("operators in the order of the network")
+    axes.set_ylabel("signal to quantization noise, dB (lower: more damage)")
+    axes.set_title(f"{result.bundle}: {result.model} on {result.images} images of {Path(result.data).name}", loc="left")
+    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower left", ncols=1, frameon=False)
+    return figure
+
+
+def _points(axes: Any, result: Sensitivity) -> None:
+    """Layers as filled circles, what lies between them as hollow squares."""
+    kinds = (
+        (True, {"marker": "o", "color": BLUE}, "logits when only this layer is int8"),
+        (
+            False,
+            {"marker": "s", "facecolors": "none", "edgecolors": BLUE},
+            "the same, for what has no weights (add, …)",
+        ),
+    )
+    for weighted, style, label in kinds:
+        places = [(x, _shown(o)) for x, o in enumerate(result.operators, 1) if o.weighted == weighted]
+        if places:
+            axes.scatter(*zip(*places, strict=True), s=20, label=label, zorder=3, **style)
+
+
+def _name_the_worst(axes: Any, result: Sensitivity) -> None:
+    """Below all points, each name on a row of its own with a line up to its point.
+
+    Names on the left run to the right of their lines and lie the lower the further left; on the right it is mirrored.
+    So no line runs through a name of its side.
+    """
+    worst = result.by_damage()[:NAMED]
+    places = sorted((result.operators.index(operator) + 1, operator) for operator in worst)
+    middle = (len(result.operators) + 1) / 2
+    left = [place for place in places if place[0] <= middle]
+    right = [place for place in places if place[0] > middle]
+    low, high = axes.get_ylim()
+    row = (high - low) * 0.075
+    axes.set_ylim(low - row * (len(places) + 0.5), high)
+    for number, (x, operator) in enumerate([*left, *right[::-1]]):
+        side, edge = ("left", 0.0) if x <= middle else ("right", 1.0)
+        axes.annotate(
+            f"{operator.path} ({operator.operator}) {operator.sqnr_db:.1f}",
+            (x, _shown(operator)),
+            (x, low - row * (len(places) - number)),
+            ha=side,
+            va="center",
+            zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": GREY,
+                "linewidth": 0.7,
+                "shrinkB": 2,
+                "relpos": (edge, 0.5),
+            },
+        )
+
+
+def _shown(operator: OperatorResult) -> float:
+    return min(operator.sqnr_db, HIGHEST_DB)

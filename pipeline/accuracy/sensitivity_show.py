@@ -1,0 +1,61 @@
+"""A measurement of sensitivity as a table."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from edge_apps.console import table
+from pipeline.accuracy.sensitivity import Sensitivity
+from pipeline.accuracy.show import percent
+from pipeline.accuracy.sqnr import EQUAL_DB
+
+
+def show_sensitivity(result: Sensitivity, console: Console) -> None:
+    """Print what was measured on what, a row for every int8 operator, the most damaging first, and how to read it."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    worst = result.worst
+    say(f"{result.bundle}: {result.model} on {result.images} images of {result.data}")
+    shown = table()
+    shown.add_column("\noperator", overflow="fold")
+    shown.add_column("\n ", no_wrap=True)
+    for column in ("alone\ndB", "worst-hit\ntop-1 %", "in the\nfile dB"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for operator in result.by_damage():
+        shown.add_row(
+            operator.path,
+            operator.operator,
+            decibels(operator.sqnr_db),
+            percent(operator.worst_top1),
+            decibels(operator.file_sqnr_db),
+        )
+    shown.add_row("all of them", "", decibels(result.int8_sqnr_db), percent(worst.int8_top1), "")
+    shown.add_row("none: the float network", "", "", percent(worst.float_top1), "")
+    console.print(shown)
+    say("alone: SQNR of the logits when only this operator computes in int8.")
+    say(
+        f"worst-hit: the {worst.images} images whose logits the whole int8 network changes most; top-1 there with only "
+        "this operator in int8."
+    )
+    file = result.file
+    if file.reason is None:
+        say(
+            f"in the file: SQNR of its tensor in {file.path} ({file.runtime}, {file.images} images), where all before "
+            f"it is int8 too; found for {file.matched} of {file.operators}."
+        )
+    else:
+        say(f"in the file: not looked into. {file.reason}")
+    if result.float_layers:
+        say(f"Kept in float by the recipe: {', '.join(result.float_layers)}.")
+    if result.repairs_sqnr_db is not None:
+        say(
+            f"Float means the repaired network, whose logits are {decibels(result.repairs_sqnr_db)} dB from the "
+            "checkpoint's."
+        )
+
+
+def decibels(value: float | None) -> str:
+    """One decimal; a dash for what was not measured."""
+    return "–" if value is None else "equal" if value >= EQUAL_DB else f"{value:.1f}"

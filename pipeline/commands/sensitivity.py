@@ -1,0 +1,60 @@
+"""``pipeline sensitivity``: which layers of a bundle lose the accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_apps.console import progress, progress_bar, results
+from pipeline.options import DATA_HELP, needs_export_extra
+
+
+@click.command("sensitivity", short_help="Find the layers of a bundle that int8 damages most.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help=f"Pictures to look at, best others than you judge on: {DATA_HELP}")
+@click.option("--images", "count", type=click.IntRange(1), help="How many of them. [default: 512, or all]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of pictures.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw it, to this .svg or .png file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(bundle: Path, data: str, count: int | None, seed: int, plot: Path | None, as_json: bool) -> None:
+    """Compute the network of a BUNDLE with each of its operators alone in int8, and see what becomes of the logits.
+
+    With an int8 .tflite in the bundle, the tensors inside the file are compared with the float network's too. The
+    pictures are drawn class by class, without those that calibrated the bundle.
+    """
+    needs_export_extra(torchao=True)
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    from edge_apps.files import check_writable
+    from pipeline.accuracy.sensitivity import IMAGES, measure, open_int8
+    from pipeline.accuracy.sensitivity_plot import check_plot, draw
+    from pipeline.accuracy.sensitivity_show import show_sensitivity
+    from pipeline.data import open_data
+    from pipeline.data.held_out import held_out
+    from pipeline.errors import BadInput
+    from pipeline.interrupt import lasting_interrupts
+
+    if plot is not None:
+        check_plot(plot)
+        check_writable(plot)
+    opened = open_int8(bundle)
+    drawn = held_out(open_data(data, "calibration"), count or IMAGES, seed, opened.ranges.calibration_set)
+    if count is not None and len(drawn) < count:
+        raise BadInput(f"'{data}' has {len(drawn)} different pictures that calibrated nothing; --images is {count}.")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
+        task = bar.add_task("Operators one by one", total=len(drawn))
+
+        def advance(pictures: int) -> None:
+            bar.advance(task, pictures)
+            check_interrupt()
+
+        result = measure(opened, drawn, seed, advance)
+    if plot is not None:
+        draw(result, plot)
+        progress().print(f"Plot: {plot}", markup=False, soft_wrap=True)
+    if as_json:
+        click.echo(result.to_json())
+    else:
+        show_sensitivity(result, results())

@@ -1,0 +1,242 @@
+"""``export --search``: find the fewest float layers, make the files, judge them once, say what they cost."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from calibration.dataset import check_disjoint
+from calibration.mixed import keep_float
+from edge_apps.files import write_whole
+from edge_apps.images import ImageSet, sha256
+from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
+from pipeline.accuracy.gate import GatePolicy, GateResult, judge
+from pipeline.accuracy.in_bundle import evaluate_bundle, record
+from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
+from pipeline.accuracy.search import Found, Phases, Search
+from pipeline.benchmark.latency import measure
+from pipeline.build import Announce, Job, build, check_installed
+from pipeline.bundle import staged
+from pipeline.calibrating import Calibration, calibrate, draw
+from pipeline.captured import capture
+from pipeline.data.classes import check_classes
+from pipeline.data.held_out import held_out
+from pipeline.data.reading import digest, load_all
+from pipeline.errors import BadCalibration, BadInput, EdgeError
+from pipeline.targets.base import Target
+
+RANK_IMAGES = 2000
+"""Pictures that layers are ranked and trials made on, unless another number is asked for."""
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one target: bytes, and the median of single inferences in milliseconds on one core, of files taking turns.
+
+    int8 is the file without float layers, mixed the one in the bundle.
+    """
+
+    target: str
+    bytes: dict[str, int]
+    median_ms: dict[str, float]
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """One file on the judging pictures, as the gate has it."""
+
+    path: str
+    verdict: str
+    drop_points: float | None
+    interval_points: tuple[float, float] | None
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """Which pictures."""
+
+    data: str
+    images: int
+    sha256: str
+
+
+class SearchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search found, on which pictures, and what it cost: ``search`` in the bundle's manifest."""
+
+    max_drop: float
+    confidence: float
+    rank: Split
+    found: Found
+    judge: Split
+    judged: tuple[Judged, ...]
+    cost: tuple[Cost, ...]
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """What to export, and how it is judged.
+
+    ``rank`` holds the pictures to rank layers on; None: those of ``job.images`` that calibrate nothing. At most
+    ``rank_images`` are drawn.
+    """
+
+    job: Job
+    policy: GatePolicy
+    judge: ImageSet
+    rank: ImageSet | None = None
+    rank_images: int = RANK_IMAGES
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the gate said; there is a bundle where it let the files pass."""
+
+    gate: GateResult
+    found: Found
+    bundle: Bundle | None
+
+
+def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
+    """Search, make the bundle, judge it once; it appears at ``job.out`` only if it passed.
+
+    Raises:
+        BadInput: no int8 file asked for, or none that runs here; too few judging pictures for the limit, whatever the
+            files do. BadCalibration: judging pictures that calibrated or ranked. EdgeError: not even all layers in
+            float would do. What ``build`` raises.
+    """
+    job, policy = asked.job, asked.policy
+    _check(asked)
+    check_installed(job.files)
+    announce("Capturing the network")
+    captured = capture(job.checkpoint, job.images.image(0))
+    pictures = draw(captured, job.images, job.recipe)
+    announce("Calibrating" if job.calibration is None else "Preparing")
+    calibration = job.calibration or calibrate(captured, pictures, job.recipe)
+    ranked_on = held_out(
+        asked.rank or job.images, asked.rank_images, job.recipe.seed, calibration.ranges.calibration_set
+    )
+    check_classes(ranked_on, job.checkpoint.labels)
+    check_disjoint(calibration.ranges.calibration_set, asked.judge)
+    _check_apart(ranked_on, asked.judge)
+
+    pixels = load_all(ranked_on, job.checkpoint.preprocess)
+    int8 = calibration.applied(captured)
+    found = Search(captured, int8, calibration.ranges, pixels.images, pixels.labels, policy, len(asked.judge)).find(
+        phases
+    )
+    if found.float_layers is None:
+        raise EdgeError(
+            "Even with every convolution and linear layer in float the drop is expected to reach "
+            f"{found.chosen.expected_upper_points:.2f} points on the judging pictures; the limit is "
+            f"{policy.max_drop:g}. Nothing was judged or written: give --judge and --rank more pictures, or choose a "
+            "higher --max-drop."
+        )
+    mixed = replace(calibration, ranges=keep_float(int8.graph(), calibration.ranges, found.float_layers))
+    with tempfile.TemporaryDirectory() as scratch:
+        made = build(_using(job, mixed, job.files, Path(scratch) / "mixed"), announce)
+        announce("Judging")
+        evaluation = evaluate_bundle(made.root, asked.judge)
+        verdict = judge(evaluation, msgspec.structs.replace(policy, allow_not_run=_elsewhere(made)))
+        if verdict.verdict != "passed":
+            return Outcome(verdict, found, None)
+        announce("Measuring what it cost")
+        record(made.root, evaluation)
+        noted = SearchRecord(
+            max_drop=policy.max_drop,
+            confidence=policy.confidence,
+            rank=_split(ranked_on),
+            found=found,
+            judge=_split(asked.judge),
+            judged=tuple(
+                Judged(
+                    path=file.path,
+                    verdict=file.verdict,
+                    drop_points=file.drop_points,
+                    interval_points=file.interval_points,
+                )
+                for file in verdict.files
+            ),
+            cost=_cost(job, calibration, made, Path(scratch) / "plain"),
+        )
+        _note(made.root, noted)
+        with staged(job.out) as folder:
+            shutil.copytree(made.root, folder, dirs_exist_ok=True)
+    return Outcome(verdict, found, load_bundle(job.out))
+
+
+def _check(asked: SearchJob) -> None:
+    """Refuse at once what could not end well."""
+    if not asked.job.needs_ranges():
+        raise BadInput("--search is for int8 files, and none is asked for: leave it out.")
+    policy = asked.policy
+    check_classes(asked.judge, asked.job.checkpoint.labels)
+    faultless = PairedTable(len(asked.judge), 0, 0, 0)
+    if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:
+        needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)
+        enough = "no number of pictures is enough" if needed is None else f"at least {needed:,} are needed"
+        raise BadInput(
+            f"--judge has {len(asked.judge)} pictures: too few to show a drop of at most {policy.max_drop:g} points "
+            f"even for files without a single loss; {enough}."
+        )
+
+
+def _check_apart(ranked_on: ImageSet, judged_on: ImageSet) -> None:
+    """``BadCalibration`` where a picture is in both, by content."""
+    ranked = {sha256(ranked_on, index): ranked_on.item_name(index) for index in range(len(ranked_on))}
+    for index in range(len(judged_on)):
+        if (name := ranked.get(sha256(judged_on, index))) is not None:
+            raise BadCalibration(
+                f"Layers would be ranked on pictures that judge: '{judged_on.item_name(index)}' of --judge is '{name}' "
+                f"of '{ranked_on.name}'. Judge on pictures that were used for nothing else."
+            )
+
+
+def _using(job: Job, calibration: Calibration, files: Sequence[tuple[Target, Precision]], out: Path) -> Job:
+    return replace(job, calibration=calibration, recipe=calibration.ranges.recipe, files=files, out=out)
+
+
+def _elsewhere(bundle: Bundle) -> tuple[str, ...]:
+    """Targets whose files this machine cannot run, so that they are not judged; ``BadInput`` where it runs none."""
+    targets = {str(file.target) for file in bundle.models()}
+    here = {str(file.target) for file in _run_here(bundle)}
+    if not here:
+        raise BadInput("None of these files runs on this machine, so that nothing can be judged: add another --target.")
+    return tuple(sorted(targets - here))
+
+
+def _run_here(bundle: Bundle) -> list[BundleFile]:
+    return [file for file in bundle.models() if file.comparison["status"] == "run"]
+
+
+def _cost(job: Job, calibration: Calibration, made: Bundle, out: Path) -> tuple[Cost, ...]:
+    """Against files without float layers, and fp32, which are made for it."""
+    mixed = {file.target: file for file in _run_here(made) if file.precision == "int8"}
+    targets = [target for target in dict.fromkeys(target for target, _ in job.files) if target.name in mixed]
+    files: list[tuple[Target, Precision]] = [(target, kind) for target in targets for kind in ("fp32", "int8")]
+    plain = build(replace(_using(job, calibration, files, out), require_delegated=False), lambda _: None)
+    costs = []
+    for target in targets:
+        paths = {str(file.precision): out / file.path for file in plain.models() if file.target == target.name}
+        paths["mixed"] = made.root / mixed[target.name].path
+        times = measure(list(paths.values()))
+        costs.append(
+            Cost(
+                target=target.name,
+                bytes={kind: size_of(path) for kind, path in paths.items()},
+                median_ms={kind: round(time.p50, 4) for kind, time in zip(paths, times, strict=True)},
+            )
+        )
+    return tuple(costs)
+
+
+def _split(images: ImageSet) -> Split:
+    return Split(data=images.name, images=len(images), sha256=digest(images))
+
+
+def _note(root: Path, noted: SearchRecord) -> None:
+    """Put the record into the bundle's manifest."""
+    path = root / MANIFEST
+    manifest = {**msgspec.json.decode(path.read_bytes()), "search": msgspec.to_builtins(noted)}
+    write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))

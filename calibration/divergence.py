@@ -63,7 +63,8 @@ class Histogram(NamedTuple):
 
 
 def _nlogn(counts: torch.Tensor) -> torch.Tensor:
-    return torch.special.xlogy(counts, counts)
+    product: torch.Tensor = torch.special.xlogy(counts, counts)
+    return product
 
 
 def _running(values: torch.Tensor) -> torch.Tensor:

@@ -274,7 +274,8 @@ def _follow(one: Layer, by_node: dict[Node, Layer]) -> Pair | None:
 def _is_transparent(node: Node) -> bool:
     arguments: Any = node.args
     if node.target in PADDING:
-        return len(arguments[1]) <= 4 and not any(arguments[2:])  # with zeros, of rows and columns
+        filled = any(value for value in arguments[2:] if not isinstance(value, str))  # a string says how
+        return len(arguments[1]) <= 4 and not filled
     if node.target == aten.mean.dim:
         return arguments[0].meta["val"].dim() == 4 and sorted(axis % 4 for axis in arguments[1]) == [2, 3]
     if node.target in FLATTENING:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
-from calibration.annotate import NETWORK, WEIGHTED
+from calibration.annotate import NETWORK, WEIGHTED, module_path
 
 aten = torch.ops.aten
 
@@ -45,6 +45,17 @@ class Layer:
     def groups(self) -> int:
         """Of its channels; 1 for a linear layer."""
         return int(_argument(self.node, 6) or 1)
+
+    @property
+    def path(self) -> str:
+        """Of its module."""
+        return module_path(self.node)
+
+    @property
+    def window(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Of a convolution: stride, padding and dilation, each down and across."""
+        stride, padding, dilation = (_pair(_argument(self.node, i), default) for i, default in ((3, 1), (4, 0), (5, 1)))
+        return stride, padding, dilation
 
     def rows(self, output: torch.Tensor) -> torch.Tensor:
         """Its output (or input) as ``[positions, channels]``."""
@@ -134,6 +145,11 @@ class Walk:
         """What an operator gave, batch by batch."""
         return [run.env[node] for run in self._runs]
 
+    def constant(self, node: Node) -> torch.Tensor:
+        """A tensor of the graph's own."""
+        found: torch.Tensor = self._runs[0].fetch_attr(str(node.target))
+        return found.detach()
+
     def outputs(self, node: Node) -> Iterator[torch.Tensor]:
         """What the operator whose turn it is would give, batch by batch."""
         for run in self._runs:
@@ -172,3 +188,8 @@ def _own(node: Node, index: int, readers: Counter[str]) -> str | None:
 
 def _argument(node: Node, index: int) -> Any:
     return node.args[index] if len(node.args) > index else None
+
+
+def _pair(argument: Any, default: int) -> tuple[int, int]:
+    values = [default] if argument is None else argument
+    return int(values[0]), int(values[-1])

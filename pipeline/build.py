@@ -97,7 +97,7 @@ def build(job: Job, announce: Announce) -> Bundle:
             if job.require_delegated:
                 check_delegated(entries)
             about = file_manifest(job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges)
-            write_manifest(folder, about, entries, material.ranges and material.ranges.observers)
+            write_manifest(folder, about, entries, {} if material.ranges is None else material.ranges.observers)
             check_interrupt()
     return load_bundle(job.out)
 

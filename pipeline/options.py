@@ -287,6 +287,8 @@ def command_line(ctx: click.Context, leave_out: Collection[str] = ()) -> str:
             words += [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
         elif isinstance(value, bool):
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        elif isinstance(parameter, click.Option) and parameter.multiple:
+            words += [word for one in value or () for word in (parameter.opts[0], str(one))]
         else:
             words += [parameter.opts[0], str(value)]
     return shlex.join(words)

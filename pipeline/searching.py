@@ -15,6 +15,7 @@ from calibration.mixed import keep_float
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
+from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, judge
 from pipeline.accuracy.in_bundle import evaluate_bundle, record
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
@@ -107,7 +108,8 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             float would do. What ``build`` raises.
     """
     job, policy = asked.job, asked.policy
-    _check(asked)
+    judging, _ = distinct(asked.judge)
+    _check(job, policy, judging)
     check_installed(job.files)
     announce("Capturing the network")
     captured = capture(job.checkpoint, job.images.image(0))
@@ -118,14 +120,12 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
         asked.rank or job.images, asked.rank_images, job.recipe.seed, calibration.ranges.calibration_set
     )
     check_classes(ranked_on, job.checkpoint.labels)
-    check_disjoint(calibration.ranges.calibration_set, asked.judge)
-    _check_apart(ranked_on, asked.judge)
+    check_disjoint(calibration.ranges.calibration_set, judging)
+    _check_apart(ranked_on, judging)
 
     pixels = load_all(ranked_on, job.checkpoint.preprocess)
     int8 = calibration.applied(captured)
-    found = Search(captured, int8, calibration.ranges, pixels.images, pixels.labels, policy, len(asked.judge)).find(
-        phases
-    )
+    found = Search(captured, int8, calibration.ranges, pixels.images, pixels.labels, policy, len(judging)).find(phases)
     if found.float_layers is None:
         raise EdgeError(
             "Even with every convolution and linear layer in float the drop is expected to reach "
@@ -137,7 +137,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     with tempfile.TemporaryDirectory() as scratch:
         made = build(_using(job, mixed, job.files, Path(scratch) / "mixed"), announce)
         announce("Judging")
-        evaluation = evaluate_bundle(made.root, asked.judge)
+        evaluation = evaluate_bundle(made.root, judging)
         verdict = judge(evaluation, msgspec.structs.replace(policy, allow_not_run=_elsewhere(made)))
         if verdict.verdict != "passed":
             return Outcome(verdict, found, None)
@@ -148,7 +148,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             confidence=policy.confidence,
             rank=_split(ranked_on),
             found=found,
-            judge=_split(asked.judge),
+            judge=_split(judging),
             judged=tuple(
                 Judged(
                     path=file.path,
@@ -166,18 +166,17 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     return Outcome(verdict, found, load_bundle(job.out))
 
 
-def _check(asked: SearchJob) -> None:
+def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
     """Refuse at once what could not end well."""
-    if not asked.job.needs_ranges():
+    if not job.needs_ranges():
         raise BadInput("--search is for int8 files, and none is asked for: leave it out.")
-    policy = asked.policy
-    check_classes(asked.judge, asked.job.checkpoint.labels)
-    faultless = PairedTable(len(asked.judge), 0, 0, 0)
+    check_classes(judging, job.checkpoint.labels)
+    faultless = PairedTable(len(judging), 0, 0, 0)
     if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)
         enough = "no number of pictures is enough" if needed is None else f"at least {needed:,} are needed"
         raise BadInput(
-            f"--judge has {len(asked.judge)} pictures: too few to show a drop of at most {policy.max_drop:g} points "
+            f"--judge has {len(judging)} different pictures: too few to show a drop of at most {policy.max_drop:g} points "
             f"even for files without a single loss; {enough}."
         )
 

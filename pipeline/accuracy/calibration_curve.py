@@ -33,7 +33,7 @@ SMALLEST, LARGEST = 8, 1024
 """Numbers of images that are tried: doubling from one to the other, unless another is asked for."""
 
 NEAR_DB = 1.0
-"""A draw as near as this to what the largest sets reach is as good as they are."""
+"""A draw that is no further below what the largest sets reach is as good as they are."""
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
 
@@ -86,7 +86,7 @@ class CalibrationCurve(msgspec.Struct, frozen=True, kw_only=True):
         return Spread(median=statistics.median(values), low=min(values), high=max(values))
 
     def enough(self) -> int | None:
-        """The fewest images from which on every draw is within ``NEAR_DB`` of the median of the largest sets.
+        """The fewest images from which on no draw is more than ``NEAR_DB`` below the median of the largest sets.
 
         None where that is the largest size itself, of which nothing larger shows that it is enough.
         """

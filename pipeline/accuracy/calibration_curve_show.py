@@ -18,6 +18,9 @@ from pipeline.accuracy.sqnr import ENOUGH_IMAGES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEAST_SPAN = 2.0
+"""Of an axis: decibels, or points of top-1."""
+
 
 def show_curve(curve: CalibrationCurve, console: Console) -> None:
     """Print a row for every number of images: the median draw, the lowest and the highest; then what is enough."""
@@ -59,18 +62,16 @@ def remarks(curve: CalibrationCurve) -> list[str]:
     lines = []
     if enough is not None:
         lines.append(
-            f"Enough: {enough} images. From there on every draw is within {NEAR_DB:g} dB of the median of {largest:,}. "
-            f"Use it: --calibration-size {enough}."
+            f"{enough} images are enough here: from there on no draw is more than {NEAR_DB:g} dB below the median of "
+            f"{largest:,}. Use it: --calibration-size {enough}."
         )
     elif len(curve.sizes()) > 1:
         lines.append(
-            f"No number is shown to be enough: below {largest:,} images there are draws that are more than "
-            f"{NEAR_DB:g} dB away from its median."
+            f"No number is shown to be enough: right up to {largest:,} images there are draws more than "
+            f"{NEAR_DB:g} dB below its median."
         )
     if 2 * largest > curve.pool:
-        lines.append(
-            f"Draws of {largest:,} from {curve.pool:,} share many pictures: fresh pictures would differ more than they do."
-        )
+        lines.append(f"Draws of {largest:,} from {curve.pool:,} share many pictures: fresh ones would differ more.")
     if curve.judged_images < ENOUGH_IMAGES:
         lines.append(f"Judged on only {curve.judged_images} images: the figures are indicative.")
     return [*lines, "SQNR: of the logits, int8 against float; higher is better. The sets of one draw are nested."]
@@ -94,8 +95,9 @@ def _figure(curve: CalibrationCurve) -> Figure:
     below.set_xticks(curve.sizes(), [f"{size:,}" for size in curve.sizes()])
     below.xaxis.set_minor_locator(NullLocator())
     below.set_xlabel("calibration images")
+    below.legend(frameon=False)
     for axes in (above, below):
-        axes.legend(frameon=False)
+        _widen(axes)
     draws = len(curve.seeds())
     figure.suptitle(
         f"{curve.model}, {curve.recipe.observer}: {draws} {'draw' if draws == 1 else 'draws'} of each size, "
@@ -124,6 +126,14 @@ def _panel(axes: Any, curve: CalibrationCurve, figure: Callable[[Judged], float]
     axes.set_ylabel(label)
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _widen(axes: Any) -> None:
+    """Show at least ``LEAST_SPAN``, so that nothing looks like much."""
+    low, high = axes.get_ylim()
+    missing = LEAST_SPAN - (high - low)
+    if missing > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 def _sqnr(judged: Judged) -> float:

@@ -26,6 +26,9 @@ Verdict = Literal["passed", "failed", "undecided"]
 CLASS_DROP = 10.0
 """Points of a class's accuracy; more is flagged unless another number is asked for."""
 
+LOOKS_LIKE_A_FRACTION = 0.1
+"""Points; who writes less may have meant a fraction of 1."""
+
 EXIT_STATUS: dict[Verdict, int] = {"passed": 0, "failed": 3, "undecided": 4}
 
 
@@ -236,8 +239,8 @@ def _images_to_decide(table: PairedTable, files: int, policy: GatePolicy) -> int
 
 def _notes(compared: Mapping[str, Comparison], evaluation: EvaluationResult, policy: GatePolicy) -> list[str]:
     notes = []
-    if compared and 0 < policy.max_drop * evaluation.images < 100:
-        notes.append(words.less_than_one_image(policy.max_drop, evaluation.images))
+    if 0 < policy.max_drop < LOOKS_LIKE_A_FRACTION:
+        notes.append(words.fraction(policy.max_drop, evaluation.images))
     if policy.class_drop is None:
         notes.append(words.NO_CLASSES)
     elif compared:

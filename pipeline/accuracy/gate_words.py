@@ -64,11 +64,11 @@ def about_drift(drift: Drift | None) -> tuple[str, ...]:
     )
 
 
-def less_than_one_image(limit: float, images: int) -> str:
+def fraction(limit: float, images: int) -> str:
     """For who thinks in fractions."""
     return (
-        f"A limit of {limit:g} points is less than one of these {images} images. --max-drop is in points: 1 is one "
-        "image of 100."
+        f"A limit of {limit:g} points is {limit * images / 100:.2g} of these {images} images. --max-drop is in "
+        "points: one percent is 1."
     )
 
 

@@ -168,10 +168,19 @@ def _legend(result: ObserversCompared) -> list[str]:
         lines.append(f"Judged on only {result.images} images: the figures are indicative.")
     if result.recipe.observers:
         lines.append(f"The recipe's own observers stayed for: {', '.join(result.recipe.observers)}.")
-    return [
-        *lines,
+    lines += [
         "SQNR: of the logits, int8 against float; higher is better. drop: top-1 lost on the same images; minus is a "
         "gain.",
-        f"Use the best: --observer {result.best}, with 'pipeline calibrate' or 'pipeline export'; or "
-        f'observer = "{result.best}" in a recipe.',
+        "best: the highest SQNR, which tells observers apart on fewer images than top-1 does.",
     ]
+    best = next(row.judged for row in result.observers if row.observer == result.best)
+    higher = [row.observer for row in result.observers if row.judged.top1 > best.top1]
+    if higher:
+        lines.append(
+            f"Higher top-1 on these images: {', '.join(higher)}. More of them (--images) say whether that lasts."
+        )
+    lines.append(
+        f"Use the best: --observer {result.best}, with 'pipeline calibrate' or 'pipeline export'; or "
+        f'observer = "{result.best}" in a recipe.'
+    )
+    return lines

@@ -121,12 +121,18 @@ def drop_p(table: PairedTable, limit: float) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number: refusing all below a level errs at all no more often than that level.
 
-    Needs nothing of how the tests depend on each other, which files of one network do. Holm, S. (1979). A simple
-    sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 65–70.
-    """
-    from statsmodels.stats.multitest import multipletests
+    The smallest of n times n, the next times n − 1, and so on, none below the one before. Nothing is asked of how the
+    tests depend on each other, which those of one network's files do. (statsmodels' ``multipletests`` gives the same
+    and collects garbage each time, which takes longer than a gate.)
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6,
+    65–70.
+    """
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return [float(value) for value in corrected]
 
 
 def images_to_decide(table: PairedTable, limit: float, confidence: float = 0.95) -> int | None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edge_apps.images import ImageSet
+from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import Bundle, load_bundle
 from pipeline.accuracy.alone import OneByOne, Operator
 from pipeline.accuracy.file_tensors import FileTensors, compare_tensors
+from pipeline.accuracy.inference import run_graph
 from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.captured import answers, split
 from pipeline.data.classes import check_classes
@@ -115,15 +121,36 @@ class Alone:
 
 def one_by_one(walk: OneByOne, pixels: NDArray[np.uint8], advance: Advance) -> Alone:
     """Compute the logits of pictures uint8 ``[N, H, W, 3]`` with each operator alone in int8."""
-    floating: list[NDArray[np.float32]] = []
-    with_one: list[list[NDArray[np.float32]]] = [[] for _ in walk.operators]
-    for batch in split(pixels, walk.batch):
-        walk.see(batch)
-        floating.append(walk.logits())
-        for operator, found in zip(walk.operators, with_one, strict=True):
-            found.append(walk.logits_with(operator))
-        advance(len(batch))
-    return Alone(np.concatenate(floating), walk.operators, tuple(np.concatenate(found) for found in with_one))
+    batches = split(pixels, walk.batch)
+    walks: SimpleQueue[OneByOne] = SimpleQueue()
+    threads = min(usable_cores(), len(batches))
+    for _ in range(threads):
+        walks.put(copy.copy(walk))
+
+    def work(batch: torch.Tensor) -> list[NDArray[np.float32]]:
+        own = walks.get()
+        try:
+            own.see(batch)
+            return [own.logits(), *(own.logits_with(operator) for operator in walk.operators)]
+        finally:
+            walks.put(own)
+
+    found: list[list[NDArray[np.float32]]] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # batches side by side: torch's own threads spin where cores are shared
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for answered, batch in zip(pool.map(work, batches), batches, strict=True):
+                    found.append(answered)
+                    advance(len(batch))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(before)
+    floating, *with_one = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Alone(floating, walk.operators, tuple(with_one))
 
 
 def open_int8(root: Path) -> Rebuilt:
@@ -146,10 +173,9 @@ def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> 
     labels = np.asarray(images.labels)
     walk = OneByOne(rebuilt.repaired_graph(), rebuilt.quantized_graph, rebuilt.ranges)
     alone = one_by_one(walk, pixels, advance)
-    batches = split(pixels, walk.batch)
-    int8 = answers(rebuilt.simulator(), batches)
+    int8 = run_graph(rebuilt.simulator, pixels, usable_cores(), lambda _: None)
     repaired = rebuilt.ranges.repairs_sha256 is not None
-    original = answers(rebuilt.float_graph(), batches) if repaired else None
+    original = answers(rebuilt.float_graph(), split(pixels, walk.batch)) if repaired else None
     worst = worst_hit(alone.floating, int8)
 
     def top1(logits: NDArray[np.float32]) -> float:

@@ -63,6 +63,13 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     type=click.Choice(["per-channel", "per-tensor"]),
     help="With --qat: one scale of weights for each output channel, or for each layer; overrides the recipe.",
 )
+@click.option(
+    "--repair",
+    "repairs",
+    multiple=True,
+    metavar="equalize",
+    help="With --qat: train the weights as equalisation scales them; overrides the recipe.",
+)
 @click.option("--calibration-size", type=int, help="With --qat: number of calibration images; overrides the recipe.")
 @model_options()
 @click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True)
@@ -214,7 +221,7 @@ def command(
             show.out(f"{held_out.name}: top-1 {share} with int8 simulated")
 
 
-RECIPE_OPTIONS = ("recipe_file", "observer", "scales", "calibration_size")
+RECIPE_OPTIONS = ("recipe_file", "observer", "scales", "repairs", "calibration_size")
 
 
 def _recipe(given: Mapping[str, Any]) -> Recipe | None:
@@ -222,9 +229,9 @@ def _recipe(given: Mapping[str, Any]) -> Recipe | None:
     from pipeline.errors import BadInput
 
     if given["qat"] is None:
-        if any(given[name] is not None for name in RECIPE_OPTIONS):
+        if any(given[name] not in (None, ()) for name in RECIPE_OPTIONS):
             raise BadInput(
-                "--recipe, --observer, --scales and --calibration-size say what --qat simulates: give --qat."
+                "--recipe, --observer, --scales, --repair and --calibration-size say what --qat simulates: give --qat."
             )
         return None
     if given["weights"] is not None:
@@ -232,10 +239,11 @@ def _recipe(given: Mapping[str, Any]) -> Recipe | None:
     if given["precision"] == "bf16":
         raise BadInput("--qat computes in fp32: bf16 is no finer than the int8 that is simulated in it.")
     recipe = choose_recipe({**dict.fromkeys(OVERRIDES), **{name: given[name] for name in RECIPE_OPTIONS}})
-    if recipe.repairs:
+    late = [name for name in recipe.repairs if name != "equalize"]
+    if late:
         raise BadInput(
-            f"The recipe repairs weights ({', '.join(recipe.repairs)}) that --qat trains: leave repairs out here, and "
-            "give them to 'pipeline export' if they are still needed."
+            f"--qat trains the weights that {' and '.join(late)} would repair: of repairs it takes equalize only; give "
+            "the others to 'pipeline export' if they are still needed."
         )
     return recipe
 

@@ -96,13 +96,12 @@ def fold_batch_norms(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target != BATCH_NORM:
             continue
-        gamma, beta, mean, variance, _, _, eps = node.args[1:8]
+        arguments: Any = node.args
+        layer, gamma, beta, mean, variance, _, _, eps = arguments[:8]
         if network.constant(mean) is None or network.constant(variance) is None:
             raise BadInput("A batch norm has no running statistics (track_running_stats=False): it cannot be exported.")
         scale, scale_of = partial(_scale, eps), (variance, gamma)
         shift, shift_of = partial(_shift, eps), (variance, gamma, mean, beta)
-        layer = node.args[0]
-        assert isinstance(layer, Node)
         if _takes_batch_norm(network, layer):
             weight, bias = (*layer.args[1:3], None)[:2]
             tensors = [
@@ -159,9 +158,12 @@ def _factor(eps: float, variance: torch.Tensor, gamma: torch.Tensor | None) -> t
 
 
 def _scale(eps: float, weight: torch.Tensor | None, variance: torch.Tensor, gamma: torch.Tensor | None) -> torch.Tensor:
-    """A layer's weight with the batch norm after it: each output channel times γ / √(σ² + ε); of no layer, that."""
-    factor = _factor(eps, variance, gamma)
-    return (factor if weight is None else weight.double() * factor.view(-1, *[1] * (weight.dim() - 1))).float()
+    """A layer's weight with the batch norm after it: each output channel times γ / √(σ² + ε).
+
+    Where there is no layer, of a depthwise 1×1 convolution that does nothing.
+    """
+    factor = _factor(eps, variance, gamma).view(-1, *[1] * (3 if weight is None else weight.dim() - 1))
+    return (factor if weight is None else weight.double() * factor).float()
 
 
 def _shift(

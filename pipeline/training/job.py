@@ -134,8 +134,10 @@ def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module,
     if job.tuned is not None and recipe is not None:
         from pipeline.training.quantization import simulate  # with it torchao, which nothing else here needs
 
-        simulation = simulate(job.tuned, job.data, recipe, device)
-        console.out(f"Starts from {job.tuned.path.name}; int8 is simulated, with {recipe.weights} weights.")
+        simulation, notes = simulate(job.tuned, job.data, recipe, device)
+        console.out(
+            "\n".join([*notes, f"Starts from {job.tuned.path.name}; int8 is simulated, with {recipe.weights} weights."])
+        )
         return job.tuned.network(), simulation
     network = job.spec.build(len(job.labels), **job.settings.options)
     if own.is_reference(job.spec.name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,16 @@ import pytest
 
 from edge_apps.errors import BadImage
 from edge_apps.images import FileImages, Image, open_images
+from edge_apps.runtime.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.fx import GraphModule
+
+    from calibration.ranges import Ranges
+    from calibration.recipe import Recipe
+    from calibration.repairs import Repairs
 
 
 @dataclass
@@ -86,3 +97,53 @@ def photos(shared_data: Path) -> list[Image]:
     """43 real photos of unlike things."""
     images = open_images(shared_data / "photos")
     return [images.image(index) for index in range(len(images))]
+
+
+@pytest.fixture(scope="session")
+def captured(preprocess: Preprocess) -> Callable[..., GraphModule]:
+    """``captured(network)``: its graph behind the normalisation, for batches of any size."""
+    from pipeline.capture import ImageInput, capture_images, graph_of
+
+    def make(network: nn.Module) -> GraphModule:
+        graph: GraphModule = graph_of(capture_images(ImageInput(network.eval(), preprocess).eval(), preprocess))
+        return graph
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ranges_of(preprocess: Preprocess) -> Callable[..., Ranges]:
+    """``ranges_of(graph, batches, recipe)``: one calibration."""
+    from calibration.dataset import CalibrationSet
+    from calibration.quantize import find_ranges
+    from calibration.ranges import Ranges
+    from pipeline.capture import input_range
+
+    def make(graph: GraphModule, batches: Sequence[torch.Tensor], recipe: Recipe) -> Ranges:
+        return Ranges(
+            checkpoint_sha256="0" * 64,
+            preprocess=preprocess,
+            recipe=recipe,
+            calibration_set=CalibrationSet(source="test", how="all", seed=0, images=()),
+            values=find_ranges(graph, batches, recipe, input_range(preprocess)).values,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def edited() -> Callable[..., GraphModule]:
+    """``edited(graph, repairs)``: a copy of the graph with other values for some tensors."""
+    import copy
+
+    def make(graph: GraphModule, repairs: Repairs) -> GraphModule:
+        changed = copy.deepcopy(graph)
+        for name, tensor in repairs.tensors.items():
+            held: Any = changed
+            for part in ("network", *name.split(".")):
+                held = getattr(held, part)
+            assert held.shape == tensor.shape
+            held.data.copy_(tensor)
+        return changed
+
+    return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,6 +110,61 @@ def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPath
         training={},
     )
     return path
+
+
+@dataclass(frozen=True)
+class Sure:
+    """A small network that is right on its pictures, by a margin, as often one class as the other.
+
+    ``draw(seed, per_class)`` makes a folder of other pictures for each seed.
+    """
+
+    spec: ModelSpec
+    checkpoint: Path
+    draw: Callable[[int, int], Path]
+
+
+@pytest.fixture(scope="session")
+def sure(small_network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Sure:
+    """For what needs an accuracy that can fall. The zoo must know the small family."""
+    import torch
+
+    from pipeline import checkpoint
+
+    preprocess = Preprocess(height=32, width=32)
+    network = copy.deepcopy(small_network)
+    root = tmp_path_factory.mktemp("sure")
+
+    def candidates(seed: int, count: int) -> np.ndarray:
+        coarse = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+        return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+    def lead(pictures: np.ndarray) -> np.ndarray:
+        """Of red over blue."""
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+        with torch.no_grad():
+            logits = network((torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - mean) / std)
+        return (logits[:, 1] - logits[:, 0]).numpy()
+
+    leads = lead(candidates(0, 400))
+    with torch.no_grad():
+        network.classifier[0].bias[1] -= float(np.median(leads))
+    margin = float(np.quantile(np.abs(leads - np.median(leads)), 0.4))
+
+    def draw(seed: int, per_class: int) -> Path:
+        folder = root / f"{seed}-{per_class}"
+        pictures = candidates(1 + seed, 8 * per_class)
+        found = lead(pictures)
+        for label, chosen in zip(CLASSES, (found < -margin, found > margin), strict=True):
+            (folder / label).mkdir(parents=True, exist_ok=True)
+            for number, picture in enumerate(pictures[chosen][:per_class]):
+                write_png(folder / label / f"{number:03d}.png", picture)
+            assert len(list((folder / label).iterdir())) == per_class
+        return folder
+
+    path = root / "sure.safetensors"
+    checkpoint.save(path, network, spec=SMALL, options={}, labels=CLASSES, preprocess=preprocess, training={})
+    return Sure(SMALL, path, draw)
 
 
 @dataclass(frozen=True)

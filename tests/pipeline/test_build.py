@@ -67,6 +67,19 @@ def test_ranges_are_used_again(job: Job) -> None:
     assert second.file("calibration-set").sha256 == first.file("calibration-set").sha256
 
 
+def test_the_manifest_names_the_observer_of_every_tensor(job: Job, fake_target: Any, fake_runtime: Any) -> None:
+    fake_runtime(right(job.checkpoint))
+    recipe = msgspec.structs.replace(job.recipe, observers={"classifier.*": "entropy"})
+    files = {precision: [(fake_target(), precision)] for precision in ("int8", "fp32")}
+    bundle = build(replace(job, files=files["int8"], recipe=recipe), silently)  # type: ignore[arg-type]
+    ranges = load_calibration(bundle.verified(bundle.file("ranges"))).ranges
+    assert bundle.manifest.observers == ranges.observers
+    assert bundle.manifest.observers.keys() == ranges.values.keys()
+    assert set(bundle.manifest.observers.values()) == {"minmax", "entropy", "fixed"}
+    floating = build(replace(job, files=files["fp32"], out=job.out.with_name("floating")), silently)  # type: ignore[arg-type]
+    assert floating.manifest.observers == {}
+
+
 def test_ranges_of_other_weights_are_refused(job: Job, tmp_path: Path) -> None:
     captured = capture(job.checkpoint, job.images.image(0))
     calibration = calibrate(captured, draw(captured, job.images, job.recipe), job.recipe)

@@ -185,7 +185,7 @@ class Laboratory:
 
 @pytest.fixture(scope="session")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
-    """120 pictures in six classes, of each of which the network gets 16 of 20 right: it is asked before they are named."""
+    """120 pictures in six classes, 16 of 20 of each right: the network is asked before they get their names."""
     import torch
 
     from pipeline import checkpoint, zoo

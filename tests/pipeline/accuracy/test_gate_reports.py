@@ -3,11 +3,13 @@
 import xml.etree.ElementTree as ET
 from typing import Any
 
+import msgspec
 import pytest
 
+from pipeline.accuracy.class_loss import ClassLoss, Suspects
 from pipeline.accuracy.gate import FileVerdict, GatePolicy, GateResult
 from pipeline.accuracy.gate_reports import junit, markdown
-from pipeline.accuracy.results import FORMAT, EvaluationResult, FileResult
+from pipeline.accuracy.results import FORMAT, Drift, EvaluationResult, FileResult
 
 
 def result(verdict: Any, *files: tuple[str, Any], data: str = "some data") -> GateResult:
@@ -92,6 +94,46 @@ def test_markdown() -> None:
     lines = text.splitlines()
     assert lines[0] == "## ❌ as it went"
     rows = [line for line in lines if line.startswith("|")]
-    assert rows[2] == r"| ❌ failed | `x\|y.pte` | tflite | int8 | – | +0.50 [−0.25, +1.25] |"
+    assert rows[2] == r"| ❌ failed | `x\|y.pte` | tflite | int8 | – | +0.50 [−0.25, +1.25] | – | – |"
     assert len({row.replace(r"\|", "").count("|") for row in rows}) == 1
     assert [line for line in lines if line.startswith("- ")] == [r"- `x\|y.pte`: a < b & c"]
+
+
+@pytest.fixture
+def rich_result() -> GateResult:
+    """A file with two flagged classes, a drift and a note, in a gate against another bundle."""
+    plain = result("failed", ("a.pte", "failed"))
+    losses = [
+        ClassLoss(label=label, images=100, before=90.0, after=after, holm_p=1e-9)
+        for label, after in (("cat|x", 0.0), ("dog", 40.0))
+    ]
+    verdict = msgspec.structs.replace(
+        plain.files[0], classes=Suspects(limit=10, flagged=tuple(losses), open=()), notes=("Mind this.",)
+    )
+    drift = Drift(images=100, sqnr_db=47.8, agreement=0.99, simulated_top1=0.9, drop_points=-0.02)
+    file = msgspec.structs.replace(plain.evaluation.files[0], drift=drift)
+    evaluation = msgspec.structs.replace(plain.evaluation, files=(file,), against="last")
+    return msgspec.structs.replace(plain, files=(verdict,), evaluation=evaluation, notes=("And that.",))
+
+
+def test_markdown_has_every_flagged_class(rich_result: GateResult) -> None:
+    text = markdown(rich_result).decode()
+    assert "Each file against that of `last`." in text
+    assert r"| cat\|x −90.0, +1 | 47.8 dB, 99.00 %, drift −0.02 |" in text
+    assert r"| cat\|x | `a.pte` | 100 | 90.0 | 0.0 | 90.0 | 1e-09 |" in text
+    assert "| dog | `a.pte` | 100 | 90.0 | 40.0 | 50.0 | 1e-09 |" in text
+    assert "- `a.pte`: Mind this." in text
+    assert "- And that." in text
+
+
+def test_junit_has_drift_and_notes(rich_result: GateResult) -> None:
+    suite = ET.fromstring(junit(rich_result)).find("testsuite")
+    assert suite is not None
+    properties = {item.get("name"): item.get("value") for item in suite.iter("property")}
+    assert properties["against"] == "last"
+    assert properties["class_drop_points"] == "10.0"
+    assert properties["drift of a.pte"] == "47.8 dB, 99.00 %, drift −0.02"
+    assert properties["note"] == "And that."
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "a < b & c Mind this."

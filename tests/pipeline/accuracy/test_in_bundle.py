@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import MANIFEST, load_bundle, sha256_of
+from edge_apps.runtime.preprocess import Preprocess
 from pipeline.accuracy import in_bundle
 from pipeline.accuracy.in_bundle import EVALUATION, evaluate_bundle, record
 from pipeline.accuracy.results import EvaluationResult
@@ -74,6 +76,140 @@ def test_a_calibration_set_that_cannot_be_read(
 def test_a_bundle_without_models(laboratory: Any, make_bundle: Callable[..., Path]) -> None:
     with pytest.raises(BadManifest, match="lists no model"):
         evaluate_bundle(make_bundle({}), laboratory.images, threads=1)
+
+
+class TestAgainstAnotherBundle:
+    """Each file with that of the same kind in the last release."""
+
+    @pytest.fixture
+    def last(self, laboratory: Any, make_bundle: Callable[..., Path]) -> Path:
+        """It lost two pictures."""
+        return make_bundle({"a.fake": laboratory.answers(2)}, name="last")
+
+    def test_the_other_file_is_the_reference(
+        self, laboratory: Any, make_bundle: Callable[..., Path], last: Path, opened: list[Any]
+    ) -> None:
+        root = make_bundle({"renamed.fake": laboratory.answers(5)})
+        result = evaluate_bundle(root, laboratory.images, against=last, threads=1)
+        assert (result.reference, result.against) == (None, str(last))
+        comparison = result.files[0].comparison
+        assert comparison is not None
+        right = len(laboratory.right)
+        assert (comparison.both, comparison.lost, comparison.gained) == (right - 5, 3, 0)
+        assert comparison.agreement == 117 / 120
+        assert all(runner.closed for runner in opened)
+
+    def test_another_preprocessing_may_be_new(
+        self, laboratory: Any, make_bundle: Callable[..., Path], last: Path
+    ) -> None:
+        """Both files judge the same pictures, each prepared in its own way."""
+        other = {"preprocess": Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5))}
+        root = make_bundle({"a.fake": laboratory.answers(2)}, **{"a.fake": other})
+        result = evaluate_bundle(root, laboratory.images, against=last, threads=1)
+        assert result.files[0].comparison is not None
+        assert result.files[0].comparison.agreement == 1.0
+
+    def test_itself_is_no_reference(self, laboratory: Any, last: Path) -> None:
+        with pytest.raises(BadInput, match="is the bundle itself"):
+            evaluate_bundle(last, laboratory.images, against=last / ".." / "last")
+
+    def test_a_kind_that_it_has_not(self, laboratory: Any, make_bundle: Callable[..., Path], last: Path) -> None:
+        root = make_bundle(
+            {"a.fake": laboratory.answers(), "b.fake": laboratory.answers()}, targets={"b.fake": "executorch"}
+        )
+        with pytest.raises(BadInput, match=r"has no executorch fp32 to compare with; it has tflite fp32\."):
+            evaluate_bundle(root, laboratory.images, against=last)
+        with_more = evaluate_bundle(last, laboratory.images, against=root, threads=1)
+        assert with_more.notes == (f"'{root}' also has executorch fp32, which '{last}' has not.",)
+
+    def test_other_classes(self, laboratory: Any, make_bundle: Callable[..., Path], last: Path) -> None:
+        root = make_bundle({"a.fake": laboratory.answers()})
+        manifest = json.loads((last / MANIFEST).read_text())
+        manifest["labels"][5] = "zebra"
+        (last / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(BadInput, match="has other classes"):
+            evaluate_bundle(root, laboratory.images, against=last)
+
+    def test_its_calibration_images_are_no_test(
+        self, laboratory: Any, make_bundle: Callable[..., Path], make_images: Any
+    ) -> None:
+        root = make_bundle({"a.fake": laboratory.answers()}, calibrated=make_images(2, 6, seed=3))
+        other = make_bundle({"a.fake": laboratory.answers()}, calibrated=laboratory.images, name="last")
+        with pytest.raises(BadCalibration, match="12 of 120 evaluation images"):
+            evaluate_bundle(root, laboratory.images, against=other)
+
+    @pytest.mark.parametrize("changed", ["a.fake", "manifest.json"])
+    def test_a_changed_or_foreign_bundle(
+        self, laboratory: Any, make_bundle: Callable[..., Path], last: Path, changed: str
+    ) -> None:
+        root = make_bundle({"a.fake": laboratory.answers()})
+        (last / changed).write_text("{}")
+        with pytest.raises(BadInput):
+            evaluate_bundle(root, laboratory.images, against=last)
+
+    def test_a_counterpart_that_cannot_run(self, laboratory: Any, make_bundle: Callable[..., Path]) -> None:
+        root = make_bundle({"a.fake": laboratory.answers()})
+        last = make_bundle({"a.fake": laboratory.answers()}, name="last", **{"a.fake": {"open": "not here"}})
+        file = evaluate_bundle(root, laboratory.images, against=last, threads=1).files[0]
+        assert (file.status, file.comparison) == ("not run", None)
+        assert str(file.reason).startswith(f"Not compared, because '{last / 'a.fake'}' is not run:")
+
+    @pytest.mark.parametrize("broken", [{"run": "out of arena"}, {"answers": {}}])
+    def test_a_counterpart_that_answers_nothing(
+        self, laboratory: Any, make_bundle: Callable[..., Path], broken: dict[str, Any]
+    ) -> None:
+        root = make_bundle({"a.fake": laboratory.answers()})
+        last = make_bundle({"a.fake": laboratory.answers()}, name="last", **{"a.fake": broken})
+        with pytest.raises(BadInput, match="cannot be compared with"):
+            evaluate_bundle(root, laboratory.images, against=last, threads=1)
+
+    def test_a_counterpart_that_answers_nan(self, laboratory: Any, make_bundle: Callable[..., Path]) -> None:
+        root = make_bundle({"a.fake": laboratory.answers()})
+        last = make_bundle({"a.fake": laboratory.answers() * np.nan}, name="last")
+        with pytest.raises(BadInput, match="NaN or infinite logits for 120 of 120"):
+            evaluate_bundle(root, laboratory.images, against=last, threads=1)
+
+
+def test_a_file_that_is_not_what_is_listed(laboratory: Any, make_bundle: Callable[..., Path]) -> None:
+    root = make_bundle(
+        {"a.fake": laboratory.answers(), "b.fake": laboratory.answers()}, **{"b.fake": {"operators": {}}}
+    )
+    a, b = evaluate_bundle(root, laboratory.images, threads=1).files
+    assert a.unlike_manifest is None
+    assert b.unlike_manifest == (
+        "Its operators are not those of the manifest: conv ×0, not ×4, linear ×0, not ×1. Export it again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "listed", "fine"),
+    [
+        ({"integer": 5, "float": 0}, (), True),
+        ({"integer": 4, "float": 1}, ("head",), True),
+        ({"integer": 4, "float": 1}, (), False),
+        ({"integer": 5, "float": 0}, ("head",), False),
+        ({"integer": 0, "float": 5}, ("a", "b", "c", "d", "head"), False),
+    ],
+)
+def test_an_int8_file_computes_in_integers_but_for_what_is_listed(
+    laboratory: Any, make_bundle: Callable[..., Path], layers: dict[str, int], listed: tuple[str, ...], fine: bool
+) -> None:
+    root = make_bundle(
+        {"a.fake": laboratory.answers()},
+        listed={"precision": "int8", "float_layers": listed},
+        **{"a.fake": layers},
+    )
+    fault = evaluate_bundle(root, laboratory.images, threads=1).files[0].unlike_manifest
+    assert (fault is None) == fine
+    assert fine or "compute in float, the manifest lists" in str(fault)
+
+
+def test_int8_files_without_ranges_cannot_be_simulated(laboratory: Any, make_bundle: Callable[..., Path]) -> None:
+    root = make_bundle(
+        {"a.fake": laboratory.answers()}, listed={"precision": "int8"}, **{"a.fake": {"precision": "int8"}}
+    )
+    with pytest.raises(BadManifest, match="lists no ranges"):
+        evaluate_bundle(root, laboratory.images, threads=1)
 
 
 def test_recorded_listed_and_replaced(laboratory: Any, make_bundle: Callable[..., Path]) -> None:

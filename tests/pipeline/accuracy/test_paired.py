@@ -13,7 +13,10 @@ from pipeline.accuracy.paired import (
     PairedTable,
     agreement,
     drop_interval,
+    drop_p,
+    holm,
     images_to_decide,
+    loss_p,
     mcnemar_p,
     paired_table,
 )
@@ -186,3 +189,39 @@ def test_no_discordant_pair_needs_381_images_for_one_point() -> None:
     """z²/(n + z²) ≤ 0.01 from n = 380.3 on."""
     assert images_to_decide(table(450, 0, 0), 0.01) == 381
     assert drop_interval(table(381, 0, 0)).high <= 0.01 < drop_interval(table(380, 0, 0)).high
+
+
+def test_the_p_of_a_drop_is_the_interval_turned_round() -> None:
+    """Below (1 − confidence) / 2 exactly where the interval lies above the limit."""
+    for lost, gained, n in ((10, 2, 100), (60, 20, 1000), (3, 0, 50), (28, 25, 618)):
+        counts = table(n, lost, gained)
+        for limit in (-0.01, 0.0, 0.005, 0.02):
+            for confidence in (0.5, 0.9, 0.95, 0.999):
+                above = drop_interval(counts, confidence).low > limit
+                assert (drop_p(counts, limit) < (1 - confidence) / 2) == above, (counts, limit, confidence)
+    # At no difference, Tango's statistic is McNemar's without continuity correction.
+    assert drop_p(table(1000, 60, 20), 0.0) == pytest.approx(norm.sf(40 / math.sqrt(80)))
+
+
+def test_the_p_of_a_loss_is_the_binomial_tail() -> None:
+    for lost, gained in ((0, 0), (1, 0), (7, 2), (2, 7), (30, 12), (0, 5), (60, 0)):
+        expected = binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
+        assert loss_p(table(1000, lost, gained)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_holm_by_hand() -> None:
+    """Holm (1979): the smallest times n, the next times n − 1, …, never smaller than the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.4]) == [0.4]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_against_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    chance = np.random.default_rng(65)
+    for count in (1, 2, 7, 300):
+        p_values = (chance.random(count) ** 6).tolist()
+        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), rel=1e-12)
+    assert holm([0.01] * 5) == pytest.approx([0.05] * 5)  # ties

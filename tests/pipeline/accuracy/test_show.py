@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from rich.console import Console
 
 from pipeline.accuracy.gate import GatePolicy, judge
 from pipeline.accuracy.in_bundle import evaluate_bundle
-from pipeline.accuracy.results import EvaluationResult
+from pipeline.accuracy.results import Drift, EvaluationResult
 from pipeline.accuracy.show import percent, show_evaluation, show_gate, signed
 
 
@@ -54,7 +55,7 @@ def test_numbers_and_reasons_are_there(evaluated: EvaluationResult) -> None:
 def test_the_gate_shows_each_verdict_and_the_whole(evaluated: EvaluationResult) -> None:
     text = shown(show_gate, judge(evaluated, GatePolicy(max_drop=50, confidence=0.5)))
     rows = [line.split() for line in text.splitlines()]
-    assert ["passed", "[bold]a.fake", "tflite", "int8"] in [row[:4] for row in rows]
+    assert ["passed", "[bold]a.fake", "tflite", "fp32"] in [row[:4] for row in rows]
     assert ["not", "run", "b.fake"] in [row[:3] for row in rows]
     assert ["failed", "c.fake"] in [row[:2] for row in rows]
     assert "[50 % interval]" in text
@@ -95,3 +96,49 @@ def test_top5_of_five_classes_is_not_shown(evaluated: EvaluationResult) -> None:
 def test_skipped_pictures_are_named(evaluated: EvaluationResult) -> None:
     text = shown(show_evaluation, msgspec.structs.replace(evaluated, skipped=("a", "b", "c", "d")))
     assert "4 corrupt images left out: a, b, c, …." in text
+
+
+def test_copies_left_out_are_named(evaluated: EvaluationResult) -> None:
+    text = shown(show_evaluation, msgspec.structs.replace(evaluated, repeated=("a", "b")))
+    assert "2 copies of other images left out: a, b." in text
+
+
+@pytest.fixture
+def damaged(laboratory: Any, make_bundle: Any) -> EvaluationResult:
+    """A file with the longest name that lost a class, unlike its graph and its manifest."""
+    answers = laboratory.answers()
+    answers[:20] = np.roll(answers[:20], 1, axis=1)
+    result = evaluate_bundle(make_bundle({"a.fake": answers}), laboratory.images, threads=1)
+    drift = Drift(images=100, sqnr_db=12.3, agreement=0.8, simulated_top1=0.8, drop_points=13.5)
+    file = msgspec.structs.replace(result.files[0], path=NAME, drift=drift, unlike_manifest="It is not.")
+    return msgspec.structs.replace(result, files=(file,))
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_flagged_classes_and_drift_fit(damaged: EvaluationResult, width: int) -> None:
+    result = judge(damaged, GatePolicy(max_drop=30))
+    text = shown(show_gate, result, width)
+    assert "flagged" in text
+    assert "class0 −80.0" in text
+    lines = text.splitlines()
+    at = lines.index("int8 files against their own quantized graph, simulated on 100 of the 120 images")
+    row = " ".join(lines[at + 1 :]).split("80.00")
+    assert "12.3" in row[0]
+    assert "+13.50" in row[2]
+    first_sentence = next(i for i, line in enumerate(lines) if line.startswith(f"{NAME}: It is not. Top-1 fell"))
+    assert max(map(len, lines[:first_sentence])) <= width
+    assert f"{NAME}: Differs from its own quantized graph: 12.3 dB" in text
+    assert f"{NAME}: It is not." in shown(show_evaluation, damaged, width)
+
+
+def test_the_worst_classes_where_there_is_room(damaged: EvaluationResult) -> None:
+    assert f"{NAME}: lost most in class0 (80.0 points)" in shown(show_evaluation, damaged, 140)
+    assert "lost most in" not in shown(show_evaluation, damaged, 80)
+
+
+def test_against_another_bundle_there_is_no_float_network(damaged: EvaluationResult) -> None:
+    against = msgspec.structs.replace(damaged, reference=None, against="last")
+    text = shown(show_gate, judge(against, GatePolicy(max_drop=30)))
+    assert "float network" not in text
+    assert "before" in text
+    assert "against 'last'" in text.splitlines()[-1]

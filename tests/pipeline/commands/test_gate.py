@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -105,7 +107,13 @@ def test_reports(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
         (["--max-drop", "inf"], "0 to 100"),
         (["--max-drop", "-1"], "0 to 100"),
         (["--max-drop", "101"], "0 to 100"),
+        (["--max-drop", "80"], "would pass a file that says 'class0' of everything"),
         (["--max-drop", "much"], "not a valid float"),
+        (["--class-drop", "100"], "--no-class-flags"),
+        (["--class-drop", "nan"], "0 to below 100"),
+        (["--class-drop", "20", "--no-class-flags"], "contradict each other"),
+        (["--allow-not-run", "tflite,executorch,coreml"], "names every target of the bundle"),
+        (["--against", "nowhere"], "'nowhere' is not a bundle"),
         (["--allow-not-run", "coreml2"], "Unknown target 'coreml2'. Did you mean 'coreml'?"),
         (["--junit", "/proc/nowhere/gate.xml"], "Cannot write"),
         (["--junit", "/"], "is a directory"),
@@ -143,3 +151,98 @@ def test_a_report_never_lands_in_the_bundle(laboratory: Any, bundle: Path, optio
 def test_targets_that_need_not_run_may_be_separated_by_commas(laboratory: Any, bundle: Path) -> None:
     more = ["--max-drop", 20, "--allow-not-run", "tflite,ios"]
     assert run(bundle, "--data", laboratory.images.name, *more).exit_code == 0
+
+
+@pytest.fixture
+def lost_class(laboratory: Any, make_bundle: Any) -> Path:
+    """One class of six gone; top-1 fell 13 points, within a limit of 30."""
+    answers = laboratory.answers()
+    answers[:20] = np.roll(answers[:20], 1, axis=1)
+    return Path(make_bundle({"a.fake": answers}))
+
+
+def test_a_lost_class_fails_the_gate_unless_it_is_told_not_to_look(laboratory: Any, lost_class: Path) -> None:
+    arguments = [lost_class, "--data", laboratory.images.name, "--max-drop", 30]
+    failed = run(*arguments)
+    assert failed.exit_code == 3
+    assert "1 class fell more than 10 points: 'class0' 80.0 (80.0 → 0.0, n = 20" in failed.stdout
+    assert run(*arguments, "--class-drop", 79).exit_code == 3
+    assert run(*arguments, "--class-drop", 81).exit_code == 0
+    off = run(*arguments, "--no-class-flags")
+    assert off.exit_code == 0
+    assert "Classes were not looked at (--no-class-flags)" in off.stdout
+
+
+def test_against_the_last_release(laboratory: Any, make_bundle: Any) -> None:
+    last = make_bundle({"a.fake": laboratory.answers(12)}, name="last")
+    root = make_bundle({"a.fake": laboratory.answers(12)})
+    data = laboratory.images.name
+    same = run(root, "--data", data, "--against", last, "--max-drop", 4)
+    assert same.exit_code == 0, same.output
+    assert same.stdout.splitlines()[-1] == f"Gate passed at 4.0 points of top-1 against '{last}': 1 passed."
+    assert run(root, "--data", data, "--max-drop", 4).exit_code == 3  # of the float network's, both lost ten points
+    assert "is the bundle itself" in run(root, "--data", data, "--against", root).stderr
+    report = last / "gate.xml"
+    assert "lies inside the bundle" in run(root, "--data", data, "--against", last, "--junit", report).stderr
+
+
+def test_a_gate_that_breaks_leaves_no_earlier_report(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
+    """A dashboard would show the old one as the new."""
+    junit = tmp_path / "gate.xml"
+    green = [bundle, "--data", laboratory.images.name, "--max-drop", 20, "--allow-not-run", "coreml", "--junit", junit]
+    assert run(*green).exit_code == 0
+    assert junit.exists()
+    with (bundle / "same.fake").open("a") as stream:
+        stream.write(" ")
+    broken = run(*green)
+    assert broken.exit_code == 2
+    assert "changed after export" in broken.stderr
+    assert not junit.exists()
+
+
+def test_a_report_that_cannot_be_written_in_the_end_is_no_success(
+    laboratory: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the verdict is there."""
+    from pipeline.accuracy import gate_reports
+
+    junit = tmp_path / "sub" / "gate.xml"
+
+    def full(_result: Any) -> bytes:
+        junit.parent.rmdir()
+        junit.parent.touch()
+        return b"<testsuites/>"
+
+    monkeypatch.setattr(gate_reports, "junit", full)
+    result = run(bundle, "--data", laboratory.images.name, "--max-drop", 20, "--allow-not-run", "ios", "--junit", junit)
+    assert result.exit_code == 2
+    assert "Cannot write" in result.stderr
+    assert result.stdout == ""
+
+
+def test_one_picture_or_one_class_shows_nothing(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
+    """The labels are all there, as folders must be; all but one class have only corrupt pictures."""
+    data = Path(shutil.copytree(laboratory.images.root, tmp_path / "data"))
+    for picture in data.glob("class[1-5]/*.png"):
+        picture.write_bytes(b"")
+    for picture in list(data.glob("class0/*.png"))[1:]:
+        picture.unlink()
+    for _ in range(2):
+        result = run(bundle, "--data", data, "--skip-corrupt", "--max-drop", 20)
+        assert result.exit_code == 2, result.output
+        assert "These images cannot show a drop" in result.stderr
+        shutil.copytree(laboratory.images.root / "class0", data / "class0", dirs_exist_ok=True)
+
+
+def test_other_labels(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(laboratory.images.root, tmp_path / "data"))
+    (data / "class3").rename(data / "zebra")
+    result = run(bundle, "--data", data)
+    assert result.exit_code == 2
+    assert "class 3 is 'class4', expected 'class3'" in result.stderr
+
+
+def test_an_empty_bundle_never_passes(laboratory: Any, make_bundle: Any) -> None:
+    result = run(make_bundle({}), "--data", laboratory.images.name)
+    assert result.exit_code == 2
+    assert "lists no model" in result.stderr

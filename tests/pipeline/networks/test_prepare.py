@@ -16,6 +16,7 @@ from pipeline.capture import BytesInput, capture_bytes
 from pipeline.errors import BadInput
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.prepare import prepare
+from pipeline.networks.units import ChannelScale
 
 SIDE = 32
 INPUT = Preprocess(height=SIDE, width=SIDE)
@@ -163,6 +164,25 @@ def test_a_ceiling_that_every_target_takes_stays(kernel: int, stride: int, heigh
     """As many windows as the stride fits in, and one row or column too few for the last."""
     network = Classifier(nn.Sequential(NEGATIVE, nn.MaxPool2d(kernel, stride, ceil_mode=True))).eval()
     assert pooled(network, Preprocess(height=height, width=width)) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "channels", "rescaled"),
+    [
+        (lambda x: torch.cat([torch.sigmoid(x), x], 1), 16, 1),
+        (lambda x: torch.cat([torch.sigmoid(x), torch.sigmoid(x + 1)], 1), 16, 2),
+        (lambda x: torch.cat([functional.max_pool2d(torch.sigmoid(x)[:, :4], 3, 1, 1), x], 1), 12, 1),
+        (lambda x: functional.max_pool2d(torch.sigmoid(x), 3, 3, ceil_mode=True), 8, 0),  # the edge needs no joining
+        (lambda x: functional.max_pool2d(torch.sigmoid(x), 4, 3, ceil_mode=True), 8, 1),
+        (lambda x: torch.cat([x * torch.sigmoid(x), x], 1), 16, 0),
+        (lambda x: x * torch.sigmoid(x.mean((2, 3))).view(-1, 8, 1, 1), 8, 0),
+    ],
+    ids=["whole", "both", "a part", "at the edge", "over the edge", "a product", "a gate"],
+)
+def test_a_sigmoid_that_is_joined_is_rescaled(function: object, channels: int, rescaled: int) -> None:
+    """Its int8 scale is fixed, and a concatenation has one."""
+    prepared = same(trained(Classifier(Call(function), channels)))
+    assert sum(isinstance(module, ChannelScale) for module in prepared.modules()) == rescaled
 
 
 def test_a_shuffle_that_is_written_out_is_found() -> None:

@@ -1,5 +1,6 @@
 """Every target, every precision, found through the registry, on a small network."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.dataset import CalibrationSet
-from calibration.quantize import find_ranges
-from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, BadManifest, NotRunHere
-from edge_apps.runtime.manifest import FORMAT, FileManifest, Precision, Provenance, to_json
+from edge_apps.runtime.manifest import FileManifest, Precision, to_json
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
 from pipeline.accuracy.sqnr import sqnr_db
-from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+from pipeline.capture import ImageInput
 from pipeline.targets.base import Source
 
 LABELS = ("a", "b", "c", "d", "e")
@@ -27,42 +25,18 @@ LAYERS = 6  # of the small network
 
 
 @pytest.fixture(scope="module")
-def source(small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> Source:
-    graph = graph_of(capture_images(ImageInput(small, preprocess).eval(), preprocess))
-    recipe = Recipe(observer="minmax")
-    values = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess)).values
-    nobody = CalibrationSet(source="test", how="all", seed=0, images=())
-    return Source(
-        small,
-        Ranges(checkpoint_sha256="0" * 64, preprocess=preprocess, recipe=recipe, calibration_set=nobody, values=values),
-    )
-
-
-def about(target: str, precision: Precision, preprocess: Preprocess) -> FileManifest:
-    return FileManifest(
-        format=FORMAT,
-        model="small",
-        options={},
-        target=target,
-        precision=precision,
-        labels=LABELS,
-        preprocess=preprocess,
-        provenance=Provenance(checkpoint_sha256="0" * 64),
-    )
+def source(
+    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, calibrated: Callable[..., Source]
+) -> Source:
+    return calibrated(small, preprocess, pictures, Recipe(observer="minmax"))
 
 
 @pytest.fixture(scope="module")
 def written(
-    source: Source, preprocess: Preprocess, tmp_path_factory: pytest.TempPathFactory
+    source: Source, lowered: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, Precision], Path]:
     folder = tmp_path_factory.mktemp("files")
-    paths = {}
-    for name, precision in EVERY:
-        target = targets.targets()[name]
-        paths[name, precision] = folder / f"small-{precision}{target.suffix}"
-        with hushed():
-            assert target.lower(source, about(name, precision, preprocess), paths[name, precision]) == ()
-    return paths
+    return {(name, precision): lowered(source, name, precision, LABELS, folder) for name, precision in EVERY}
 
 
 @pytest.mark.parametrize(("name", "precision"), EVERY)
@@ -96,6 +70,7 @@ def test_the_file_computes_the_network(
     small: nn.Module,
     preprocess: Preprocess,
     pictures: torch.Tensor,
+    about: Callable[..., FileManifest],
     name: str,
     precision: Precision,
 ) -> None:
@@ -112,7 +87,7 @@ def test_the_file_computes_the_network(
     assert answered.dtype == np.float32
     assert answered.shape == (len(batch), len(LABELS))
     assert sqnr_db(expected, answered) > {"fp32": 60, "fp16": 40, "int8": 15, "int8-weights": 25}[precision]
-    assert runner.manifest == about(name, precision, preprocess)
+    assert runner.manifest == about(name, precision, LABELS, preprocess)
     assert runner.threads == 1
     with pytest.raises(BadInput, match="takes uint8 \\[N, 32, 32, 3\\]"):
         runner.run(batch.astype(np.float32))  # type: ignore[arg-type]
@@ -153,11 +128,16 @@ def test_a_file_that_does_not_describe_itself(
 @pytest.mark.parametrize("name", ["executorch", "tflite"])
 @pytest.mark.parametrize("count", [4, 6])
 def test_a_file_with_another_number_of_labels_than_logits(
-    written: dict[tuple[str, Precision], Path], preprocess: Preprocess, name: str, count: int, tmp_path: Path
+    written: dict[tuple[str, Precision], Path],
+    preprocess: Preprocess,
+    about: Callable[..., FileManifest],
+    name: str,
+    count: int,
+    tmp_path: Path,
 ) -> None:
     """Same length, other labels: the JSON can be changed in place."""
     path = written[name, "fp32"]
-    said = to_json(about(name, "fp32", preprocess)).encode()
+    said = to_json(about(name, "fp32", LABELS, preprocess)).encode()
     labels = b'"labels":["a","b","c","d","e"]'
     others = {4: b'"labels":["a","b","c","defg"] ', 6: b'"labels":["","","c","","",""] '}[count]
     assert path.read_bytes().count(said) == said.count(labels) == 1

@@ -18,15 +18,13 @@ from safetensors.torch import load_file
 
 from edge_apps.images import open_images, write_png
 from pipeline import checkpoint, zoo
-from pipeline.data.reading import digest
 from pipeline.errors import BadImage, BadInput
-from pipeline.training.job import Job, train
-from pipeline.training.settings import Settings
+from pipeline.training.job import train
 
 ARGUMENTS = shlex.split(
     "--epochs 40 --input 32 --width 0.1 --batch-size 8 --precision fp32 --device cpu --threads 1 --ema 0.9"
 )
-"""What ``_job`` says by default, as it is typed."""
+"""What the fixture ``job`` says by default, as it is typed."""
 
 
 @pytest.fixture
@@ -46,39 +44,6 @@ def make_folder(root, count=12):
     return root
 
 
-def _job(folder, out, *, val=None, skipped=(), dtype=torch.float32, **changes):
-    data = open_images(folder)
-    settings = {
-        "model": "mobilenet_v2",
-        "options": zoo.get("mobilenet_v2").with_defaults({"width": 0.1}),
-        "input": 32,
-        "data": digest(data),
-        "epochs": 2,
-        "batch_size": 8,
-        "optimizer": "adamw",
-        "lr": 3e-3,
-        "weight_decay": 0.05,
-        "schedule": "onecycle",
-        "label_smoothing": 0.1,
-        "ema": 0.9,
-        "seed": 0,
-        "augment": "none",
-        "precision": "fp32",
-    }
-    return Job(
-        spec=zoo.get("mobilenet_v2"),
-        settings=Settings(**{**settings, **changes}),
-        data=data,
-        val=val,
-        out=out,
-        dtype=dtype,
-        device="cpu",
-        restart=False,
-        skipped=skipped,
-        command="pipeline train …",
-    )
-
-
 def _train(job):
     """What came of it, and the lines it said."""
     said = io.StringIO()
@@ -86,9 +51,9 @@ def _train(job):
     return trained, said.getvalue().splitlines()
 
 
-def test_the_checkpoint_records_what_made_it(folder, tmp_path):
+def test_the_checkpoint_records_what_made_it(folder, tmp_path, job):
     out = tmp_path / "new" / "x.safetensors"
-    trained, lines = _train(_job(folder, out, val=open_images(folder), skipped=("red/broken.png",)))
+    trained, lines = _train(job(folder, out, val=open_images(folder), skipped=("red/broken.png",)))
     made = checkpoint.load(out)
     record = made.training
     assert (made.spec.name, made.options, made.labels) == (
@@ -108,10 +73,10 @@ def test_the_checkpoint_records_what_made_it(folder, tmp_path):
     assert [p.name for p in out.parent.iterdir()] == ["x.safetensors"]
 
 
-def test_the_recorded_accuracy_is_that_of_the_file(folder, tmp_path):
+def test_the_recorded_accuracy_is_that_of_the_file(folder, tmp_path, job):
     """Counted again with OpenCV and the network that ``load`` gives."""
     out = tmp_path / "x.safetensors"
-    trained, _ = _train(_job(folder, out, val=open_images(folder), epochs=6, dtype=torch.float16))
+    trained, _ = _train(job(folder, out, val=open_images(folder), epochs=6, dtype=torch.float16))
     network, correct = checkpoint.load(out).network(), 0
     for label, name in enumerate(("blue", "red")):
         for file in (folder / name).iterdir():
@@ -123,48 +88,39 @@ def test_the_recorded_accuracy_is_that_of_the_file(folder, tmp_path):
     assert load_file(out)["features.0.0.weight"].dtype == torch.float16
 
 
-def test_the_same_settings_give_the_same_file(folder, tmp_path):
+def test_the_same_settings_give_the_same_file(folder, tmp_path, job):
     for name in ("a", "b", "c"):
-        _train(_job(folder, tmp_path / f"{name}.safetensors", seed=int(name == "c")))
+        _train(job(folder, tmp_path / f"{name}.safetensors", seed=int(name == "c")))
     first, second, other = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
     assert first == second
     assert first != other
 
 
-def test_data_that_cannot_be_trained_on_leave_nothing(folder, tmp_path):
+def test_data_that_cannot_be_trained_on_leave_nothing(folder, tmp_path, job):
     out = tmp_path / "out" / "x.safetensors"
     one = tmp_path / "one"
     (folder / "red").rename(one.mkdir() or one / "red")
     with pytest.raises(BadInput, match="one class only"):
-        _train(_job(one, out))
+        _train(job(one, out))
     with pytest.raises(BadInput, match=r"has 1 classes, .* 2"):
-        _train(_job(make_folder(tmp_path / "two"), out, val=open_images(one)))
+        _train(job(make_folder(tmp_path / "two"), out, val=open_images(one)))
     make_folder(folder)
     next((folder / "red").iterdir()).write_bytes(b"broken")
     with pytest.raises(BadImage, match="red/"):
-        _train(_job(folder, out))
+        _train(job(folder, out))
     assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
-def test_an_unwritable_folder_is_found_before_training(folder, tmp_path):
+def test_an_unwritable_folder_is_found_before_training(folder, tmp_path, job):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="Cannot write"):
-        _train(_job(folder, tmp_path / "file" / "x.safetensors"))
-
-
-@pytest.fixture
-def one_thread():
-    """Equal bits need equal thread counts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+        _train(job(folder, tmp_path / "file" / "x.safetensors"))
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_killed_training_loses_at_most_one_epoch(folder, tmp_path):
+def test_a_killed_training_loses_at_most_one_epoch(folder, tmp_path, job):
     """kill -9 in the middle; the second process takes up after the last epoch that was announced, or a later one."""
-    job = functools.partial(_job, folder, epochs=40, augment="flip-crop")
+    made = functools.partial(job, folder, epochs=40, augment="flip-crop")
     killed, whole = tmp_path / "killed.safetensors", tmp_path / "whole.safetensors"
     code = "from pipeline.cli import main; main()"
     command = [sys.executable, "-u", "-c", code, "train", "mobilenet_v2", "--data", str(folder), *ARGUMENTS]
@@ -175,10 +131,10 @@ def test_a_killed_training_loses_at_most_one_epoch(folder, tmp_path):
         os.kill(process.pid, signal.SIGKILL)
         announced = 3 + sum(line.startswith("epoch ") for line in process.stderr)
     assert not killed.exists()
-    _, lines = _train(job(out=killed))
+    _, lines = _train(made(out=killed))
     resumed = int(re.search(r"Taken up after epoch (\d+) of 40", lines[1])[1])
     assert announced <= resumed <= announced + 1
-    _train(job(out=whole))
+    _train(made(out=whole))
     assert load_file(killed).keys() == load_file(whole).keys()
     assert all(torch.equal(a, b) for a, b in zip(load_file(killed).values(), load_file(whole).values(), strict=True))
     assert sorted(p.name for p in tmp_path.glob("*safetensors*")) == ["killed.safetensors", "whole.safetensors"]

@@ -1,6 +1,7 @@
 """The loop against arithmetic done by hand, and its edges."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,31 +13,15 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline.data.reading import Pixels
 from pipeline.errors import EdgeError
 from pipeline.training.loop import Normalise, Training, count_correct, epoch_seed, make_optimizer
-from pipeline.training.settings import Settings
 
 PREPROCESS = Preprocess(height=8, width=8)
 CPU = torch.device("cpu")
 
 
-def _settings(**changes):
-    values = {
-        "model": "mobilenet_v2",
-        "options": {},
-        "input": 8,
-        "data": "",
-        "epochs": 3,
-        "batch_size": 8,
-        "optimizer": "sgd",
-        "lr": 0.1,
-        "weight_decay": 0.0,
-        "schedule": "cosine",
-        "label_smoothing": 0.1,
-        "ema": 0.0,
-        "seed": 0,
-        "augment": "none",
-        "precision": "fp32",
-    }
-    return Settings(**{**values, **changes})
+@pytest.fixture
+def settings(settings):
+    """Plain gradient descent, so that a step can be done by hand."""
+    return partial(settings, input=8, epochs=3, optimizer="sgd", lr=0.1, weight_decay=0.0, schedule="cosine", ema=0.0)
 
 
 def _data(n=32, classes=4):
@@ -73,10 +58,10 @@ def test_normalise_is_the_formula():
         assert out[n, c, y, x].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_one_step_is_smoothed_cross_entropy_and_gradient_descent():
+def test_one_step_is_smoothed_cross_entropy_and_gradient_descent(settings):
     """Loss, gradient and Nesterov's first step of a linear classifier, in numpy."""
     network = _linear()
-    training = Training(network, _settings(), PREPROCESS, _data(), CPU)
+    training = Training(network, settings(), PREPROCESS, _data(), CPU)
     weight, bias = (p.detach().double().numpy().copy() for p in network.parameters())
     images, labels = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
     loss, logits = training.step(images, labels, rate=0.05)
@@ -92,9 +77,9 @@ def test_one_step_is_smoothed_cross_entropy_and_gradient_descent():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_everything_but_biases_decays(optimizer):
+def test_everything_but_biases_decays(optimizer, settings):
     network = _convolutional()
-    groups = make_optimizer(network, _settings(optimizer=optimizer, weight_decay=0.3)).param_groups
+    groups = make_optimizer(network, settings(optimizer=optimizer, weight_decay=0.3)).param_groups
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     decayed, free = ({id(p) for p in group["params"]} for group in groups)
     names = {id(p): name for name, p in network.named_parameters()}
@@ -103,17 +88,17 @@ def test_everything_but_biases_decays(optimizer):
 
 
 @pytest.mark.parametrize("augment", ["none", "flip-crop", "affine"])
-def test_it_learns(augment):
+def test_it_learns(augment, settings):
     data = _data(64)
-    training = Training(_convolutional(), _settings(epochs=8, lr=0.02, ema=0.9, augment=augment), PREPROCESS, data, CPU)
+    training = Training(_convolutional(), settings(epochs=8, lr=0.02, ema=0.9, augment=augment), PREPROCESS, data, CPU)
     results = [training.run_epoch(lambda _: None) for _ in range(8)]
     assert results[-1].loss < results[0].loss
     assert count_correct(training.average.network, PREPROCESS, data, CPU) >= 60
 
 
-def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own():
+def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own(settings):
     data, seen = _data(30), []
-    training = Training(_linear(), _settings(), PREPROCESS, data, CPU)
+    training = Training(_linear(), settings(), PREPROCESS, data, CPU)
 
     def step(images, _labels, rate):
         seen.append((images, rate))
@@ -131,19 +116,19 @@ def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own():
 
 
 @pytest.mark.parametrize(("pictures", "steps"), [(2, 1), (8, 1), (9, 1), (10, 2), (17, 2), (24, 3)])
-def test_a_last_batch_of_one_picture_is_left_out(pictures, steps):
+def test_a_last_batch_of_one_picture_is_left_out(pictures, steps, settings):
     """Batch norm after pooling to 1×1 refuses a batch of one."""
     network = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten())
-    training = Training(network, _settings(), PREPROCESS, _data(pictures), CPU)
+    training = Training(network, settings(), PREPROCESS, _data(pictures), CPU)
     done = []
     training.run_epoch(done.append)
     assert training.steps_per_epoch == len(done) == steps
 
 
-def test_the_result_of_an_epoch_is_a_mean_over_pictures():
+def test_the_result_of_an_epoch_is_a_mean_over_pictures(settings):
     """With a learning rate that moves nothing, the epoch's loss is the whole set's, unequal batches and all."""
     data, network = _data(30), _linear()
-    training = Training(network, _settings(lr=1e-30), PREPROCESS, data, CPU)
+    training = Training(network, settings(lr=1e-30), PREPROCESS, data, CPU)
     result = training.run_epoch(lambda _: None)
     with torch.no_grad():
         logits = network(Normalise(PREPROCESS)(torch.from_numpy(data.images)))
@@ -152,16 +137,16 @@ def test_the_result_of_an_epoch_is_a_mean_over_pictures():
     assert result.top1 == pytest.approx((logits.argmax(1) == labels).double().mean().item())
 
 
-def test_a_loss_that_is_no_number_stops_in_one_line():
-    training = Training(_linear(), _settings(lr=1e38), PREPROCESS, _data(), CPU)
+def test_a_loss_that_is_no_number_stops_in_one_line(settings):
+    training = Training(_linear(), settings(lr=1e38), PREPROCESS, _data(), CPU)
     with pytest.raises(EdgeError, match=r"loss became (nan|inf) in epoch 1.*--lr below 1e\+38") as caught:
         training.run_epoch(lambda _: None)
     assert caught.value.exit_status == 1
     assert "\n" not in str(caught.value)
 
 
-def test_a_last_step_that_breaks_the_weights_is_found_before_the_epoch_counts():
-    training = Training(_linear(), _settings(), PREPROCESS, _data(8), CPU)
+def test_a_last_step_that_breaks_the_weights_is_found_before_the_epoch_counts(settings):
+    training = Training(_linear(), settings(), PREPROCESS, _data(8), CPU)
     training.run_epoch(lambda _: None)
     step = training.step
 
@@ -177,8 +162,8 @@ def test_a_last_step_that_breaks_the_weights_is_found_before_the_epoch_counts():
     assert training.epochs_done == 1
 
 
-def test_bf16_computes_in_bf16_and_keeps_float32_weights():
-    training = Training(_convolutional(), _settings(precision="bf16"), PREPROCESS, _data(), CPU)
+def test_bf16_computes_in_bf16_and_keeps_float32_weights(settings):
+    training = Training(_convolutional(), settings(precision="bf16"), PREPROCESS, _data(), CPU)
     _, logits = training.step(torch.randn(4, 3, 8, 8), torch.arange(4), 0.01)
     assert logits.dtype == torch.bfloat16
     assert all(p.dtype == torch.float32 for p in training.network.parameters())

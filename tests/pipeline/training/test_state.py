@@ -1,6 +1,5 @@
 """The state of an interrupted training: taking it up again is as if nothing had happened."""
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,52 +9,40 @@ from pipeline import zoo
 from pipeline.data.reading import Pixels
 from pipeline.errors import BadInput
 from pipeline.training.loop import Training
-from pipeline.training.settings import Settings, check_same
+from pipeline.training.settings import check_same
 from pipeline.training.state import read_state, save_state, state_path
 
-SETTINGS = Settings(
-    model="mobilenet_v2",
-    options={"width": 0.1},
-    input=32,
-    data="",
-    epochs=4,
-    batch_size=8,
-    optimizer="adamw",
-    lr=3e-3,
-    weight_decay=0.05,
-    schedule="onecycle",
-    label_smoothing=0.1,
-    ema=0.9,
-    seed=3,
-    augment="flip-crop",
-    precision="fp32",
-)
+
+@pytest.fixture
+def training(settings):
+    """One that has not begun."""
+
+    def made(optimizer="adamw", seed=0):
+        chance = np.random.default_rng(0)
+        data = Pixels(chance.integers(0, 256, (20, 32, 32, 3), np.uint8), np.arange(20) % 3)
+        torch.manual_seed(seed)
+        network = zoo.get("mobilenet_v2").build(3, width=0.1)
+        chosen = settings(epochs=4, optimizer=optimizer, augment="flip-crop", seed=3)
+        return Training(network, chosen, Preprocess(height=32, width=32), data, torch.device("cpu"))
+
+    return made
 
 
-def _training(optimizer="adamw", seed=0):
-    chance = np.random.default_rng(0)
-    data = Pixels(chance.integers(0, 256, (20, 32, 32, 3), np.uint8), np.arange(20) % 3)
-    torch.manual_seed(seed)
-    network = zoo.get("mobilenet_v2").build(3, width=0.1)
-    settings = msgspec.structs.replace(SETTINGS, optimizer=optimizer)
-    return Training(network, settings, Preprocess(height=32, width=32), data, torch.device("cpu"))
-
-
-def _bits(training):
-    states = (training.network.state_dict(), training.average.network.state_dict())
+def _bits(made):
+    states = (made.network.state_dict(), made.average.network.state_dict())
     return [tensor.clone() for state in states for tensor in state.values()]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_resumed_training_is_equal_bit_for_bit(tmp_path, optimizer):
+def test_a_resumed_training_is_equal_bit_for_bit(tmp_path, training, optimizer):
     path = tmp_path / "x.state"
-    whole, first = _training(optimizer), _training(optimizer)
+    whole, first = training(optimizer), training(optimizer)
     results = [whole.run_epoch(lambda _: None) for _ in range(4)]
     for _ in range(2):
         first.run_epoch(lambda _: None)
     save_state(path, first)
     torch.manual_seed(99)  # another process has other global chance
-    second = _training(optimizer, seed=77)
+    second = training(optimizer, seed=77)
     read_state(path).restore(second)
     for _ in range(2):
         second.run_epoch(lambda _: None)
@@ -69,9 +56,9 @@ def test_no_state_is_none(tmp_path):
     assert state_path(tmp_path / "x.safetensors") == tmp_path / "x.safetensors.state"
 
 
-def test_a_foreign_or_truncated_state_is_refused(tmp_path):
+def test_a_foreign_or_truncated_state_is_refused(tmp_path, training):
     path = tmp_path / "x.state"
-    save_state(path, _training())
+    save_state(path, training())
     data = path.read_bytes()
     for bad in (b"", data[: len(data) // 2], b"no state"):
         path.write_bytes(bad)
@@ -98,13 +85,13 @@ def test_a_state_is_never_executed(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("lr", 0.5), ("batch_size", 9), ("data", "other"), ("options", {})])
-def test_other_settings_are_named(name, value):
-    check_same(SETTINGS, SETTINGS)
+def test_other_settings_are_named(settings, name, value):
+    check_same(settings(), settings())
     with pytest.raises(BadInput, match=rf"has {name.replace('_', '-')} .*--restart"):
-        check_same(msgspec.structs.replace(SETTINGS, **{name: value}), SETTINGS)
+        check_same(settings(**{name: value}), settings())
 
 
-def test_a_precision_left_to_the_program_stays_what_it_was():
-    check_same(msgspec.structs.replace(SETTINGS, precision="auto"), SETTINGS)
+def test_a_precision_left_to_the_program_stays_what_it_was(settings):
+    check_same(settings(precision="auto"), settings())
     with pytest.raises(BadInput, match="has precision fp32, asked is bf16"):
-        check_same(msgspec.structs.replace(SETTINGS, precision="bf16"), SETTINGS)
+        check_same(settings(precision="bf16"), settings())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,74 +13,48 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from edge_apps.images import open_images
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint, zoo
-from pipeline.data.reading import digest, load_all
+from pipeline.data.reading import load_all
 from pipeline.training.job import Job, train
 from pipeline.training.loop import Training
-from pipeline.training.settings import Settings
 from pipeline.training.state import read_state, save_state, state_path
-from pipeline.zoo.spec import Value
 from pipeline.zoo.units.training_heads import training_heads
 
 PREPROCESS = Preprocess(height=36, width=36)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Equal bits need equal thread counts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def job(folder: Path, out: Path, weight: float = 0.3) -> Job:
-    data = open_images(folder)
-    options: dict[str, Value] = {"width": 0.1, "auxiliary_weight": weight}
-    settings = Settings(
-        model="googlenet_bn",
-        options=zoo.get("googlenet_bn").with_defaults(options),
-        input=36,
-        data=digest(data),
-        epochs=3,
-        batch_size=8,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=0.05,
-        schedule="onecycle",
-        label_smoothing=0.1,
-        ema=0.9,
-        seed=0,
-        augment="none",
-        precision="fp32",
-    )
-    return Job(
-        spec=zoo.get("googlenet_bn"),
-        settings=settings,
-        data=data,
-        val=None,
-        out=out,
-        dtype=torch.float32,
-        device="cpu",
-        restart=False,
-        skipped=(),
-        command="pipeline train …",
-    )
+@pytest.fixture
+def googlenet(job: Callable[..., Job], small_pictures: Path) -> Callable[..., Job]:
+    """``googlenet(out, auxiliary_weight)``: a job."""
+
+    def made(out: Path, weight: float = 0.3) -> Job:
+        options = {"width": 0.1, "auxiliary_weight": weight}
+        return job(small_pictures, out, model="googlenet_bn", options=options, input=36, epochs=3)
+
+    return made
 
 
-def training(folder: Path, seed: int = 0, weight: float = 0.3) -> Training:
-    made = job(folder, Path("unused"), weight)
-    torch.manual_seed(seed)
-    network = made.spec.build(2, **made.settings.options)
-    heads = training_heads(network, 36)
-    return Training(network, made.settings, PREPROCESS, load_all(made.data, PREPROCESS), torch.device("cpu"), heads)
+@pytest.fixture
+def training(googlenet: Callable[..., Job]) -> Callable[..., Training]:
+    """One that has not begun."""
+
+    def made(seed: int = 0, weight: float = 0.3) -> Training:
+        of = googlenet(Path("unused"), weight)
+        torch.manual_seed(seed)
+        network = of.spec.build(2, **of.settings.options)
+        heads = training_heads(network, 36)
+        return Training(network, of.settings, PREPROCESS, load_all(of.data, PREPROCESS), torch.device("cpu"), heads)
+
+    return made
 
 
-def test_the_loss_is_that_of_the_network_and_a_share_of_each_heads(small_pictures: Path) -> None:
+def test_the_loss_is_that_of_the_network_and_a_share_of_each_heads(training: Callable[..., Training]) -> None:
     """main + 0.3 · (4a + 4d), smoothed alike, from maps that are computed here layer by layer."""
-    made = training(small_pictures)
+    made = training()
     network, heads = copy.deepcopy(made.network), copy.deepcopy(made.heads)
     assert heads is not None
     images, labels = torch.randn(8, 3, 36, 36), torch.arange(8) % 2
@@ -99,8 +73,8 @@ def test_the_loss_is_that_of_the_network_and_a_share_of_each_heads(small_picture
     assert loss.item() > losses[0].item()
 
 
-def test_gradients_reach_the_heads_and_through_them_the_units_before(small_pictures: Path) -> None:
-    made, plain = training(small_pictures), training(small_pictures, weight=0.0)
+def test_gradients_reach_the_heads_and_through_them_the_units_before(training: Callable[..., Training]) -> None:
+    made, plain = training(), training(weight=0.0)
     assert made.heads is not None
     assert plain.heads is None
     plain.network.load_state_dict(made.network.state_dict())
@@ -117,8 +91,8 @@ def test_gradients_reach_the_heads_and_through_them_the_units_before(small_pictu
     assert torch.allclose(*gradients)  # no head stands behind 4d
 
 
-def test_what_is_averaged_has_no_heads(small_pictures: Path) -> None:
-    made = training(small_pictures)
+def test_what_is_averaged_has_no_heads(training: Callable[..., Training]) -> None:
+    made = training()
     made.run_epoch(lambda _: None)
     assert list(made.average.network.state_dict()) == list(made.network.state_dict())
     assert not any(module._forward_hooks for module in made.network.modules())
@@ -131,13 +105,13 @@ def bits(made: Training) -> list[torch.Tensor]:
     return [tensor.clone() for module in modules for tensor in module.state_dict().values()]
 
 
-def test_a_resumed_training_is_equal_bit_for_bit(small_pictures: Path, tmp_path: Path) -> None:
+def test_a_resumed_training_is_equal_bit_for_bit(training: Callable[..., Training], tmp_path: Path) -> None:
     path = tmp_path / "x.state"
-    whole, first = training(small_pictures), training(small_pictures)
+    whole, first = training(), training()
     results = [whole.run_epoch(lambda _: None) for _ in range(3)]
     first.run_epoch(lambda _: None)
     save_state(path, first)
-    second = training(small_pictures, seed=77)
+    second = training(seed=77)
     saved = read_state(path)
     assert saved is not None
     saved.restore(second)
@@ -149,12 +123,12 @@ def test_a_resumed_training_is_equal_bit_for_bit(small_pictures: Path, tmp_path:
 
 
 def test_the_checkpoint_is_that_of_the_network_alone(
-    small_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    googlenet: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted in its second epoch and taken up again: the same file, in which no head is."""
     console = Console(file=io.StringIO(), width=200)
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train(job(small_pictures, whole), console)
+    train(googlenet(whole), console)
     run_epoch = Training.run_epoch
 
     def interrupted(self: Training, on_step: object) -> object:
@@ -165,9 +139,9 @@ def test_the_checkpoint_is_that_of_the_network_alone(
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(job(small_pictures, broken), console)
+            train(googlenet(broken), console)
     assert state_path(broken).exists()
-    train(job(small_pictures, broken), console)
+    train(googlenet(broken), console)
     assert broken.read_bytes() == whole.read_bytes()
     with torch.device("meta"):
         expected = zoo.get("googlenet_bn").build(2, width=0.1, auxiliary_weight=0.0).state_dict()

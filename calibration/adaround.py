@@ -1,14 +1,14 @@
 """Adaptive rounding: which way each weight is rounded is learned, layer by layer, from what the layer outputs.
 
 Nagel, Amjad, van Baalen, Louizos, Blankevoort, "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML
-2020, equations 21 to 25. Deviations, so that it takes minutes on one core:
+2020, equations 21 to 25. Deviations:
 
-- 1,000 iterations of 256 positions with a learning rate of 0.01, where the paper has 10,000 and 32 pictures; the
-  positions are drawn once, from all over the calibration pictures.
-- The loss is divided by that of rounding to nearest, so that λ means the same at every layer. TODO
-
-A quarter of the pictures is held out. Only where the learned rounding does better on these is it kept: late layers of
-small maps have more weights than positions to learn them from.
+- Positions are drawn once from all over the pictures, and 500 steps are made with a learning rate of 0.06, where the
+  paper makes 10,000: about a minute on one core for MobileNetV2. Twice as many lowered the loss by 1 % more.
+- λ is a share of what rounding to nearest loses, not an absolute 0.01: it means the same whatever a layer's size and
+  the scale of its values.
+- A quarter of the pictures is held out, and an output keeps the nearest integers where the learned ones do worse on
+  these. Late layers have more weights than the pictures have positions.
 """
 
 from __future__ import annotations
@@ -38,14 +38,22 @@ ROWS = 4096
 HELD_OUT = 4
 """One picture in so many is not learned from."""
 
-ITERATIONS = 1000
+MOST_WEIGHTS = 2**23
+"""A layer of more is left alone: it would take minutes, and be learned from far too few positions."""
+
+ITERATIONS = 500
 BATCH = 128
-LEARNING_RATE = 1e-2
-REGULARISATION = 10.0
-"""Of the loss of rounding to nearest, shared out over the weights; the paper's λ is an absolute 0.01."""
+LEARNING_RATE = 0.06
+
+REGULARISATION = 30.0
+"""λ: that much of what rounding to nearest loses, shared out over the weights."""
+
 WARM_UP = 0.2
-"""The share of the iterations before the regulariser begins to draw h towards 0 and 1."""
+"""The share of the iterations before the regulariser begins to draw h to 0 and 1."""
+
 FIRST_BETA, LAST_BETA = 20.0, 2.0
+"""Its exponent falls from one to the other along a cosine: first only what is near 0 or 1 is drawn."""
+
 ZETA, GAMMA = 1.1, -0.1
 """The sigmoid is stretched to this interval and clamped to 0…1, so that it arrives there (equation 23)."""
 
@@ -68,7 +76,8 @@ def round_adaptively(
     do, with the layers before already rounded; its target is what the float ``graph`` outputs, both after the
     activation (equation 25). ``on_layer(path, number, count)`` is called before each layer.
 
-    Left alone: layers that stay in float, those whose weight is read elsewhere too, and those that gain nothing.
+    Left alone: layers that stay in float, those whose weight is read elsewhere too or is very large, and those that
+    gain nothing. The same arguments give the same weights.
     """
     pictures = evenly(batches, PICTURES)
     layers = layers_of(graph)
@@ -79,11 +88,13 @@ def round_adaptively(
     rounded: dict[str, torch.Tensor] = {}
     for number, (layer, node) in enumerate(zip(layers, walk.layers(), strict=True)):
         on_layer(layer.path, number, len(layers))
-        positions, stored = seen.pop(layer.node), node.args[1]
+        positions, (source, stored, *_) = seen.pop(layer.node), node.all_input_nodes
         if layer.weight is None or not isinstance(stored, Node) or stored.op == "get_attr":
             continue  # shared, or in float
         weight = tensor_of(graph, layer.weight)
-        bias = walk.values(node.args[2])[0] if layer.has_bias else None
+        if weight.numel() > MOST_WEIGHTS:
+            continue
+        bias = walk.values(node.args[2])[0].detach() if layer.has_bias else None
         task, held_out = _tasks(layer, bias, weight, positions, walk.values(node.args[0]))
         scale = _scale(walk, stored, layer.groups)
         exact = (weight.double().view(layer.groups, -1, weight[0].numel()) / scale).float()
@@ -138,7 +149,7 @@ def learn(task: Task, held_out: Task, exact: torch.Tensor, scale: torch.Tensor) 
     where no output gains.
     """
     nearest = exact.round()
-    rounding = _Rounding(exact, nearest)
+    rounding = Rounding(exact)
     if rounding.is_settled():
         return None
     optimiser = torch.optim.Adam([rounding.variables], lr=LEARNING_RATE, fused=True)
@@ -157,10 +168,11 @@ def learn(task: Task, held_out: Task, exact: torch.Tensor, scale: torch.Tensor) 
     return torch.where(better[..., None], found, nearest) if better.any() else None
 
 
-class _Rounding:
+class Rounding:
     """⌊w⌋ + h(V), with h between 0 and 1: equations 22 to 24."""
 
-    def __init__(self, exact: torch.Tensor, nearest: torch.Tensor) -> None:
+    def __init__(self, exact: torch.Tensor) -> None:
+        nearest = exact.round()
         settled = nearest.abs() >= QMAX  # what carries the scale, and what could only leave the grid
         self.floor = torch.where(settled, nearest, exact.floor())
         share = exact - self.floor

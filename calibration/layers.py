@@ -88,15 +88,16 @@ def bounds_of(activation: Node | None) -> tuple[float, float]:
         return 0.0, math.inf
     if activation.target in (aten.relu6.default, aten.relu6_.default):
         return 0.0, 6.0
-    low, high = (*activation.args[1:], *HARDTANH[len(activation.args) - 1 :])
-    return float(str(low)), float(str(high))
+    given = [float(str(bound)) for bound in activation.args[1:]]
+    low, high = [*given, *HARDTANH[len(given) :]]
+    return low, high
 
 
 def evenly(batches: Sequence[torch.Tensor], most: int) -> list[torch.Tensor]:
     """At most so many of the pictures, spread over all of them (they lie class by class), in batches as before."""
     pictures = torch.cat(list(batches))
     chosen = pictures[torch.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().long()]
-    return list(chosen.split(max(len(batch) for batch in batches)))
+    return list(torch.split(chosen, max(len(batch) for batch in batches)))
 
 
 Look = Callable[[Node, torch.Tensor, torch.Tensor], None]

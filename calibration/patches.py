@@ -56,5 +56,5 @@ class Positions:
         down = (drawn // across * stride[0])[..., None, None] + (torch.arange(kernel[0]) * dilation[0])[:, None]
         right = (drawn % across * stride[1])[..., None, None] + torch.arange(kernel[1]) * dilation[1]
         values = padded.movedim(1, -1)[picture[..., None, None], down, right]  # [pictures, positions, h, w, channels]
-        by_group = values.unflatten(-1, (groups, -1)).permute(0, 1, 4, 5, 2, 3)
+        by_group = values.view(*values.shape[:4], groups, -1).permute(0, 1, 4, 5, 2, 3)
         return by_group.flatten(3)

@@ -38,7 +38,7 @@ RANK_IMAGES = 2000
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Of one target: bytes, and the median of single inferences in milliseconds on one core, of files taking turns.
 
-    int8 is the file without float layers, mixed the one in the bundle.
+    int8 is the file without the float layers that the search chose, mixed the one with them.
     """
 
     target: str
@@ -158,7 +158,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
                 )
                 for file in verdict.files
             ),
-            cost=_cost(job, calibration, made, Path(scratch) / "plain"),
+            cost=_cost(job, calibration, made, "mixed" if found.float_layers else "int8", Path(scratch) / "plain"),
         )
         _note(made.root, noted)
         with staged(job.out) as folder:
@@ -176,8 +176,8 @@ def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)
         enough = "no number of pictures is enough" if needed is None else f"at least {needed:,} are needed"
         raise BadInput(
-            f"--judge has {len(judging)} different pictures: too few to show a drop of at most {policy.max_drop:g} points "
-            f"even for files without a single loss; {enough}."
+            f"--judge has {len(judging)} different pictures: too few to show a drop of at most {policy.max_drop:g} "
+            f"points even for files without a single loss; {enough}."
         )
 
 
@@ -209,22 +209,23 @@ def _run_here(bundle: Bundle) -> list[BundleFile]:
     return [file for file in bundle.models() if file.comparison["status"] == "run"]
 
 
-def _cost(job: Job, calibration: Calibration, made: Bundle, out: Path) -> tuple[Cost, ...]:
-    """Against files without float layers, and fp32, which are made for it."""
-    mixed = {file.target: file for file in _run_here(made) if file.precision == "int8"}
-    targets = [target for target in dict.fromkeys(target for target, _ in job.files) if target.name in mixed]
-    files: list[tuple[Target, Precision]] = [(target, kind) for target in targets for kind in ("fp32", "int8")]
+def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path) -> tuple[Cost, ...]:
+    """Of the bundle's int8 files, which are of this kind, against fp32 and int8, which are made for it."""
+    searched = {file.target: file for file in _run_here(made) if file.precision == "int8"}
+    targets = [target for target in dict.fromkeys(target for target, _ in job.files) if target.name in searched]
+    compared: tuple[Precision, ...] = ("fp32", "int8") if kind == "mixed" else ("fp32",)
+    files = [(target, precision) for target in targets for precision in compared]
     plain = build(replace(_using(job, calibration, files, out), require_delegated=False), lambda _: None)
     costs = []
     for target in targets:
         paths = {str(file.precision): out / file.path for file in plain.models() if file.target == target.name}
-        paths["mixed"] = made.root / mixed[target.name].path
+        paths[kind] = made.root / searched[target.name].path
         times = measure(list(paths.values()))
         costs.append(
             Cost(
                 target=target.name,
-                bytes={kind: size_of(path) for kind, path in paths.items()},
-                median_ms={kind: round(time.p50, 4) for kind, time in zip(paths, times, strict=True)},
+                bytes={name: size_of(path) for name, path in paths.items()},
+                median_ms={name: round(time.p50, 4) for name, time in zip(paths, times, strict=True)},
             )
         )
     return tuple(costs)

@@ -13,7 +13,7 @@ from pipeline.accuracy.show import drop_with_interval, show_gate, signed
 if TYPE_CHECKING:
     from pipeline.searching import Outcome
 
-KINDS = {"fp32": "fp32", "int8": "int8", "mixed": "in the bundle"}
+KINDS = {"fp32": "fp32", "int8": "int8", "mixed": "int8, these in float"}
 
 
 def show_search(noted: Mapping[str, Any], console: Console) -> None:
@@ -26,11 +26,12 @@ def show_search(noted: Mapping[str, Any], console: Console) -> None:
     say("")
     for line in _layers(found):
         say(line)
+    plain, chosen, judge = found["plain"], found["chosen"], noted["judge"]
     say(
-        f"Simulated on {rank['images']} images of {rank['data']}: drop {signed(found['plain']['drop_points'])} points "
-        f"with none of them in float, {signed(found['chosen']['drop_points'])} with these."
+        f"Simulated on {rank['images']} images of {rank['data']}: drop {signed(plain['drop_points'])} points"
+        + (f" in int8, {signed(chosen['drop_points'])} with these in float" if found["float_layers"] else "")
+        + f"; at such rates {judge['images']} images show at most {signed(chosen['expected_upper_points'])}."
     )
-    judge = noted["judge"]
     say(f"Judged once, on {judge['images']} images of {judge['data']}; limit {noted['max_drop']:g} points:")
     for file in noted["judged"]:
         drop = "" if file["drop_points"] is None else drop_with_interval(file["drop_points"], file["interval_points"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,20 +57,13 @@ def _figure(result: Sensitivity) -> Any:
     figure = Figure(figsize=(min(max(8.0, 2 + 0.11 * count), 18), 5.4), layout="constrained")
     axes = figure.add_subplot()
     _points(axes, result)
-    in_file = [(x, o.file_sqnr_db) for x, o in enumerate(result.operators, 1) if o.file_sqnr_db is not None]
-    if in_file:
+    in_file = [math.nan if o.file_sqnr_db is None else o.file_sqnr_db for o in result.operators]
+    if result.file.reason is None:
         label = f"its tensor in {result.file.path}, all before it int8 too"
-        axes.plot(*zip(*in_file, strict=True), color=VERMILION, marker="x", markersize=4, linewidth=1.2, label=label)
-    axes.axhline(result.int8_sqnr_db, color=GREY, linestyle="--", linewidth=1)
-    axes.annotate(
-        f"logits of the whole int8 network {result.int8_sqnr_db:.1f}",
-        (0.5, result.int8_sqnr_db),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="center",
-        color=GREY,
-    )
+        places = range(1, count + 1)
+        axes.plot(places, in_file, color=VERMILION, marker="x", markersize=4, linewidth=1.2, label=label)
+    whole = f"logits of the whole int8 network: {result.int8_sqnr_db:.1f}"
+    axes.axhline(result.int8_sqnr_db, color=GREY, linestyle="--", linewidth=1, label=whole)
     axes.set_xlim(0, count + 1)
     _name_the_worst(axes, result)
     axes.set_xlabel("operators in the order of the network")
@@ -78,7 +72,7 @@ def _figure(result: Sensitivity) -> Any:
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower left", ncols=1, frameon=False)
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)
     return figure
 
 

@@ -85,7 +85,8 @@ def show_gate(result: GateResult, console: Console) -> None:
         columns.append(_Column("flagged\nclasses", flagged, lambda _: "", numeric=False))
     _print(result.evaluation, columns, console)
     _print_drift(result.evaluation, console)
-    for line in _why(result):
+    why = list(_why(result))
+    for line in ["", *why] if why else []:
         console.print(line, markup=False, soft_wrap=True)
     console.print(result.message, style=_STYLES[result.verdict], markup=False, soft_wrap=True)
 

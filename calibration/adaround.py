@@ -88,14 +88,14 @@ def round_adaptively(
     rounded: dict[str, torch.Tensor] = {}
     for number, (layer, node) in enumerate(zip(layers, walk.layers(), strict=True)):
         on_layer(layer.path, number, len(layers))
-        positions, (source, stored, *_) = seen.pop(layer.node), node.all_input_nodes
-        if layer.weight is None or not isinstance(stored, Node) or stored.op == "get_attr":
+        positions, (source, stored, *biases) = seen.pop(layer.node), node.all_input_nodes
+        if layer.weight is None or stored.op == "get_attr":
             continue  # shared, or in float
         weight = tensor_of(graph, layer.weight)
         if weight.numel() > MOST_WEIGHTS:
             continue
-        bias = walk.values(node.args[2])[0].detach() if layer.has_bias else None
-        task, held_out = _tasks(layer, bias, weight, positions, walk.values(node.args[0]))
+        bias = walk.constant(biases[0]) if biases else torch.zeros(len(weight))
+        task, held_out = _tasks(layer, positions, walk.values(source), bias, weight.shape[2:])
         scale = _scale(walk, stored, layer.groups)
         exact = (weight.double().view(layer.groups, -1, weight[0].numel()) / scale).float()
         found = learn(task, held_out, exact, scale.float())
@@ -206,16 +206,17 @@ class Rounding:
 
 
 def _tasks(
-    layer: Layer, bias: torch.Tensor | None, weight: torch.Tensor, positions: Positions, sources: Sequence[torch.Tensor]
+    layer: Layer, positions: Positions, sources: Sequence[torch.Tensor], bias: torch.Tensor, kernel: Sequence[int]
 ) -> tuple[Task, Task]:
     """What is learned from, in random order, and what is held out: all of it twice where there are too few pictures."""
-    inputs, targets = positions.inputs(sources, weight.shape[2:]), positions.outputs()
+    inputs = positions.inputs(sources, kernel)
+    pictures, drawn, groups, _ = inputs.shape
     low, high = bounds_of(fused_activation(layer.node))
-    groups, (pictures, drawn) = layer.groups, inputs.shape[:2]
+    targets = positions.outputs().clamp(low, high).view(pictures * drawn, groups, -1)
     whole = Task(
         inputs.flatten(0, 1).movedim(1, 0).contiguous(),
-        targets.clamp(low, high).flatten(0, 1).unflatten(1, (groups, -1)).movedim(1, 0).contiguous(),
-        (torch.zeros(len(weight)) if bias is None else bias).view(groups, 1, -1),
+        targets.movedim(1, 0).contiguous(),
+        bias.view(groups, 1, -1),
         low,
         high,
     )

@@ -218,7 +218,7 @@ def _judge_file(
             verdict = replace(verdict, images_to_decide=needed)
             if above:
                 said.append(words.by_chance(len(corrected), corrected[file.path], policy.failing_level))
-            said.append(words.outlook(needed))
+            said.append(words.outlook(table, needed))
     if classes is not None and classes.flagged:
         decision = "failed"
         said.append(words.flagged(classes))

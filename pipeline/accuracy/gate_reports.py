@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 from pipeline.accuracy.gate import FileVerdict, GateResult
 from pipeline.accuracy.results import Drift
-from pipeline.accuracy.show import decibels, drop_with_interval, name_flagged, percent, signed
+from pipeline.accuracy.show import about_data, decibels, drop_with_interval, name_flagged, percent, signed
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -46,7 +46,7 @@ def junit(result: GateResult) -> bytes:
         ("confidence", str(result.policy.confidence)),
         ("verdict", result.verdict),
         *((f"drift of {file.path}", _drift(file.drift)) for file in evaluation.files if file.drift is not None),
-        *(("note", note) for note in result.notes),
+        *(("note", note) for note in (*about_data(evaluation), *result.notes)),
     ):
         ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
     suite.extend(cases)
@@ -92,7 +92,7 @@ def markdown(result: GateResult) -> bytes:
         lines.append(f"| {' | '.join(cells)} |")
     reasons = [f"- `{_cell(file.path)}`: {_cell(file.message)}" for file in result.files if file.verdict != "passed"]
     reasons += [f"- `{_cell(file.path)}`: {_cell(note)}" for file in result.files for note in file.notes]
-    reasons += [f"- {_cell(note)}" for note in result.notes]
+    reasons += [f"- {_cell(note)}" for note in (*about_data(evaluation), *result.notes)]
     if reasons:
         lines += ["", *reasons]
     lines += _classes(result)

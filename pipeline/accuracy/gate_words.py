@@ -27,12 +27,13 @@ def drop(table: PairedTable, interval: Interval, limit: float, confidence: float
     )
 
 
-def outlook(needed: int | None) -> str:
+def outlook(table: PairedTable, needed: int | None) -> str:
     """How many images would decide."""
     if needed is None:
         return f"The drop is too near the limit: not even {MOST_IMAGES:,} images would decide at these rates."
     step = 10 ** max(0, len(str(needed)) - 2)  # two figures, upwards: the rates themselves are estimates
-    return f"About {-(-needed // step) * step:,} images would decide at the rates seen."
+    images = f"About {-(-needed // step) * step:,} images would decide"
+    return f"{images} at the rates seen." if table.lost + table.gained else f"{images} if still none of them differs."
 
 
 def by_chance(files: int, holm_p: float, level: float) -> str:

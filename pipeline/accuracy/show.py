@@ -180,7 +180,8 @@ def _worst(result: EvaluationResult) -> Iterator[str]:
         if file.comparison is not None:
             worst = worst_classes(file.comparison, result.labels)
             if worst:
-                yield f"{file.path}: lost most in {', '.join(f'{label} ({points:.1f} points)' for label, points in worst)}"
+                named = ", ".join(f"{label} ({points:.1f} points)" for label, points in worst)
+                yield f"{file.path}: lost most in {named}"
 
 
 def _names(wide: bool) -> list[_Column]:
@@ -255,12 +256,18 @@ def _legend(result: EvaluationResult, wide: bool) -> list[str]:
 
 
 def _remarks(result: EvaluationResult) -> list[str]:
-    """Why files have no numbers, what was left out, and what is unusual."""
+    """Why files have no numbers, and what there is to know of the data."""
     lines = []
     for file in result.files:
         if file.reason is not None:
             named = PurePath(file.path).name in file.reason
             lines.append(file.reason if named else f"{file.path}: {file.status}: {file.reason}")
+    return [*lines, *about_data(result)]
+
+
+def about_data(result: EvaluationResult) -> list[str]:
+    """Which pictures were left out, and what is unusual."""
+    lines = []
     if result.skipped:
         lines.append(f"{len(result.skipped)} corrupt images left out: {_first(result.skipped)}.")
     if result.repeated:

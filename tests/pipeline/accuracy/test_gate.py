@@ -186,6 +186,8 @@ def test_an_undecided_file_says_how_many_images_would_decide() -> None:
     file = gate(ran("f", 1, 0, n=450)).files[0]
     assert file.images_to_decide == images_to_decide(PairedTable(404, 1, 0, 45), 0.01) == 629
     assert file.message.endswith("limit 1.0. About 630 images would decide at the rates seen.")
+    none_differs = gate(ran("f", 0, 0, n=50)).files[0]
+    assert none_differs.message.endswith("limit 1.0. About 390 images would decide if still none of them differs.")
     unmoved = gate(OPEN).files[0]
     assert unmoved.images_to_decide is None
     assert unmoved.message.endswith(

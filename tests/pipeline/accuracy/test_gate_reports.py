@@ -112,7 +112,7 @@ def rich_result() -> GateResult:
     )
     drift = Drift(images=100, sqnr_db=47.8, agreement=0.99, simulated_top1=0.9, drop_points=-0.02)
     file = msgspec.structs.replace(plain.evaluation.files[0], drift=drift)
-    evaluation = msgspec.structs.replace(plain.evaluation, files=(file,), against="last")
+    evaluation = msgspec.structs.replace(plain.evaluation, files=(file,), against="last", repeated=("x.png", "y.png"))
     return msgspec.structs.replace(plain, files=(verdict,), evaluation=evaluation, notes=("And that.",))
 
 
@@ -124,6 +124,7 @@ def test_markdown_has_every_flagged_class(rich_result: GateResult) -> None:
     assert "| dog | `a.pte` | 100 | 90.0 | 40.0 | 50.0 | 1e-09 |" in text
     assert "- `a.pte`: Mind this." in text
     assert "- And that." in text
+    assert "- 2 copies of other images left out: x.png, y.png." in text
 
 
 def test_junit_has_drift_and_notes(rich_result: GateResult) -> None:
@@ -133,7 +134,8 @@ def test_junit_has_drift_and_notes(rich_result: GateResult) -> None:
     assert properties["against"] == "last"
     assert properties["class_drop_points"] == "10.0"
     assert properties["drift of a.pte"] == "47.8 dB, 99.00 %, drift −0.02"
-    assert properties["note"] == "And that."
+    notes = [item.get("value") for item in suite.iter("property") if item.get("name") == "note"]
+    assert notes == ["2 copies of other images left out: x.png, y.png.", "And that."]
     failure = suite.find("testcase/failure")
     assert failure is not None
     assert failure.get("message") == "a < b & c Mind this."

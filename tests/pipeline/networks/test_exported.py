@@ -177,8 +177,9 @@ def test_an_own_network_goes_all_the_way_and_its_bundle_needs_no_file_of_its_own
     try:
         measured = pipeline("evaluate", root, "--data", held_out, "--json")
         assert measured.status == 0, measured.err
-        gated = pipeline("gate", root, "--data", held_out, "--max-drop", 50)
-        assert gated.status in (0, 4), gated.err
+        # It was not trained: it is right on 2.5 points more than one that always says "blue".
+        gated = pipeline("gate", root, "--data", held_out, "--max-drop", 2)
+        assert gated.status in (0, 3, 4), gated.err
     finally:
         hidden.rename(own.source)
     result = json.loads(measured.out)

@@ -87,7 +87,7 @@ def remarks(chosen: CalibrationSet) -> list[str]:
 def effects(ranges: Ranges) -> list[str]:
     """What each repair did, a line each; none where there are no repairs."""
     return [
-        f"int8 against float on calibration images, {' + '.join(effect.repairs) or 'no repair'}: {effect.sqnr_db:.1f} dB"
+        f"int8 against float, calibration images, {' + '.join(effect.repairs) or 'no repair'}: {effect.sqnr_db:.1f} dB"
         for effect in ranges.effects
     ]
 

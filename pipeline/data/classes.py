@@ -39,7 +39,7 @@ def check_known_classes(images: ImageSet, labels: tuple[str, ...]) -> None:
 
 
 def names_in(images: ImageSet, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """A checkpoint's labels by the names that the data has for them: WordNet ids where ImageNet's folders have those."""
+    """A checkpoint's labels by the names that the data has for them: WordNet ids in folders of ImageNet."""
     ids = imagenet.wordnet_ids() if labels == imagenet.labels() else ()
     return ids if set(images.classes) & set(ids) else labels
 

@@ -57,8 +57,6 @@ def calibrated(
 @pytest.mark.parametrize(
     ("which", "changes"),
     [
-        ("small", {}),
-        ("small", {"weights": "per-tensor"}),
         ("small", {"float_layers": ("features.1.conv.1.0", "classifier*")}),
         ("branches", {}),
         ("branches", {"weights": "per-tensor", "observer": "minmax"}),

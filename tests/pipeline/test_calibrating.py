@@ -84,9 +84,7 @@ def test_a_calibration_is_read_as_written(
     np.testing.assert_array_equal(*(made.logits(made.graph(), pictures.pixels[:4]) for made in (one, other)))
 
 
-def test_repairs_that_are_missing_or_others_are_refused(
-    captured: Captured, pictures: Pictures, tmp_path: Path
-) -> None:
+def test_repairs_that_are_missing_or_others_are_refused(captured: Captured, pictures: Pictures, tmp_path: Path) -> None:
     path, beside = tmp_path / "ranges.json", tmp_path / "ranges.safetensors"
     save_calibration(path, calibrate(captured, pictures, REPAIRED))
     other = calibrate(captured, pictures, Recipe(images=32, repairs=("bias",)))

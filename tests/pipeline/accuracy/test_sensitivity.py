@@ -79,6 +79,26 @@ def test_against_graphs_run_here(bundle: Bundle, sure: Any) -> None:
     assert json.loads(result.to_json())["operators"][0]["path"] == "features.0.0"
 
 
+def test_with_repairs_float_means_the_repaired_network(
+    small_family: Any,  # noqa: ARG001
+    sure: Any,
+    fake_family: Any,  # noqa: ARG001
+    fake_target: Any,
+    tmp_path: Path,
+) -> None:
+    images = open_data(str(sure.draw(0, 20)), "calibration")
+    recipe = Recipe(images=40, observer="minmax", repairs=("bias",))
+    job = Job(load(sure.checkpoint), [(fake_target(), "int8")], images, recipe, tmp_path / "b")
+    rebuilt = open_int8(build(job, lambda _: None).root)
+    result = measure(rebuilt, images, 0, lambda _: None)
+    batches = split(load_all(images, rebuilt.bundle.manifest.preprocess).images, 16)
+    original, repaired = answers(rebuilt.float_graph(), batches), answers(rebuilt.repaired_graph(), batches)
+    assert not np.array_equal(original, repaired)
+    assert result.repairs_sqnr_db == pytest.approx(sqnr_db(original, repaired), abs=0.01)
+    assert result.int8_sqnr_db == pytest.approx(sqnr_db(repaired, answers(rebuilt.simulator(), batches)), abs=0.01)
+    assert len(result.operators) == 7
+
+
 def test_the_most_damaged_layer_is_the_first_of_the_table(bundle: Bundle, sure: Any) -> None:
     """Of the layers: a gate's sentence names what can be kept in float."""
     images = open_data(str(sure.draw(2, 32)), "test")

@@ -53,7 +53,7 @@ def test_the_checkpoint_says_what_it_is_and_the_recorded_command_repeats_it(
     first, command = load_file(out), shlex.split(checkpoint.load(out).training["command"])
     assert command[:4] == ["pipeline", "train", "--data", str(small_pictures)]
     out.unlink()
-    assert run("small", "--channels", 8, "--input", 32, *command[2:])[0] == 0  # what it knows may be said too
+    assert run("small", "--input", 32, *command[2:])[0] == 0  # what it knows may be said too
     assert all(torch.equal(tensor, load_file(out)[name]) for name, tensor in first.items())
 
 
@@ -98,7 +98,7 @@ def test_your_own_network_is_trained_when_it_is_named(small_pictures: Path, tmp_
         (["--scales", "per-row"], "--scales"),
         (["--calibration-size", "0"], "images is 0"),
         (["--calibration-size", "41"], "asks for 41 images but the data has 40"),
-        (["--channels", "16"], "says options {'channels': 8}, but {'channels': 16} was given"),
+        (["--qat", "BUILTIN", "--width", "0.9"], "but {'width': 0.9} was given: leave it out"),
         (["--input", "64"], "says preprocess input 32×32, but input 64×64 was given"),
         (["--qat", "missing.safetensors"], "Cannot read checkpoint 'missing.safetensors'"),
         (["--qat", "program.pt2"], "is an exported program, which cannot be trained"),
@@ -117,7 +117,8 @@ def test_contradictions_are_one_line_and_leave_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_file(nn.Linear(2, 2).state_dict(), "bare.safetensors")
-    given = [str(small_checkpoint) if word == "SOURCE" else word for word in arguments]
+    places = {"SOURCE": str(small_checkpoint), "BUILTIN": str(checkpoint.builtin())}
+    given = [places.get(word, word) for word in arguments]
     before = small_checkpoint.read_bytes()
     defaults = ["--qat", small_checkpoint, "--data", small_pictures, "--epochs", 1, "--out", "x.safetensors"]
     status, said, notes = run(*defaults, *given)

@@ -14,16 +14,16 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.networks.prepare import Prepared, prepare
 
-# One of each family, as small as it goes. Without the mark: with batch norms (depthwise, dense, separated) and without.
+# One of each family, as small as it goes. Without the mark: with batch norms, and without.
 MEMBERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
-    ("mobilenet_v1", 32, {"width": 0.1}),
-    ("effnet", 32, {}),
     ("vgg_a", 32, {"grid": 1, "width": 0.1, "batch_norm": True}),
     ("squeezenet_1_1", 32, {}),
 )
 LONG: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("alexnet_one_tower", 95, {"grid": 2, "width": 0.1}),
     ("alexnet", 67, {"grid": 1, "width": 0.1}),
+    ("mobilenet_v1", 32, {"width": 0.1}),
+    ("effnet", 32, {}),
     ("googlenet_bn", 36, {"width": 0.1}),
     ("resnet18", 32, {}),
     ("se_resnet18", 32, {}),

@@ -23,9 +23,9 @@ def correct_biases(
     """Layer by layer, add the mean of what ``reference`` outputs less what the quantized ``graph`` outputs to the bias.
 
     Empirical bias correction (Nagel et al., "Data-free quantization through weight equalization and bias correction",
-    ICCV 2019, appendix D): means over pictures and positions, before the activation, with the layers before already
-    quantized and corrected. The quantized graph computes as its files do. One walk over it: no layer is computed more
-    than twice.
+    ICCV 2019, supplementary material): means over pictures and positions, before the activation, with the layers before
+    already quantized and corrected. The quantized graph computes as its files do. One walk over it: no layer is
+    computed more than twice.
 
     ``reference`` is the network that ``graph`` was made of by rounding weights, that is after equalisation: channels
     that were scaled have other means. Layers without a bias of their own keep what they have.

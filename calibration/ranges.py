@@ -50,11 +50,13 @@ class Range(NamedTuple):
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """What the repairs up to one of them did: dB of the simulated int8 logits against the float network's.
 
-    On calibration images; the first effect is that of none.
+    On pictures that calibrated nothing, where there were others (``unseen``); the first effect is that of none.
     """
 
     repairs: tuple[str, ...]
     sqnr_db: float
+    images: int
+    unseen: bool
 
 
 class Ranges(msgspec.Struct, frozen=True, kw_only=True):

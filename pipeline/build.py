@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.adaround import OnLayer
 from calibration.quantize import quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
@@ -64,8 +65,8 @@ class Job:
         return 2 + len(self.files)
 
 
-def build(job: Job, announce: Announce) -> Bundle:
-    """Make the bundle of a job; it appears whole, or not at all.
+def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _number, _count: None) -> Bundle:
+    """Make the bundle of a job; it appears whole, or not at all. ``on_layer`` is as ``calibrate`` has it.
 
     Raises:
         MissingExtra: a target's packages are not installed. LoweringFailed: an exporter refused the network, or the
@@ -86,7 +87,7 @@ def build(job: Job, announce: Announce) -> Bundle:
         if calibration is not None:
             calibration.ranges.check_checkpoint(job.checkpoint.sha256, job.checkpoint.preprocess, "the given ranges")
         elif job.needs_ranges():
-            calibration = calibrate(captured, pictures, job.recipe)
+            calibration = calibrate(captured, pictures, job.recipe, on_layer)
         material = Material.of(captured, pictures, calibration if job.needs_ranges() else None)
 
         with staged(job.out) as folder:

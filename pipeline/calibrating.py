@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.adaround import OnLayer, round_adaptively
+from calibration.bias import correct_biases
 from calibration.dataset import CalibrationSet, choose
+from calibration.equalize import equalize
 from calibration.quantize import Found, find_ranges, quantize
 from calibration.ranges import Effect, Ranges, load_ranges
 from calibration.recipe import Recipe
@@ -24,7 +27,8 @@ from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.capture import input_range
 from pipeline.captured import Captured
 from pipeline.data.classes import names_in
-from pipeline.errors import BadCalibration, BadImage
+from pipeline.data.held_out import held_out
+from pipeline.errors import BadCalibration, BadImage, BadInput
 
 COMPARED_IMAGES = 64
 """A file, and the effect of a repair, is measured on this many of the calibration images."""
@@ -35,10 +39,14 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Pictures:
-    """The calibration set and its pixels, uint8 ``[N, H, W, 3]``."""
+    """The calibration set and its pixels, uint8 ``[N, H, W, 3]``.
+
+    ``unseen`` are others, on which repairs are measured; None where there are no repairs, or no other pictures.
+    """
 
     chosen: CalibrationSet
     pixels: NDArray[np.uint8]
+    unseen: NDArray[np.uint8] | None = None
 
     def compared(self) -> NDArray[np.uint8]:
         """Those that networks are compared on: spread over the set, which lies in the order of the data."""
@@ -74,9 +82,19 @@ def draw(captured: Captured, images: ImageSet, recipe: Recipe) -> Pictures:
 
     try:
         chosen, indices = choose(images, recipe, features, labels=names_in(images, captured.checkpoint.labels))
-        return Pictures(chosen, read(indices))
+        return Pictures(chosen, read(indices), _unseen(captured, images, recipe, chosen))
     except BadImage as error:
         raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
+
+
+def _unseen(captured: Captured, images: ImageSet, recipe: Recipe, chosen: CalibrationSet) -> NDArray[np.uint8] | None:
+    if not recipe.repairs:
+        return None
+    try:
+        others = held_out(images, COMPARED_IMAGES, recipe.seed, chosen)
+    except BadInput:  # all of them calibrate
+        return None
+    return to_batch([others.image(i) for i in range(len(others))], captured.checkpoint.preprocess)
 
 
 def remarks(chosen: CalibrationSet) -> list[str]:
@@ -87,36 +105,59 @@ def remarks(chosen: CalibrationSet) -> list[str]:
 def effects(ranges: Ranges) -> list[str]:
     """What each repair did, a line each; none where there are no repairs."""
     return [
-        f"int8 against float, calibration images, {' + '.join(effect.repairs) or 'no repair'}: {effect.sqnr_db:.1f} dB"
+        f"int8 against float on {effect.images} {'other' if effect.unseen else 'calibration'} images, "
+        f"{' + '.join(effect.repairs) or 'no repair'}: {effect.sqnr_db:.1f} dB"
         for effect in ranges.effects
     ]
 
 
-def calibrate(captured: Captured, pictures: Pictures, recipe: Recipe) -> Calibration:
-    """One calibration pass, which fixes every scale that any target will use, between the repairs of the recipe."""
+def calibrate(
+    captured: Captured, pictures: Pictures, recipe: Recipe, on_layer: OnLayer = lambda _path, _number, _count: None
+) -> Calibration:
+    """One calibration pass, which fixes every scale that any target will use, and the repairs of the recipe.
+
+    First scales, by equalisation, after which there is another pass; then rounding; then what is left in the mean.
+    ``on_layer(path, number, count)`` is called before each layer that is rounded.
+    """
+    ranges = _ranges(captured, pictures, recipe)
     if not recipe.repairs:
-        return Calibration(_ranges(captured, pictures, recipe))
-    floating = captured.logits(captured.graph(), pictures.compared())
-    effects: list[Effect] = []
+        return Calibration(ranges)
     repairs, done = Repairs({}), captured
-    ranges = _ranges(done, pictures, recipe)
+    unrounded = captured
+    batches = captured.batches(pictures.pixels, recipe.batch)
+    effects = [_effect((), captured, done, ranges, pictures)]
 
-    def note(*made: str) -> None:
-        with hushed():
-            int8 = Simulator(quantize(done.graph(), ranges, fold_weights=True)[0])
-        decibels = storable(sqnr_db(floating, done.logits(int8, pictures.compared())))
-        effects.append(Effect(repairs=made, sqnr_db=decibels))
-
-    note()
-    for number, name in enumerate(name for name in REPAIRS if name in recipe.repairs):
-        repairs = repairs.then(REPAIRS[name](captured, done, ranges, pictures))
+    def repair(found: Repairs) -> None:
+        nonlocal repairs, done
+        repairs = repairs.then(found)
         done = captured.with_repairs(repairs)
-        if name == "equalize":
-            ranges = _ranges(done, pictures, recipe)
-        note(*[name for name in REPAIRS if name in recipe.repairs][: number + 1])
+
+    def note(name: str) -> None:
+        effects.append(_effect((*effects[-1].repairs, name), captured, done, ranges, pictures))
+
+    if "equalize" in recipe.repairs:
+        repair(equalize(done.graph(), batches))
+        unrounded, ranges = done, _ranges(done, pictures, recipe)
+        note("equalize")
+    if "adaround" in recipe.repairs:
+        with hushed():
+            repair(round_adaptively(done.graph(), ranges, batches, on_layer))
+        note("adaround")
+    if "bias" in recipe.repairs:
+        with hushed():
+            repair(correct_biases(unrounded.graph(), done.graph(), ranges, batches))
+        note("bias")
     return Calibration(
         msgspec.structs.replace(ranges, repairs_sha256=repairs.sha256(), effects=tuple(effects)), repairs
     )
+
+
+def _effect(made: tuple[str, ...], captured: Captured, done: Captured, ranges: Ranges, pictures: Pictures) -> Effect:
+    judged = pictures.compared() if pictures.unseen is None else pictures.unseen
+    with hushed():
+        int8 = Simulator(quantize(done.graph(), ranges, fold_weights=True)[0])
+    decibels = sqnr_db(captured.logits(captured.graph(), judged), done.logits(int8, judged))
+    return Effect(repairs=made, sqnr_db=storable(decibels), images=len(judged), unseen=pictures.unseen is not None)
 
 
 def _ranges(captured: Captured, pictures: Pictures, recipe: Recipe) -> Ranges:
@@ -140,33 +181,6 @@ def as_ranges(found: Found, captured: Captured, pictures: Pictures, recipe: Reci
         values=found.values,
         observers=found.observers,
     )
-
-
-def _equalize(_original: Captured, done: Captured, ranges: Ranges, pictures: Pictures) -> Repairs:
-    from calibration.equalize import equalize
-
-    return equalize(done.graph(), done.batches(pictures.pixels, ranges.recipe.batch))
-
-
-def _round(_original: Captured, done: Captured, ranges: Ranges, pictures: Pictures) -> Repairs:
-    from calibration.adaround import round_adaptively
-
-    with hushed():
-        return round_adaptively(done.graph(), ranges, done.batches(pictures.pixels, ranges.recipe.batch))
-
-
-def _correct(original: Captured, done: Captured, ranges: Ranges, pictures: Pictures) -> Repairs:
-    from calibration.bias import correct_biases
-
-    with hushed():
-        batches = done.batches(pictures.pixels, ranges.recipe.batch)
-        return correct_biases(original.graph(), done.graph(), ranges, batches)
-
-
-Make = Callable[[Captured, Captured, Ranges, Pictures], Repairs]
-
-# In the order in which they are made: scales first, then rounding, then what is left in the mean.
-REPAIRS: dict[str, Make] = {"equalize": _equalize, "adaround": _round, "bias": _correct}
 
 
 def repairs_path(ranges: Path) -> Path:

@@ -111,9 +111,13 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     loaded, images = _opened(checkpoint, given)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
-        bar.add_task(f"Calibrating on {recipe.images} images", total=None)
+        task = bar.add_task(f"Calibrating on {recipe.images} images", total=None)
+
+        def on_layer(_path: str, number: int, count: int) -> None:
+            bar.update(task, description=f"Rounding layer {number} of {count}")
+
         captured = capture(loaded, images.image(0))
-        calibration = calibrate(captured, draw(captured, images, recipe), recipe)
+        calibration = calibrate(captured, draw(captured, images, recipe), recipe, on_layer)
         check_interrupt()
     save_calibration(out, calibration)
     ranges = calibration.ranges

@@ -188,7 +188,10 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
                 console.print(f"[{started + 1}/{job.steps()}] {step}", markup=False)
             started += 1
 
-        bundle = build(job, announce)
+        def on_layer(_path: str, number: int, count: int) -> None:
+            bar.update(task, description=f"Rounding layer {number}/{count}")
+
+        bundle = build(job, announce, on_layer)
         bar.update(task, description="Done", completed=job.steps())
     drawn = None if job.calibration else calibration_set_of(bundle)
     for line in remarks(drawn) if drawn else ():

@@ -150,7 +150,6 @@ def test_a_clamp_acts_where_it_did(captured: Capture, edited: Edit, pictures: to
     changed = repairs.tensors["units.0.weight"]
     assert torch.equal(changed[0], one.weight.detach()[0])
     assert not torch.equal(changed[4], one.weight.detach()[4])
-    assert repairs.relaxed == ()
     assert difference(logits(graph, pictures), logits(edited(graph, repairs), pictures)) < 1e-5
     # A fifth more contrast than calibration saw stays below the clamp too.
     middle = 127.5 + (pictures - 127.5) * 1.2

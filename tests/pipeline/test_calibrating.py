@@ -60,9 +60,28 @@ def test_repairs_are_made_in_their_order_and_measured(captured: Captured, pictur
     calibration = calibrate(captured, pictures, REPAIRED)
     assert [effect.repairs for effect in calibration.ranges.effects] == [(), ("equalize",), ("equalize", "bias")]
     assert all(np.isfinite(effect.sqnr_db) for effect in calibration.ranges.effects)
+    assert {(effect.images, effect.unseen) for effect in calibration.ranges.effects} == {(32, False)}
     assert calibration.repairs is not None
     assert calibration.ranges.repairs_sha256 == calibration.repairs.sha256()
     assert calibrate(captured, pictures, REPAIRED).ranges == calibration.ranges
+
+
+def test_repairs_are_measured_on_pictures_that_calibrated_nothing(captured: Captured, small_pictures: Path) -> None:
+    """Where there are any: rounding is learned from the others."""
+    images = open_data(str(small_pictures), "calibration")
+    drawn = draw(captured, images, Recipe(images=32, repairs=("bias",)))
+    assert drawn.unseen is not None
+    assert len(drawn.unseen) == 8
+    assert not {picture.tobytes() for picture in drawn.unseen} & {picture.tobytes() for picture in drawn.pixels}
+    (effect, _) = calibrate(captured, drawn, Recipe(images=32, repairs=("bias",))).ranges.effects
+    assert (effect.images, effect.unseen) == (8, True)
+
+
+def test_bias_is_corrected_against_the_equalised_network(captured: Captured, pictures: Pictures) -> None:
+    """Equalisation changes what channels mean: corrected against the network before it, logits would be lost."""
+    recipe = Recipe(images=32, observer="minmax", weights="per-tensor", repairs=("equalize", "bias"))
+    equalised, corrected = calibrate(captured, pictures, recipe).ranges.effects[1:]
+    assert corrected.sqnr_db > equalised.sqnr_db - 3
 
 
 def test_without_repairs_the_network_stays(captured: Captured, pictures: Pictures) -> None:

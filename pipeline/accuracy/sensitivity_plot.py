@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_apps.errors import install
-from edge_apps.files import write_whole
-from pipeline.errors import BadInput, MissingExtra
+from pipeline.accuracy.plots import BLUE, GREY, VERMILION, write_plot
 
 if TYPE_CHECKING:
     from pipeline.accuracy.sensitivity import OperatorResult, Sensitivity
-
-SUFFIXES = (".svg", ".png")
-
-# Okabe and Ito's colours, which colour-blind people tell apart; shapes differ too.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
 
 NAMED = 5
 """So many of the most damaging are named."""
@@ -26,28 +18,9 @@ HIGHEST_DB = 90.0
 """What is better than this lies on the upper edge."""
 
 
-def check_plot(path: Path) -> None:
-    """Refuse, before work starts, a plot that could not be drawn; ``BadInput``, ``MissingExtra``."""
-    if path.suffix not in SUFFIXES:
-        raise BadInput(f"--plot is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(f"--plot needs matplotlib, which is not installed: {install('export')}.") from error
-
-
 def draw(result: Sensitivity, path: Path) -> None:
-    """Write the plot as SVG or PNG, by the suffix; the same measurement gives the same bytes."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with matplotlib.rc_context({"svg.hashsalt": "edge-pipeline", "font.size": 9}):
-        figure = _figure(result)
-        FigureCanvasAgg(figure)
-        data = io.BytesIO()
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(data, format=path.suffix[1:], dpi=150, metadata=metadata)
-    write_whole(path, data.getvalue())
+    """Write the plot as SVG or PNG, by the suffix."""
+    write_plot(path, lambda: _figure(result))
 
 
 def _figure(result: Sensitivity) -> Any:

@@ -27,8 +27,9 @@ def command(bundle: Path, data: str, count: int | None, seed: int, plot: Path | 
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from edge_apps.files import check_writable
+    from pipeline.accuracy.plots import check_plot
     from pipeline.accuracy.sensitivity import IMAGES, measure, open_int8
-    from pipeline.accuracy.sensitivity_plot import check_plot, draw
+    from pipeline.accuracy.sensitivity_plot import draw
     from pipeline.accuracy.sensitivity_show import show_sensitivity
     from pipeline.data import open_data
     from pipeline.data.held_out import held_out

@@ -26,7 +26,7 @@ from pipeline.accuracy.sensitivity import (
     open_int8,
     worst_hit,
 )
-from pipeline.accuracy.sensitivity_plot import _figure, check_plot, draw
+from pipeline.accuracy.sensitivity_plot import _figure, draw
 from pipeline.accuracy.sensitivity_show import show_sensitivity
 from pipeline.accuracy.sqnr import sqnr_db
 from pipeline.build import Job, build
@@ -34,7 +34,7 @@ from pipeline.captured import answers, split
 from pipeline.checkpoint import load
 from pipeline.data import open_data
 from pipeline.data.reading import load_all
-from pipeline.errors import BadInput, MissingExtra
+from pipeline.errors import BadInput
 
 
 @pytest.fixture
@@ -206,15 +206,6 @@ def test_plot_files(tmp_path: Path) -> None:
     assert all(operator.path in svg for operator in result.by_damage()[:5])
     assert svg == (tmp_path / "b.svg").read_text("utf-8")
     assert "matplotlib.pyplot" not in sys.modules  # which would look for a display
-
-
-def test_a_plot_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_plot(Path("a.svg"))
-    with pytest.raises(BadInput, match=r"--plot is 'a.pdf'; its name ends in .svg or .png"):
-        check_plot(Path("a.pdf"))
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtra, match="--plot needs matplotlib, which is not installed: pip install"):
-        check_plot(Path("a.png"))
 
 
 def test_table_fits_into_80_columns() -> None:

@@ -193,7 +193,7 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
 
         bundle = build(job, announce, on_layer)
         bar.update(task, description="Done", completed=job.steps())
-    drawn = None if job.calibration else calibration_set_of(bundle)
+    drawn = calibration_set_of(bundle) if job.needs_ranges() and job.calibration is None else None
     for line in remarks(drawn) if drawn else ():
         console.print(line, markup=False, soft_wrap=True)
     return bundle

@@ -29,15 +29,16 @@ CLASSES = ("blue", "red")
 PER_CLASS = 20
 
 
-def build_small(classes: int, channels: int) -> nn.Module:
+def build_small(classes: int, bottleneck_width: int) -> nn.Module:
     """A convolution, an inverted residual with its shortcut, and a linear layer."""
     from torch import nn
 
     from pipeline.zoo.units.blocks import ConvBatchNorm, FeatureClassifier, initialise
     from pipeline.zoo.units.inverted_residual import InvertedResidual
 
-    features = nn.Sequential(ConvBatchNorm(3, channels, stride=2), InvertedResidual(channels, channels, 1, 2))
-    return initialise(FeatureClassifier(features, nn.Sequential(nn.Linear(channels, classes))))
+    width = bottleneck_width
+    features = nn.Sequential(ConvBatchNorm(3, width, stride=2), InvertedResidual(width, width, 1, 2))
+    return initialise(FeatureClassifier(features, nn.Sequential(nn.Linear(width, classes))))
 
 
 SMALL = ModelSpec(
@@ -47,7 +48,8 @@ SMALL = ModelSpec(
     introduced="Nothing.",
     builder=build_small,
     smallest=2,
-    options={"channels": Option(8, "of every layer", 1, 64)},
+    # A name that other models have: commands make their options when they are first imported, with this family or not.
+    options={"bottleneck_width": Option(8, "of every layer", 1, 64)},
     input_size=32,
     classes=2,
 )

@@ -25,12 +25,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 SMALL_SIZE = 32
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, the file that takes a quarter of the time begins first, or the others' worker waits for it."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: "zoo/test_exported.py" not in item.nodeid)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def settled() -> Iterator[None]:
     """What a file of tests leaves is not looked through again: with gigabytes of it exports take four times as long."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -61,7 +62,7 @@ def test_one_layer_by_hand(
 
 def disturbed(small: nn.Module, captured: Capture) -> tuple[GraphModule, GraphModule]:
     """A network, and the same with every weight rounded down to a coarse grid: its channels are off in the mean."""
-    graph, coarse = captured(small), captured(small)
+    graph, coarse = captured(small), captured(copy.deepcopy(small))  # a graph holds the network's own tensors
     for layer in layers_of(coarse):
         held = coarse
         for part in ("network", *str(layer.weight).split(".")):

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from pipeline.accuracy import gate_words as words
 from pipeline.accuracy.class_loss import Suspects, blind_spots, suspects
+from pipeline.accuracy.drift import is_unlike
 from pipeline.accuracy.paired import PairedTable, drop_interval, drop_p, holm, images_to_decide
 from pipeline.accuracy.results import Comparison, EvaluationResult, FileResult, readable_json
 from pipeline.errors import BadInput
@@ -70,7 +71,8 @@ class FileVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
     ``holm_p`` is the one-sided p of "the drop is within the limit", corrected for all files that ran.
     ``images_to_decide`` is for an undecided file, where there is such a number. ``classes`` are those that fell by
-    more than is allowed. ``notes`` are what to know of it whatever the verdict.
+    more than is allowed. ``most_damaged`` is the layer whose rounding alone changes the logits most, of an int8 file
+    that rounding failed. ``notes`` are what to know of it whatever the verdict.
     """
 
     path: str
@@ -83,6 +85,7 @@ class FileVerdict(msgspec.Struct, frozen=True, kw_only=True):
     holm_p: float | None = None
     images_to_decide: int | None = None
     classes: Suspects | None = None
+    most_damaged: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -134,6 +137,31 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
         evaluation=evaluation,
         notes=tuple(_notes(compared, evaluation, policy)),
     )
+
+
+def failed_by_rounding(result: GateResult) -> tuple[str, ...]:
+    """Paths of the int8 files that lost too much against their float network, answering as their own graph does.
+
+    Of the others the loss is not, or not surely, quantization's: a file unlike its graph or manifest, another release.
+    """
+    if result.evaluation.against is not None:
+        return ()
+    return tuple(
+        verdict.path
+        for verdict, file in zip(result.files, result.evaluation.files, strict=True)
+        if verdict.verdict == "failed" and file.unlike_manifest is None and file.comparison is not None
+        if file.drift is not None and not is_unlike(file.drift)
+    )
+
+
+def with_most_damaged(result: GateResult, layer: str, decibels: float) -> GateResult:
+    """Name the layer, with the SQNR of the logits where it alone is int8, in the reasons of what rounding failed."""
+    paths, said = failed_by_rounding(result), words.most_damaged(layer, decibels)
+    files = tuple(
+        replace(file, most_damaged=layer, message=f"{file.message} {said}") if file.path in paths else file
+        for file in result.files
+    )
+    return replace(result, files=files)
 
 
 def _check_targets(evaluation: EvaluationResult, policy: GatePolicy) -> None:

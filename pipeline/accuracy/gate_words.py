@@ -27,6 +27,11 @@ def drop(table: PairedTable, interval: Interval, limit: float, confidence: float
     )
 
 
+def most_damaged(layer: str, decibels: float) -> str:
+    """Where to look first."""
+    return f"Most damaged layer: {layer} ({decibels:.1f} dB)."
+
+
 def outlook(table: PairedTable, needed: int | None) -> str:
     """How many images would decide."""
     if needed is None:

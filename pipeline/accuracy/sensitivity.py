@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calibration.sampling import ClassBalanced
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import Bundle, load_bundle
@@ -25,6 +26,7 @@ from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.captured import answers, split
 from pipeline.data.classes import check_classes
 from pipeline.data.reading import digest, load_all
+from pipeline.data.subset import Subset
 from pipeline.errors import BadInput
 from pipeline.rebuild import Rebuilt, rebuild
 
@@ -209,16 +211,18 @@ def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> 
     )
 
 
-def most_damaged(bundle: Bundle, pixels: NDArray[np.uint8]) -> tuple[str, float] | None:
+def most_damaged(bundle: Bundle, images: ImageSet) -> tuple[str, float] | None:
     """The layer whose rounding alone changes the logits most, and their SQNR in dB; None where nothing is int8.
 
-    ``pixels`` are uint8 ``[N, H, W, 3]`` as the files take them; the first ``QUICK_IMAGES`` are looked at.
+    Looks at ``QUICK_IMAGES`` of the images, class-balanced, the same at each run.
     """
     rebuilt = rebuild(bundle)
     if rebuilt is None:
         return None
+    few = Subset(images, ClassBalanced(images.labels, 0).take(min(QUICK_IMAGES, len(images))))
     walk = OneByOne(rebuilt.repaired_graph(), rebuilt.quantized_graph, rebuilt.ranges)
-    ranking = one_by_one(walk, pixels[:QUICK_IMAGES], lambda _: None).ranking()
+    walk.operators = tuple(operator for operator in walk.operators if operator.is_layer)
+    ranking = one_by_one(walk, load_all(few, bundle.manifest.preprocess).images, lambda _: None).ranking()
     return next(iter(ranking.items()), None)
 
 

@@ -60,10 +60,12 @@ def command(
     """
     needs_export_extra(torchao=True)
     from edge_apps.files import check_writable, write_whole
+    from edge_apps.runtime.manifest import load_bundle
     from pipeline import targets
     from pipeline.accuracy import gate_reports
-    from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, judge
+    from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, failed_by_rounding, judge, with_most_damaged
     from pipeline.accuracy.in_bundle import evaluate_bundle
+    from pipeline.accuracy.sensitivity import most_damaged
     from pipeline.accuracy.show import show_gate
     from pipeline.data import open_data
     from pipeline.data.reading import usable
@@ -89,6 +91,9 @@ def command(
     if skip_corrupt:
         images, skipped = usable(images, True)
     result = judge(evaluate_bundle(bundle, images, against=against, threads=threads, skipped=skipped), policy)
+    if failed_by_rounding(result):
+        layer = most_damaged(load_bundle(bundle), images)
+        result = result if layer is None else with_most_damaged(result, *layer)
 
     if junit is not None:
         write_whole(junit, gate_reports.junit(result))

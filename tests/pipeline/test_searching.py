@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -184,6 +185,19 @@ def test_a_ruined_layer_is_kept_in_float(export: Any, ranges: Any, tmp_path: Pat
     assert load_calibration(bundle.root / "ranges.json").ranges.recipe.float_layers == ("classifier.0",)
     # Judged once: beside 160 pictures, int8 files see the 40 that each of the two was compared on, and latency's.
     assert 160 + 2 * 40 <= SimulatedRunner.seen["int8"] < 160 + 2 * 40 + 160
+
+
+def test_a_gate_that_fails_by_rounding_names_the_layer(pipeline: Any, sure: Any, ranges: Any, tmp_path: Path) -> None:
+    ruined, out = ranges("classifier.0"), tmp_path / "b"
+    given = ["--data", sure.draw(1, 60), "--target", "fake", "--ranges", ruined, "--out", out]
+    made = pipeline("export", sure.checkpoint, *given)
+    assert made.status == 0, made.err
+    failed = pipeline("gate", out, "--data", sure.draw(2, 80), "--max-drop", 4)
+    assert failed.status == 3, failed.err
+    (reason,) = (line for line in failed.out.splitlines() if line.startswith("small-int8.fake: "))
+    assert re.fullmatch(
+        r"small-int8.fake: Top-1 fell .*; limit 4.0\..* Most damaged layer: classifier.0 \(-?\d+\.\d dB\)\.", reason
+    )
 
 
 def test_a_sound_network_stays_in_int8(export: Any, ranges: Any) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from scipy.stats import norm
 
-from pipeline.accuracy.gate import GatePolicy, GateResult, judge
+from pipeline.accuracy.gate import GatePolicy, GateResult, failed_by_rounding, judge, with_most_damaged
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.results import (
     FORMAT,
@@ -420,6 +420,23 @@ def test_drift_is_a_loud_note_and_no_verdict() -> None:
         assert result.verdict == "passed"
         measured = f"{decibels:.1f} dB, same class on {100 * agreement:.2f} % of 1000 images"
         assert result.files[0].notes[0].startswith(f"Differs from its own quantized graph: {measured}")
+
+
+def test_a_layer_is_named_where_rounding_failed_a_file() -> None:
+    """Not where the file is another than was quantized, nor where the other side is another release."""
+    faithful = Drift(images=1000, sqnr_db=200.0, agreement=1.0, simulated_top1=0.9, drop_points=0.0)
+    fails = msgspec.structs.replace(FAILS, drift=faithful)
+    unlike = ran("unlike", 320, 10, drift=msgspec.structs.replace(faithful, sqnr_db=12.0))
+    changed = msgspec.structs.replace(fails, path="changed", unlike_manifest="It is not.")
+    floating = msgspec.structs.replace(FAILS, path="float")  # has no graph of its own to drift from
+    result = gate(fails, unlike, changed, floating, PASSES)
+    assert failed_by_rounding(result) == ("bad",)
+    named = with_most_damaged(result, "features.14.conv", 9.44)
+    assert named.files[0].message == f"{result.files[0].message} Most damaged layer: features.14.conv (9.4 dB)."
+    assert named.files[0].most_damaged == "features.14.conv"
+    assert named.files[1:] == result.files[1:]
+    last = msgspec.structs.replace(result, evaluation=msgspec.structs.replace(result.evaluation, against="last"))
+    assert failed_by_rounding(last) == ()
 
 
 def test_a_file_that_is_not_what_its_manifest_says_has_failed() -> None:

@@ -102,12 +102,11 @@ def test_with_repairs_float_means_the_repaired_network(
 def test_the_most_damaged_layer_is_the_first_of_the_table(bundle: Bundle, sure: Any) -> None:
     """Of the layers: a gate's sentence names what can be kept in float."""
     images = open_data(str(sure.draw(2, 32)), "test")
-    pixels = load_all(images, bundle.manifest.preprocess).images
     result = measure(open_int8(bundle.root), images, 0, lambda _: None)
     first = next(operator for operator in result.by_damage() if operator.weighted)
-    assert most_damaged(bundle, pixels) == (first.path, first.sqnr_db)
-    more = np.concatenate([pixels, pixels[::-1]])
-    assert most_damaged(bundle, more) == most_damaged(bundle, pixels)  # 64 are enough
+    path, decibels = most_damaged(bundle, images) or ("", 0.0)
+    assert path == first.path
+    assert decibels == pytest.approx(first.sqnr_db, abs=0.05)  # the same pictures in another order and other batches
 
 
 def test_other_classes_and_no_int8(bundle: Bundle, sure: Any, fake_target: Any, tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_other_classes_and_no_int8(bundle: Bundle, sure: Any, fake_target: Any, 
     )
     with pytest.raises(BadInput, match="has no int8 file: export one with --precision int8"):
         open_int8(floating.root)
-    assert most_damaged(floating, np.zeros((1, 32, 32, 3), np.uint8)) is None
+    assert most_damaged(floating, images) is None
 
 
 def test_worst_hit_is_a_quarter_rounded_up_relative_to_the_float_logits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,9 @@ def about() -> Callable[..., FileManifest]:
 
 
 @pytest.fixture(scope="session")
-def lowered(about: Callable[..., FileManifest]) -> Callable[..., Path]:
+def lowered(
+    about: Callable[..., FileManifest], uncovered: Callable[[], AbstractContextManager[None]]
+) -> Callable[..., Path]:
     """``lowered(source, target, precision, labels, folder)``: a file, no layer of which was left in float."""
     from edge_apps.chatter import hushed
     from pipeline import targets
@@ -72,7 +75,7 @@ def lowered(about: Callable[..., FileManifest]) -> Callable[..., Path]:
     def made(source: Source, name: str, precision: Precision, labels: tuple[str, ...], folder: Path) -> Path:
         target = targets.targets()[name]
         path = folder / f"test-{precision}{target.suffix}"
-        with hushed():
+        with hushed(), uncovered():
             assert target.lower(source, about(name, precision, labels, source.required_ranges.preprocess), path) == ()
         return path
 

@@ -3,7 +3,8 @@
 One member of each family always, at a small input where that says as much; every model as published under ``long``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
@@ -55,11 +56,14 @@ def gated(bundle: Bundle) -> bool:
         *(pytest.param(member, id=f"{member[0]}-as-published", marks=pytest.mark.long) for member in AS_PUBLISHED),
     ],
 )
-def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle]:
+def bundle(request: pytest.FixtureRequest, uncovered: Callable[[], AbstractContextManager[None]]) -> Iterator[Bundle]:
     name, size, options = request.param
     spec = zoo.get(name)
     images = open_data("digits", "calibration")
-    with untrained_bundle(spec, spec.with_defaults(options), size, images, lambda _step: None) as made:
+    with ExitStack() as stack:
+        with uncovered():
+            making = untrained_bundle(spec, spec.with_defaults(options), size, images, lambda _step: None)
+            made = stack.enter_context(making)
         yield made
 
 

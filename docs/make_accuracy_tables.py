@@ -1,8 +1,9 @@
 """Writes ``docs/digits.md`` and ``docs/cifar10.md``: every family trained, exported and evaluated.
 
 ``python docs/make_accuracy_tables.py digits`` in the repository's root does all of one page, ``… cifar10 effnet`` this
-network of it. Every step is a command of ``pipeline``; one that left its answer under ``--work`` is not given again.
-CIFAR-10 is expected as JPEG files in ``cifar10/train.tar`` and ``cifar10/test.tar``, one folder for each class.
+network of it; with ``--repairs`` also what the page's second table shows. Every step is a command of ``pipeline``; one
+that left its answer under ``--work`` is not given again. CIFAR-10 is expected as JPEG files in ``cifar10/train.tar``
+and ``cifar10/test.tar``, one folder for each class.
 """
 
 import platform
@@ -10,13 +11,14 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import msgspec
 
+from calibration.ranges import Ranges
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import BundleManifest
 from pipeline import zoo
@@ -31,6 +33,13 @@ HEADINGS = (
     "network", "input", "params", "train, min", "float top-1 %", "int8 .pte top-1 %", "int8 .tflite top-1 %",
     "drop of .pte, points", "drop of .tflite, points", "fp32 vs float, dB", "int8 vs float, dB",
     "int8 vs own graph, dB", "files run",
+)  # fmt: skip
+
+REPAIRS = ("equalize", "adaround", "bias")
+RUNGS = ("none", *(f"+ {repair}" for repair in REPAIRS))
+SCALES = ("per-channel", "per-tensor")
+REPAIR_HEADINGS = (
+    "network", "weights' scales", *(f"{rung}, dB" for rung in RUNGS), "drop without, points", "drop with all, points"
 )  # fmt: skip
 
 
@@ -48,12 +57,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Suite:
-    """A page: its networks, and the commands that each goes through."""
+    """A page: its networks, the pictures, and the command that trains each."""
 
     name: str
     title: str
     about: str
-    commands: dict[str, str]
+    train: str
+    data: str
+    test: str
     members: tuple[Member, ...]
 
     @property
@@ -61,26 +72,44 @@ class Suite:
         """The page."""
         return Path(__file__).with_name(f"{self.name}.md")
 
+    @property
+    def steps(self) -> dict[str, str]:
+        """The commands that each network goes through for the first table."""
+        return {"train": self.train, **self._exported("bundle", "--target all")}
+
+    @property
+    def repair_steps(self) -> dict[str, str]:
+        """Those for the second: int8 once with repairs, and with one scale for each layer also without."""
+        repaired, one_scale = f"--repair {','.join(REPAIRS)}", "--scales per-tensor"
+        made = {"repaired": repaired, "per-tensor": one_scale, "per-tensor-repaired": f"{one_scale} {repaired}"}
+        found: dict[str, str] = {}
+        for bundle, options in made.items():
+            found |= self._exported(bundle, f"--target tflite --precision int8 {options}")
+        return found
+
     def command(self, member: Member, step: str, folder: Path) -> str:
         """What is typed for a step."""
-        template = member.trained if step == "train" and member.trained else self.commands[step]
+        template = member.trained if step == "train" and member.trained else (self.steps | self.repair_steps)[step]
         return " ".join(template.format(**vars(member), folder=shlex.quote(str(folder))).split())
 
+    def _exported(self, bundle: str, options: str) -> dict[str, str]:
+        suffix = "" if bundle == "bundle" else f"-{bundle}"
+        export = f"pipeline export {{folder}}/network.safetensors {options} --data {self.data}"
+        return {
+            f"export{suffix}": f"{export} --out {{folder}}/{bundle} --force --json",
+            f"evaluate{suffix}": f"pipeline evaluate {{folder}}/{bundle} --data {self.test} --threads 1 --json",
+        }
 
-EXPORT = "pipeline export {folder}/network.safetensors --target all --data DATA --out {folder}/bundle --force --json"
-EVALUATE = "pipeline evaluate {folder}/bundle --data DATA --threads 1 --json"
 
 # Without batch normalisation (AlexNet, SqueezeNet, GoogLeNet as published) at a lower rate than with it.
 DIGITS = Suite(
     "digits",
     "Every family on the digits",
     "Settings were chosen by training accuracy and time, none by the test pictures.",
-    {
-        "train": "pipeline train {model} {options} --data digits --input {side} --epochs {epochs} --lr {lr} "
-        "--batch-size 32 --precision fp32 --threads 1 --restart --force --out {folder}/network.safetensors",
-        "export": EXPORT.replace("DATA", "digits"),
-        "evaluate": EVALUATE.replace("DATA", "digits:test"),
-    },
+    "pipeline train {model} {options} --data digits --input {side} --epochs {epochs} --lr {lr} "
+    "--batch-size 32 --precision fp32 --threads 1 --restart --force --out {folder}/network.safetensors",
+    "digits",
+    "digits:test",
     (
         Member("alexnet", "--width 0.25 --grid 1", 67, 20, lr=0.001),
         Member("alexnet_one_tower", "--width 0.25 --grid 1", 64, 20, lr=0.001),
@@ -103,12 +132,10 @@ CIFAR10 = Suite(
     "Families on CIFAR-10",
     "50,000 pictures to train on, judged on all 10,000 of the test set, which no choice was made by. As many epochs as "
     "a few hours of two processor cores allowed: with more, float accuracy would be higher.",
-    {
-        "train": "pipeline train {model} {options} --input {side} --epochs {epochs} --lr {lr} --data cifar10/train.tar "
-        "--precision fp32 --threads 1 --dtype fp16 --out {folder}/network.safetensors",
-        "export": EXPORT.replace("DATA", "cifar10/train.tar"),
-        "evaluate": EVALUATE.replace("DATA", "cifar10/test.tar"),
-    },
+    "pipeline train {model} {options} --input {side} --epochs {epochs} --lr {lr} --data cifar10/train.tar "
+    "--precision fp32 --threads 1 --dtype fp16 --out {folder}/network.safetensors",
+    "cifar10/train.tar",
+    "cifar10/test.tar",
     (
         Member(
             "mobilenet_v2",
@@ -149,13 +176,14 @@ def read(suite: Suite, member: Member, step: str, folder: Path) -> Done | None:
     return done if done and done.command == suite.command(member, step, folder) else None
 
 
-def make(suite: Suite, member: Member, folder: Path) -> bool:
-    """Do what is not done, and tell whether all ended well; a step that is done anew makes those after it stale."""
+def make(suite: Suite, member: Member, folder: Path, steps: Iterable[str]) -> bool:
+    """Do what is not done, and tell whether all ended well; a network that is trained anew makes all else stale."""
     folder.mkdir(parents=True, exist_ok=True)
-    for position, step in enumerate(suite.commands):
+    for step in steps:
         if read(suite, member, step, folder) is None:
-            for stale in list(suite.commands)[position:]:
-                (folder / f"{stale}.json").unlink(missing_ok=True)
+            stale = "*.json" if step == "train" else f"{step.replace('export', 'evaluate')}.json"
+            for path in folder.glob(stale):
+                path.unlink()
             command, start = suite.command(member, step, folder), time.monotonic()
             click.echo(command)
             with (folder / f"{step}.log").open("a") as log:
@@ -174,8 +202,8 @@ def page(suite: Suite, work: Path) -> str:
     """The document, from what lies under ``work``."""
     rows, losses, notes = [], [], []
     for member in suite.members:
-        steps = {step: read(suite, member, step, work / member.model) for step in suite.commands}
-        row = [f"{member.model} {member.options}".strip(), str(member.side)]
+        steps = {step: read(suite, member, step, work / member.model) for step in suite.steps}
+        row = [_named(member), str(member.side)]
         train, export, evaluate = steps.values()
         if train and export and evaluate:
             bundle = msgspec.json.decode(export.stdout, type=BundleManifest)
@@ -189,23 +217,61 @@ def page(suite: Suite, work: Path) -> str:
             notes.append(f"{result.data}: {result.images} pictures, one is {100 / result.images:.2f} points.")
         else:
             row.append("not run: " + next(step for step, done in steps.items() if done is None))
-        rows.append(row + [""] * (len(HEADINGS) - len(row)))
+        rows.append(row)
+    repaired = [row for member in suite.members for row in repairs(suite, member, work / member.model)]
     typed = [suite.command(member, "train", work / member.model) for member in suite.members]
-    typed += [suite.command(suite.members[0], step, work / "NETWORK") for step in ("export", "evaluate")]
-    table = [" | ".join(row) for row in [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *rows]]
+    any_network = (suite.members[0], work / "NETWORK")
+    typed += [suite.command(any_network[0], step, any_network[1]) for step in list(suite.steps)[1:]]
     parts = [
         f"# {suite.title}",
-        f"Made by `python docs/{Path(__file__).name} {suite.name}` from the answers of the commands below; "
-        f"{platform.machine()}, beside other work, one run each, numbers as they came. {suite.about} Drops are against "
-        "the float network on the same pictures, with their 95 % interval; dB are of the logits of calibration "
-        "pictures, `.pte / .tflite` where they differ, 'equal' to the last bit.",
-        "\n".join(f"| {row} |" for row in table),
+        f"Made by `python docs/{Path(__file__).name} {suite.name}{' --repairs' if repaired else ''}` from the answers "
+        f"of the commands below; {platform.machine()}, beside other work, one run each, numbers as they came. "
+        f"{suite.about} Drops are against the float network on the same pictures, with their 95 % interval; dB are of "
+        "the logits of calibration pictures, `.pte / .tflite` where they differ, 'equal' to the last bit.",
+        _table(HEADINGS, rows),
         f"**Files that lost more than {MOST_DROP:g} points of top-1, or may have lost more than {MOST_HIGH:g} by the "
         f"upper end of the interval:** {'; '.join(losses) or 'none'}.",
         *dict.fromkeys(notes),
-        "\n".join(["```", *typed, "```\n"]),
     ]
-    return "\n\n".join(parts)
+    if repaired:
+        parts += [
+            "## What each repair contributes",
+            "dB are of the simulated int8 logits against the float network's, on 64 pictures that calibrated nothing, "
+            "with the repairs up to this one; drops are of the int8 `.tflite` on all test pictures.",
+            _table(REPAIR_HEADINGS, repaired),
+        ]
+        typed += [suite.command(any_network[0], step, any_network[1]) for step in suite.repair_steps]
+    return "\n\n".join([*parts, "\n".join(["```", *typed, "```\n"])])
+
+
+def repairs(suite: Suite, member: Member, folder: Path) -> Iterator[list[str]]:
+    """Rows of the second table: one for each kind of scales that was measured."""
+    for scales, plain, repaired in zip(
+        SCALES, ("evaluate", "evaluate-per-tensor"), ("repaired", "per-tensor-repaired"), strict=True
+    ):
+        without, having = (read(suite, member, step, folder) for step in (plain, f"evaluate-{repaired}"))
+        if without is None or having is None:
+            continue
+        effects = msgspec.json.decode((folder / repaired / "ranges.json").read_bytes(), type=Ranges).effects
+        if [effect.repairs for effect in effects] != [REPAIRS[:count] for count in range(len(REPAIRS) + 1)]:
+            raise click.ClickException(f"'{folder / repaired}' has other repairs than {', '.join(REPAIRS)}.")
+        drops = (drop(_int8_tflite(done)) for done in (without, having))
+        yield [_named(member), scales, *(f"{effect.sqnr_db:.1f}" for effect in effects), *drops]
+
+
+def _int8_tflite(done: Done) -> FileResult:
+    files = msgspec.json.decode(done.stdout, type=EvaluationResult).files
+    return next(file for file in files if (file.target, file.precision) == ("tflite", "int8"))
+
+
+def _named(member: Member) -> str:
+    return f"{member.model} {member.options}".strip()
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    filled = [[*row, *[""] * (len(headings) - len(row))] for row in rows]
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *filled]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _is_kept(file: FileResult) -> bool:
@@ -244,18 +310,20 @@ def decibels(value: float | None) -> str:
 @click.command()
 @click.argument("name", metavar="PAGE", type=click.Choice(list(SUITES)))
 @click.argument("models", nargs=-1)
+@click.option("--repairs", "with_repairs", is_flag=True, help="Also what each repair contributes.")
 @click.option("--work", type=click.Path(path_type=Path), help="[default: runs/PAGE]")
 @click.option("--out", type=click.Path(path_type=Path), help="The page.  [default: docs/PAGE.md]")
-def main(name: str, models: tuple[str, ...], work: Path | None, out: Path | None) -> None:
+def main(name: str, models: tuple[str, ...], with_repairs: bool, work: Path | None, out: Path | None) -> None:
     """Train, export and evaluate MODELS, or all; the page is written at the end, after Ctrl-C too."""
     suite = SUITES[name]
     work = work or Path("runs", name)
+    steps = [*suite.steps, *(suite.repair_steps if with_repairs else ())]
     unknown = set(models) - {member.model for member in suite.members}
     if unknown:
         raise click.BadParameter(f"not on this page: {', '.join(sorted(unknown))}")
     try:
         chosen = [member for member in suite.members if not models or member.model in models]
-        whole = [make(suite, member, work / member.model) for member in chosen]
+        whole = [make(suite, member, work / member.model, steps) for member in chosen]
     finally:
         write_whole(out or suite.out, page(suite, work).encode())
     sys.exit(0 if all(whole) else 1)

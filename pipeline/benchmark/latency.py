@@ -18,10 +18,7 @@ BLOCK_SECONDS = 0.1
 
 
 def measure(paths: Sequence[Path], *, threads: int = 1, seconds: float = 3.0, least: int = 20) -> list[Summary]:
-    """Milliseconds of single inferences, batch 1, of every file; they take turns in short blocks.
-
-    Each file runs for at least ``seconds`` and ``least`` times after a warm-up that is not counted. The first run of
-    each block is left out too: it finds the caches as another file left them.
+    """Milliseconds of single inferences, batch 1, of every file, as ``take_turns`` measures them.
 
     Raises:
         NotRunHere, MissingExtra: this machine has no runtime for a file. What ``open_runner`` raises.
@@ -31,15 +28,24 @@ def measure(paths: Sequence[Path], *, threads: int = 1, seconds: float = 3.0, le
         for path in paths:
             runners.append(open_runner(path, threads))
             opened.callback(runners[-1].close)
-        pictures = [_picture(runner) for runner in runners]
-        for runner, picture in zip(runners, pictures, strict=True):
-            for _ in range(WARM_UP):
-                runner.run(picture)
-        samples: list[list[int]] = [[] for _ in runners]
-        while any(sum(taken) < seconds * 1e9 or len(taken) < least for taken in samples):
-            for runner, picture, taken in zip(runners, pictures, samples, strict=True):
-                runner.run(picture)
-                taken += _block(runner, picture)
+        return take_turns(runners, seconds=seconds, least=least)
+
+
+def take_turns(runners: Sequence[Runner], *, seconds: float = 3.0, least: int = 20) -> list[Summary]:
+    """Milliseconds of single inferences of every runner, which take turns in short blocks.
+
+    Each runs for at least ``seconds`` and ``least`` times after a warm-up that is not counted. The first run of each
+    block is left out too: it finds the caches as another file left them.
+    """
+    pictures = [_picture(runner) for runner in runners]
+    for runner, picture in zip(runners, pictures, strict=True):
+        for _ in range(WARM_UP):
+            runner.run(picture)
+    samples: list[list[int]] = [[] for _ in runners]
+    while any(sum(taken) < seconds * 1e9 or len(taken) < least for taken in samples):
+        for runner, picture, taken in zip(runners, pictures, samples, strict=True):
+            runner.run(picture)
+            taken += _block(runner, picture)
     return [summarize(taken) for taken in samples]
 
 

@@ -2,7 +2,8 @@
 
 Paper: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
 Architecture: table 1; shortcuts: §3.3 and table 3. ``plain18`` and ``plain34`` are the same layers without shortcuts
-(figure 3, middle): deeper is worse there, and better with shortcuts (table 2).
+(figure 3, middle): deeper is worse there, and better with shortcuts (table 2). ``resnet_cifar`` is §4.2's network for
+pictures of 32×32, whose shortcuts are zero padding unless asked otherwise.
 
 The stride of a bottleneck is on its first 1×1 convolution, as published; ``stride_on=3x3`` is what torchvision's
 weights were trained with. The width multiplier is this project's addition, for small tasks. It is the widening factor
@@ -14,6 +15,7 @@ Deviation: the pooling is over whatever the input size leaves, not a fixed 7×7.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,14 @@ def build(depth: int, classes: int, width: float, shortcut: str = "none", stride
     unit = BasicUnit if depth < FIRST_WITH_BOTTLENECKS else Bottleneck
     style = Style(shortcut=shortcut, stride_on=stride_on)
     return initialise(ResidualNetwork(unit, REPEATS[depth], classes, width, style))
+
+
+def build_small(classes: int, units: int, width: float, shortcut: str) -> nn.Module:
+    """The network of §4.2, whose 6n + 2 weighted layers are n = ``units`` units in each of three stages."""
+    from pipeline.zoo.units.blocks import initialise
+    from pipeline.zoo.units.residual import SmallResidualNetwork, Style
+
+    return initialise(SmallResidualNetwork(units, classes, width, Style(shortcut=shortcut)))
 
 
 def _resnet(depth: int, *figures: Figure) -> ModelSpec:
@@ -74,7 +84,30 @@ def _plain(depth: int, *figures: Figure) -> ModelSpec:
     )
 
 
+def _small(*figures: Figure) -> ModelSpec:
+    return ModelSpec(
+        name="resnet_cifar",
+        title="ResNet for CIFAR-10",
+        paper="arXiv:1512.03385",
+        introduced=(
+            "Residual learning on pictures of 32×32: three narrow stages instead of four wide ones, and shortcuts "
+            "without weights. The paper trains 20 to 1,202 layers of it."
+        ),
+        builder=build_small,
+        smallest=8,
+        options={
+            "units": Option(3, "units in each of three stages, n; the network has 6n + 2 layers (§4.2)", 1, 18),
+            "width": WIDTH,
+            "shortcut": replace(SHORTCUT, default="A"),
+        },
+        figures=figures,
+        input_size=32,
+        classes=10,
+    )
+
+
 TABLE_1 = "table 1"
+TABLE_6 = "table 6"
 IN_TORCHVISION = "Torchvision's placement. The paper has the stride on the first 1×1 convolution."
 ON_3X3 = {"stride_on": "3x3"}
 
@@ -124,4 +157,16 @@ SPECS = (
     ),
     _plain(18, Figure(params=11_515_688, mult_adds="1,795", published_mult_adds="1.8 B", source=TABLE_1)),
     _plain(34, Figure(params=21_623_848, mult_adds="3,644", published_mult_adds="3.6 B", source="§3.3")),
+    _small(
+        Figure(params=269_722, mult_adds="40.6", published_params="0.27 M", source=TABLE_6),
+        *(
+            Figure(params=params, options={"units": units}, published_params=printed, source=TABLE_6)
+            for units, params, printed in (
+                (5, 464_154, "0.46 M"),
+                (7, 658_586, "0.66 M"),
+                (9, 853_018, "0.85 M"),
+                (18, 1_727_962, "1.7 M"),
+            )
+        ),
+    ),
 )

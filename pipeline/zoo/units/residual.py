@@ -152,6 +152,31 @@ class ResidualNetwork(nn.Module):
         return logits
 
 
+class SmallResidualNetwork(nn.Module):
+    """3×3 stem, three stages of as many basic units each, global average pooling, one linear layer.
+
+    He et al. (2016), §4.2: for pictures of 32×32. ``repeats`` are the units of a stage; ``width`` scales every
+    channel count.
+    """
+
+    def __init__(self, repeats: int, classes: int, width: float, style: Style) -> None:
+        super().__init__()
+        stem, *planes = (make_divisible(base * width) for base in (16, 16, 32, 64))
+        self.conv1 = _convolution(3, stem, 3)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU()
+        self.layer1, self.layer2, self.layer3 = _stages(BasicUnit, stem, planes, [repeats] * 3, style)
+        self.avgpool = GlobalAveragePool()
+        self.fc = nn.Linear(planes[-1], classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``[N, K]`` of normalised float images ``[N, 3, H, W]``."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        logits: torch.Tensor = self.fc(self.avgpool(x))
+        return logits
+
+
 def _stages(
     unit: type[BasicUnit | Bottleneck], inputs: int, planes: Sequence[int], repeats: Sequence[int], style: Style
 ) -> Iterator[nn.Sequential]:

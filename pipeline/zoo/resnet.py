@@ -160,12 +160,12 @@ SPECS = (
     _small(
         Figure(params=269_722, mult_adds="40.6", published_params="0.27 M", source=TABLE_6),
         *(
-            Figure(params=params, options={"units": units}, published_params=printed, source=TABLE_6)
-            for units, params, printed in (
-                (5, 464_154, "0.46 M"),
-                (7, 658_586, "0.66 M"),
-                (9, 853_018, "0.85 M"),
-                (18, 1_727_962, "1.7 M"),
+            Figure(params=params, mult_adds=counted, options={"units": n}, published_params=printed, source=TABLE_6)
+            for n, params, counted, printed in (
+                (5, 464_154, "68.9", "0.46 M"),
+                (7, 658_586, "97.2", "0.66 M"),
+                (9, 853_018, "125.5", "0.85 M"),
+                (18, 1_727_962, "252.9", "1.7 M"),
             )
         ),
     ),

@@ -12,7 +12,7 @@ from pipeline.zoo.spec import Value
 Options = dict[str, Value]
 
 # Model, options, input side, parameters, mult-adds in millions with the decimals that are held; each for the
-# number of classes that the model has by itself: 1,000, and EffNet 10.
+# number of classes that the model has by itself: 1,000, and 10 for pictures of 32×32.
 EXACT: tuple[tuple[str, Options, int, int, str], ...] = (
     ("alexnet", {}, 227, 60_965_224, "724.4"),
     ("alexnet_one_tower", {}, 224, 61_100_840, "714.2"),
@@ -31,6 +31,9 @@ EXACT: tuple[tuple[str, Options, int, int, str], ...] = (
     ("resnet50", {"stride_on": "3x3"}, 224, 25_557_032, "4,089"),
     ("resnet101", {"stride_on": "3x3"}, 224, 44_549_160, "7,801"),
     ("resnet152", {"stride_on": "3x3"}, 224, 60_192_808, "11,514"),
+    # 3×3 convolutions by hand: 442,368 of the stem, 12n − 2 of 2,359,296 and two of 1,179,648; 640 of the classifier.
+    ("resnet_cifar", {}, 32, 269_722, "40.6"),
+    ("resnet_cifar", {"units": 18}, 32, 1_727_962, "252.9"),
     ("se_resnet18", {}, 224, 11_778_592, "1,814"),
     # 3,857.973 M of ResNet-50 and 2.515 M of squeeze and excitation; elsewhere printed as 3,861.
     ("se_resnet50", {}, 224, 28_088_024, "3,860.49"),

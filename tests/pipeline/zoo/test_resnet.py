@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from types import ModuleType
 
@@ -64,6 +65,17 @@ def test_the_name_counts_the_weighted_layers(depth: int, units: int) -> None:
     network = meta(f"resnet{depth}", shortcut="A")
     assert sum(isinstance(module, ResidualUnit) for module in network.modules()) == units
     assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules()) == depth
+
+
+@pytest.mark.parametrize("units", [1, 3, 18])
+def test_the_network_of_section_4_2(units: int) -> None:
+    """6n + 2 weighted layers; 2n + 1, 2n and 2n convolutions at 32×32, 16×16 and 8×8 with 16, 32 and 64 channels."""
+    cost = count(meta("resnet_cifar", 10, units=units), 32, 32)
+    shapes = Counter(layer.output for layer in cost.layers if layer.kind == "3×3 conv")
+    assert shapes == {(16, 32, 32): 2 * units + 1, (32, 16, 16): 2 * units, (64, 8, 8): 2 * units}
+    assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in meta("resnet_cifar", units=units).modules()) == (
+        6 * units + 2
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])

@@ -122,19 +122,20 @@ def build(factory: Callable[..., Any], name: str, classes: int) -> nn.Module:
     return network
 
 
-def check_logits(network: nn.Module, name: str, classes: int, preprocess: Preprocess) -> None:
-    """Run one picture through; ``BadInput`` unless that gives float logits ``[1, classes]``."""
+def check_logits(network: nn.Module, name: str, classes: int, preprocess: Preprocess, pictures: int = 1) -> None:
+    """Run so many pictures through; ``BadInput`` unless that gives float logits ``[pictures, classes]``."""
     import torch
 
-    height, width = preprocess.height, preprocess.width
+    given = f"{pictures} pictures" if pictures > 1 else "one picture"
+    shape = [pictures, 3, preprocess.height, preprocess.width]
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
-            logits = network(torch.zeros(1, 3, height, width))
+            logits = network(torch.zeros(*shape))
     except Exception as error:
         raise BadInput(
-            f"'{name}' fails on a picture [1, 3, {height}, {width}] with {type(error).__name__}: {first_line(error)}. "
+            f"'{name}' fails on {given} {shape} with {type(error).__name__}: {first_line(error)}. "
             "See --debug; another size is --input."
         ) from error
     finally:
@@ -143,10 +144,10 @@ def check_logits(network: nn.Module, name: str, classes: int, preprocess: Prepro
         raise BadInput(
             f"'{name}' returns a {type(logits).__name__} in evaluation mode; logits [N, {classes}] are needed."
         )
-    if tuple(logits.shape) != (1, classes) or not logits.is_floating_point():
+    if tuple(logits.shape) != (pictures, classes) or not logits.is_floating_point():
         raise BadInput(
-            f"'{name}' returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for one picture; logits "
-            f"[1, {classes}], one for each label, are needed."
+            f"'{name}' returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {given}; logits "
+            f"[{pictures}, {classes}], one for each label, are needed."
         )
 
 

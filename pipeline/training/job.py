@@ -141,7 +141,8 @@ def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module,
         return job.tuned.network(), simulation
     network = job.spec.build(len(job.labels), **job.settings.options)
     if own.is_reference(job.spec.name):
-        own.check_logits(network, job.spec.name, len(job.labels), job.preprocess)
+        for pictures in (1, 2):  # devices give one, training gives batches
+            own.check_logits(network, job.spec.name, len(job.labels), job.preprocess, pictures)
         export_network(network, job.preprocess)  # what cannot be captured is found out before the training, not after
     if job.weights is not None:
         new = start_from(network, job.weights)

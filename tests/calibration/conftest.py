@@ -120,12 +120,14 @@ def ranges_of(preprocess: Preprocess) -> Callable[..., Ranges]:
     from pipeline.capture import input_range
 
     def make(graph: GraphModule, batches: Sequence[torch.Tensor], recipe: Recipe) -> Ranges:
+        values, observers = find_ranges(graph, batches, recipe, input_range(preprocess))
         return Ranges(
             checkpoint_sha256="0" * 64,
             preprocess=preprocess,
             recipe=recipe,
             calibration_set=CalibrationSet(source="test", how="all", seed=0, images=()),
-            values=find_ranges(graph, batches, recipe, input_range(preprocess)).values,
+            values=values,
+            observers=observers,
         )
 
     return make

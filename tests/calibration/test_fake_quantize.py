@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.dataset import CalibrationSet
 from calibration.fake_quantize import ActivationRounding, BiasRounding, WeightRounding, fake_quantize
-from calibration.quantize import find_ranges, quantize
+from calibration.quantize import quantize
 from calibration.ranges import QParams, Ranges
 from calibration.recipe import Recipe
-from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import ImageInput, capture_images, graph_of, input_range
 
 
 class Branches(nn.Module):
@@ -39,21 +37,6 @@ def branches() -> nn.Module:
     return Branches().eval().requires_grad_(False)
 
 
-def calibrated(
-    network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe
-) -> tuple[Any, Ranges]:
-    graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
-    values, observers = find_ranges(graph, pictures.split(20), recipe, input_range(preprocess))
-    return graph, Ranges(
-        checkpoint_sha256="0" * 64,
-        preprocess=preprocess,
-        recipe=recipe,
-        calibration_set=CalibrationSet(source="test", how="all", seed=0, images=()),
-        values=values,
-        observers=observers,
-    )
-
-
 @pytest.mark.parametrize(
     ("which", "changes"),
     [
@@ -63,10 +46,16 @@ def calibrated(
     ],
 )
 def test_it_computes_what_the_exported_graph_computes(
-    request: pytest.FixtureRequest, preprocess: Preprocess, pictures: torch.Tensor, which: str, changes: dict[str, Any]
+    request: pytest.FixtureRequest,
+    captured: Callable[..., Any],
+    ranges_of: Callable[..., Ranges],
+    pictures: torch.Tensor,
+    which: str,
+    changes: dict[str, Any],
 ) -> None:
     """To the last bit: PT2E's graph with int8 weights, rounded once, is what every int8 file is lowered from."""
-    graph, ranges = calibrated(request.getfixturevalue(which), preprocess, pictures, Recipe(**changes))
+    graph = captured(request.getfixturevalue(which))
+    ranges = ranges_of(graph, pictures.split(20), Recipe(**changes))
     with torch.no_grad():
         exported = quantize(graph, ranges, fold_weights=True)[0](pictures)
         simulated, floating = fake_quantize(graph, ranges)(pictures), graph(pictures)

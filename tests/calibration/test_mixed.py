@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,14 +10,13 @@ import torch
 from torch import nn
 
 from calibration.annotate import WEIGHTED, TensorKeys, module_path
-from calibration.dataset import CalibrationSet
 from calibration.mixed import keep_float
-from calibration.quantize import find_ranges, quantize
+from calibration.quantize import quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
-from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+
+Calibrate = Callable[..., Ranges]
 
 
 class Fire(nn.Module):
@@ -37,27 +37,14 @@ class Fire(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def graph(preprocess: Preprocess) -> Any:
+def graph(captured: Callable[..., Any]) -> Any:
     torch.manual_seed(0)
-    return graph_of(capture_images(ImageInput(Fire().eval(), preprocess), preprocess))
-
-
-def calibrated(graph: Any, pictures: torch.Tensor, preprocess: Preprocess, recipe: Recipe) -> Ranges:
-    found = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
-    nobody = CalibrationSet(source="test", how="all", seed=0, images=())
-    return Ranges(
-        checkpoint_sha256="0" * 64,
-        preprocess=preprocess,
-        recipe=recipe,
-        calibration_set=nobody,
-        values=found.values,
-        observers=found.observers,
-    )
+    return captured(Fire())
 
 
 @pytest.fixture(scope="module")
-def ranges(graph: Any, pictures: torch.Tensor, preprocess: Preprocess) -> Ranges:
-    return calibrated(graph, pictures, preprocess, Recipe(observer="minmax"))
+def ranges(graph: Any, pictures: torch.Tensor, ranges_of: Calibrate) -> Ranges:
+    return ranges_of(graph, pictures.split(8), Recipe(observer="minmax"))
 
 
 @pytest.mark.parametrize("layers", [("left.0",), ("after",), ("right.0", "squeeze.0"), ("classifier",)])
@@ -82,7 +69,7 @@ def test_what_stays_in_int8_keeps_its_scales(
 
 
 def test_a_concatenation_with_a_float_part_is_float(
-    graph: Any, ranges: Ranges, pictures: torch.Tensor, preprocess: Preprocess
+    graph: Any, ranges: Ranges, pictures: torch.Tensor, ranges_of: Calibrate
 ) -> None:
     """What it joined had one range; now each part that int8 still reads or writes has a key, and that range."""
     joined = ranges.values["cat:0" if "cat:0" in ranges.values else ":cat:0"]
@@ -90,7 +77,7 @@ def test_a_concatenation_with_a_float_part_is_float(
     mixed = keep_float(graph, ranges, ["left.0"])
     assert mixed.values["right.0:conv2d:0"] == joined
     # A calibration of its own finds the same tensors, each with a range no wider.
-    own = calibrated(graph, pictures, preprocess, mixed.recipe)
+    own = ranges_of(graph, pictures.split(8), mixed.recipe)
     assert {key for key in own.values if key not in mixed.values} == set()
     assert own.values["right.0:conv2d:0"].high <= joined.high
     quantize(graph, own, fold_weights=True)
@@ -106,9 +93,9 @@ def test_all_layers_and_none(graph: Any, ranges: Ranges, pictures: torch.Tensor)
 
 
 def test_layers_of_the_recipe_stay_and_names_are_no_patterns(
-    graph: Any, pictures: torch.Tensor, preprocess: Preprocess
+    graph: Any, pictures: torch.Tensor, ranges_of: Calibrate
 ) -> None:
     recipe = Recipe(observer="minmax", float_layers=("clas*",))
-    mixed = keep_float(graph, calibrated(graph, pictures, preprocess, recipe), ["left.0", "left.0"])
+    mixed = keep_float(graph, ranges_of(graph, pictures.split(8), recipe), ["left.0", "left.0"])
     assert mixed.recipe.float_layers == ("clas*", "left.0")
     assert keep_float(graph, mixed, ["a[0]"]).recipe.float_layers[-1] == "a[[]0]"

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -10,7 +11,6 @@ from torch import nn
 from torch.fx import Node
 
 from calibration.annotate import TensorKeys, in_network
-from calibration.dataset import CalibrationSet
 from calibration.errors import BadCalibration, BadRecipe
 from calibration.quantize import Watch, find_ranges, quantize
 from calibration.ranges import INPUT, Range, Ranges
@@ -40,22 +40,18 @@ KEYS = {
 }
 
 
-def calibrated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe) -> Ranges:
-    graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
-    values, observers = find_ranges(graph, pictures.split(8), recipe, input_range(preprocess))
-    return Ranges(
-        checkpoint_sha256="0" * 64,
-        preprocess=preprocess,
-        recipe=recipe,
-        calibration_set=CalibrationSet(source="test", how="all", seed=0, images=()),
-        values=values,
-        observers=observers,
-    )
+Calibrated = Callable[[nn.Module, Recipe], Ranges]
+
+
+@pytest.fixture(scope="session")
+def calibrated(captured: Callable[..., Any], ranges_of: Callable[..., Ranges], pictures: torch.Tensor) -> Calibrated:
+    """On the pictures."""
+    return lambda network, recipe: ranges_of(captured(network), pictures.split(8), recipe)
 
 
 @pytest.fixture(scope="module")
-def ranges(small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor) -> Ranges:
-    return calibrated(small, preprocess, pictures, Recipe(observer="minmax"))
+def ranges(small: nn.Module, calibrated: Calibrated) -> Ranges:
+    return calibrated(small, Recipe(observer="minmax"))
 
 
 def fixed_scales(graph: Any) -> Counter[tuple[float, int]]:
@@ -206,9 +202,9 @@ def test_weights_are_symmetric_per_channel_and_cover_the_weight(
 
 
 def test_float_layers_stay_float_and_are_reported(
-    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
+    small: nn.Module, preprocess: Preprocess, calibrated: Calibrated
 ) -> None:
-    kept = calibrated(small, preprocess, pictures, Recipe(observer="minmax", float_layers=("features.1.conv.1.0",)))
+    kept = calibrated(small, Recipe(observer="minmax", float_layers=("features.1.conv.1.0",)))
     graph, floats = quantize(
         graph_of(capture_image(ImageInput(small, preprocess).eval(), preprocess)), kept, fold_weights=True
     )
@@ -217,11 +213,9 @@ def test_float_layers_stay_float_and_are_reported(
     assert sum("dequantize" not in str(n.args[1].target) for n in convolutions) == 1
 
 
-def test_float_layers_that_match_nothing_are_refused(
-    small: nn.Module, preprocess: Preprocess, pictures: torch.Tensor
-) -> None:
+def test_float_layers_that_match_nothing_are_refused(small: nn.Module, calibrated: Calibrated) -> None:
     with pytest.raises(BadRecipe, match="'backbone.\\*' matches no layer"):
-        calibrated(small, preprocess, pictures, Recipe(float_layers=("backbone.*",)))
+        calibrated(small, Recipe(float_layers=("backbone.*",)))
 
 
 def test_no_images(small: nn.Module, preprocess: Preprocess) -> None:
@@ -286,14 +280,16 @@ class Joined(nn.Module):
         return self.last(pooled) + b.mean((2, 3), keepdim=True).flatten(1)[:, :2]
 
 
-def test_what_is_concatenated_has_one_scale(preprocess: Preprocess, pictures: torch.Tensor) -> None:
+def test_what_is_concatenated_has_one_scale(
+    preprocess: Preprocess, pictures: torch.Tensor, calibrated: Calibrated
+) -> None:
     keys, nodes = keyed(Joined(), preprocess)
     by_name = {node.name: keys.of(node) for node in nodes}
     assert by_name["conv2d"] == by_name["conv2d_2"] == by_name["cat"] == by_name["cat_1"] == by_name["max_pool2d"]
     assert by_name["conv2d_1"] != by_name["conv2d"]
     torch.manual_seed(0)
     network = Joined().eval()
-    ranges = calibrated(network, preprocess, pictures, Recipe(observer="minmax"))
+    ranges = calibrated(network, Recipe(observer="minmax"))
     values = ranges.values
     with torch.no_grad():
         x = ImageInput(nn.Identity(), preprocess)(pictures)
@@ -303,7 +299,7 @@ def test_what_is_concatenated_has_one_scale(preprocess: Preprocess, pictures: to
     assert ranges.observers[by_name["cat_2"]] == "fixed+minmax"  # a sigmoid's output beside a mean
 
 
-def test_a_sigmoid_has_the_range_that_every_runtime_gives_it(preprocess: Preprocess, pictures: torch.Tensor) -> None:
+def test_a_sigmoid_has_the_range_that_every_runtime_gives_it(calibrated: Calibrated) -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -313,7 +309,7 @@ def test_a_sigmoid_has_the_range_that_every_runtime_gives_it(preprocess: Preproc
             y = self.conv(x)
             return (y * torch.sigmoid(y)).mean((2, 3), keepdim=True).flatten(1)
 
-    ranges = calibrated(Gated().eval(), preprocess, pictures, Recipe())
+    ranges = calibrated(Gated().eval(), Recipe())
     assert ranges.qparams(":sigmoid:0") == (1 / 256, -128)
     assert ranges.observers[":sigmoid:0"] == "fixed"
 

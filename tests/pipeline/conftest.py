@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edge_apps.runtime.manifest import FileManifest
+    from pipeline.build import Job
     from pipeline.targets.base import Census, Source
 
 CLASSES = ("blue", "red")
@@ -112,6 +113,24 @@ def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPath
         training={},
     )
     return path
+
+
+@pytest.fixture
+def job(small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_path: Path) -> Job:  # noqa: ARG001
+    """The small network as an int8 ``.tflite``; tests change what they are about."""
+    from calibration.recipe import Recipe
+    from pipeline import targets
+    from pipeline.build import Job
+    from pipeline.checkpoint import load
+    from pipeline.data import open_data
+
+    return Job(
+        checkpoint=load(small_checkpoint),
+        files=[(targets.targets()["tflite"], "int8")],
+        images=open_data(str(small_pictures), "calibration"),
+        recipe=Recipe(images=32, observer="minmax"),
+        out=tmp_path / "out" / "bundle",
+    )
 
 
 @dataclass(frozen=True)

@@ -25,25 +25,12 @@ from pipeline.calibrating import calibrate, draw, load_calibration
 from pipeline.capture import ImageInput
 from pipeline.captured import capture
 from pipeline.checkpoint import Checkpoint, load
-from pipeline.data import open_data
 from pipeline.errors import BadCalibration, LoweringFailed, MissingExtra
 
 
 def file_of(bundle: Bundle, target: str, precision: str) -> BundleFile:
     (found,) = [file for file in bundle.models() if (file.target, file.precision) == (target, precision)]
     return found
-
-
-@pytest.fixture
-def job(small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_path: Path) -> Job:  # noqa: ARG001
-    """An int8 ``.tflite``; tests change what they are about."""
-    return Job(
-        checkpoint=load(small_checkpoint),
-        files=[(targets.targets()["tflite"], "int8")],
-        images=open_data(str(small_pictures), "calibration"),
-        recipe=Recipe(images=32, observer="minmax"),
-        out=tmp_path / "out" / "bundle",
-    )
 
 
 def silently(_step: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,12 @@ from edge_apps.runtime.runner import open_runner
 from pipeline import targets
 from pipeline.build import Job, build
 from pipeline.captured import answers, split
-from pipeline.checkpoint import load
-from pipeline.data import open_data
 from pipeline.errors import ChangedFile
 from pipeline.rebuild import checkpoint_of, rebuild
 
 
 def silently(_step: str) -> None:
     """No progress."""
-
-
-@pytest.fixture
-def job(small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_path: Path) -> Job:  # noqa: ARG001
-    return Job(
-        checkpoint=load(small_checkpoint),
-        files=[(targets.targets()["tflite"], "int8")],
-        images=open_data(str(small_pictures), "calibration"),
-        recipe=Recipe(images=32, observer="minmax"),
-        out=tmp_path / "bundle",
-    )
 
 
 @pytest.fixture(scope="module")

@@ -239,6 +239,9 @@ def test_an_own_network_is_trained(
     assert checkpoint.load(out, model=own.model).labels == LABELS
     refused = pipeline("export", out, "--data", small_pictures, "--out", tmp_path / "bundle").error()
     assert "is of your own network: say where that is, as in --model …/net.py:build" in refused
+    other = tmp_path / "other.safetensors"
+    single = pipeline("train", f"{own.source}:Single", "--data", small_pictures, "--out", other, "--epochs", 1).error()
+    assert "fails on 2 pictures [2, 3, " in single
     refused = pipeline("train", own.program, "--data", small_pictures, "--out", out, "--epochs", 1).error()
     assert "is an exported program, which cannot be trained" in refused
 

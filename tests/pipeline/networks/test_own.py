@@ -129,7 +129,7 @@ def test_files_that_cannot_be_run_are_refused(tmp_path: Path) -> None:
 
 def test_another_size_or_class_count_is_refused(own: Any) -> None:
     labels = ("a", "b")
-    with pytest.raises(BadInput, match=r"fails on a picture \[1, 3, 2, 2\] with .*another size is --input"):
+    with pytest.raises(BadInput, match=r"fails on one picture \[1, 3, 2, 2\] with .*another size is --input"):
         checkpoint.load(own.weights, model=own.model, labels=labels, preprocess={"height": 2, "width": 2})
     with pytest.raises(
         BadCheckpoint, match=r"is no net.py:build \(3 classes\): head.weight is \[2, 16\], expected \[3"

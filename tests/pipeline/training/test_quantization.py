@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,6 @@ RECIPE = Recipe(weights="per-tensor", images=16, observer="minmax")
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("small_family", "one_thread")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Equal bits need equal thread counts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

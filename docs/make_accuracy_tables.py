@@ -52,6 +52,7 @@ class Member:
     side: int
     epochs: int
     lr: float = 0.003
+    precision: str = "fp32"
     trained: str = ""
 
 
@@ -107,7 +108,7 @@ DIGITS = Suite(
     "Every family on the digits",
     "Settings were chosen by training accuracy and time, none by the test pictures.",
     "pipeline train {model} {options} --data digits --input {side} --epochs {epochs} --lr {lr} "
-    "--batch-size 32 --precision fp32 --threads 1 --restart --force --out {folder}/network.safetensors",
+    "--batch-size 32 --precision {precision} --threads 1 --restart --force --out {folder}/network.safetensors",
     "digits",
     "digits:test",
     (
@@ -133,7 +134,7 @@ CIFAR10 = Suite(
     "50,000 pictures to train on, judged on all 10,000 of the test set, which no choice was made by. As many epochs as "
     "a few hours of two processor cores allowed: with more, float accuracy would be higher.",
     "pipeline train {model} {options} --input {side} --epochs {epochs} --lr {lr} --data cifar10/train.tar "
-    "--precision fp32 --threads 1 --dtype fp16 --out {folder}/network.safetensors",
+    "--precision {precision} --threads 1 --dtype fp16 --out {folder}/network.safetensors",
     "cifar10/train.tar",
     "cifar10/test.tar",
     (
@@ -146,16 +147,17 @@ CIFAR10 = Suite(
             "--epochs {epochs} --precision fp32 --threads 2 --out {folder}/network.safetensors",
         ),
         Member("efficientnet_b0", "", 64, 10),
-        Member("squeezenet_1_1", "", 64, 12, lr=0.001),
+        Member("squeezenet_1_1", "", 64, 12, lr=0.001, precision="bf16"),
         Member("shufflenet_v1", "--groups 3", 64, 12),
         Member("mobilenet_v1", "--width 0.5", 64, 12),
         Member("fd_mobilenet", "", 64, 12),
         Member("effnet", "", 32, 20),
-        Member("resnet18", "", 64, 8),
-        Member("se_resnet18", "", 64, 8),
-        Member("googlenet_bn", "", 64, 8),
-        Member("alexnet_one_tower", "--width 0.5 --grid 1", 64, 12, lr=0.001),
-        Member("vgg_a", "--width 0.5 --grid 1 --batch-norm", 32, 12),
+        Member("resnet18", "", 64, 8, precision="bf16"),
+        Member("resnet_cifar", "--units 1", 28, 30),
+        Member("se_resnet18", "--width 0.5", 64, 10, precision="bf16"),
+        Member("googlenet_bn", "--width 0.5", 64, 10, precision="bf16"),
+        Member("alexnet_one_tower", "--width 0.5 --grid 1", 64, 12, lr=0.001, precision="bf16"),
+        Member("vgg_a", "--width 0.5 --grid 1 --batch-norm", 32, 12, precision="bf16"),
     ),
 )
 SUITES = {suite.name: suite for suite in (DIGITS, CIFAR10)}

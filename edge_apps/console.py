@@ -34,13 +34,14 @@ _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 def results() -> Console:
     """Where results go. Made on each use, so that it follows a redirected ``sys.stdout``."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+    width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
+    return Console(file=sys.stdout, width=width, highlight=False, emoji=False)  # 'digits:train:' is no train
 
 
 def progress() -> Console:
     """Where progress and notes go. A bar goes on moving while libraries are hushed (``edge_apps.chatter``)."""
     file = _own_stderr()
-    return Console(file=file, width=None if file.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+    return Console(file=file, width=None if file.isatty() else WIDTH_OF_A_PIPE, highlight=False, emoji=False)
 
 
 def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:

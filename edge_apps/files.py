@@ -34,6 +34,8 @@ def check_writable(path: Path) -> None:
     """Refuse, before work starts, a file that ``write_whole`` could not write; ``BadInput``. Nothing is left there."""
     if path.is_dir():
         raise BadInput(f"'{path}' is a folder: name a file to write.")
+    if path.exists() and not path.is_file():
+        raise BadInput(f"'{path}' is no regular file, and would be replaced: name a file to write.")
     probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

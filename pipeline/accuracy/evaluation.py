@@ -234,6 +234,7 @@ class _Evaluation:
             target=manifest.target if manifest else file.target,
             precision=manifest.precision if manifest else file.precision,
             reason=look.reason,
+            made_of=manifest.provenance.checkpoint_sha256 if manifest else None,
         )
         if manifest is None:
             return result

@@ -113,11 +113,17 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
     """Hold an evaluation against a policy.
 
     Raises:
-        BadInput: the evaluation has no reference and so no drop, or no counts per class; every target may be "not
-        run"; the limit is so high, or the images are so uneven, that a file that always gives one answer would pass.
+        BadInput: the evaluation has no reference and so no drop, or no counts per class, or is on the pictures that
+            trained the network; every target may be "not run"; the limit is so high, or the images are so uneven, that
+            a file that always gives one answer would pass.
     """
     if evaluation.reference is None and evaluation.against is None:
         raise BadInput("The gate needs a drop, and this evaluation has no reference: gate a bundle.")
+    if evaluation.trained_on:
+        raise BadInput(
+            f"The network was trained on '{evaluation.data}', where it shows no drop that other images would not: gate "
+            "on pictures that it has not seen."
+        )
     compared = {file.path: file.comparison for file in evaluation.files if file.comparison is not None}
     _check_targets(evaluation, policy)
     for comparison in compared.values():
@@ -255,6 +261,10 @@ def _judge_file(
     if file.unlike_manifest is not None:
         decision = "failed"
         said.insert(0, file.unlike_manifest)
+    if file.uncounted is not None:
+        said.append(file.uncounted)
+        if decision == "passed" and file.target not in policy.allow_not_run:
+            decision = "undecided"
     return replace(verdict, verdict=decision, message=" ".join(said))
 
 

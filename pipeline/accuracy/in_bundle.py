@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from calibration.dataset import CalibrationSet, check_disjoint
+from calibration.dataset import check_disjoint
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
@@ -21,8 +21,9 @@ from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
+from pipeline.data.reading import digest
 from pipeline.errors import BadInput, BadManifest, MissingExtra
-from pipeline.rebuild import checkpoint_of, rebuild
+from pipeline.rebuild import calibration_set_of, checkpoint_of, rebuild
 
 EVALUATION = "evaluation.json"
 
@@ -38,12 +39,14 @@ def evaluate_bundle(
     """Evaluate every model of a bundle, all verified by hash, each opened and its operators counted.
 
     Each is compared with the bundle's checkpoint, or with the model of the same target and precision of the bundle
-    ``against``. Each int8 model is also compared with the bundle's quantized graph.
+    ``against``. Each int8 model is also compared with the bundle's quantized graph. ``trained_on`` of the result says
+    whether the images are those that the checkpoint records as its training's.
 
     Raises:
         BadCalibration: evaluation images that calibrated the files (of either bundle), compared by content.
         ChangedFile: a file that is not the one recorded. BadInput: the other bundle has other classes, or no
-        counterpart of a file. What ``evaluate`` raises.
+        counterpart of a file. BadManifest: the checkpoint is not the one that the bundle was made of.
+        What ``evaluate`` raises.
     """
     bundle = load_bundle(root)
     files = [Candidate(bundle.verified(file), file.path, file.target, file.precision) for file in bundle.models()]
@@ -51,14 +54,20 @@ def evaluate_bundle(
         raise BadManifest(f"Bundle '{root}' lists no model; export it again.")
     other = None if against is None else load_bundle(against)
     counterparts, notes = ({}, []) if other is None else counterparts_in(other, bundle)
-    reference = checkpoint_of(bundle) if other is None else None
+    reference = checkpoint_of(bundle)
+    made_of = bundle.manifest.provenance.checkpoint_sha256
+    if reference.sha256 != made_of:
+        raise BadManifest(
+            f"Bundle '{root}' was made of another checkpoint than the one it holds ({made_of[:12]}…, not "
+            f"{reference.sha256[:12]}…): there is nothing to compare with. Export it again."
+        )
     for one in filter(None, (bundle, other)):
         check_apart(one, images)
     threads = threads or usable_cores()
     result = evaluate(
         files,
         images,
-        reference,
+        reference if other is None else None,
         threads=threads,
         skipped=skipped,
         counterparts=counterparts,
@@ -68,11 +77,11 @@ def evaluate_bundle(
         # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
         named = replace(result.reference, path=bundle.file("checkpoint").path)
         result = replace(result, reference=named)
-    opened, uncounted = _with_operators(bundle, result.files)
     return replace(
         result,
-        files=opened,
-        notes=(*result.notes, *notes, *uncounted),
+        files=tuple(_with_operators(bundle, result.files)),
+        trained_on=reference.training.get("settings", {}).get("data") == digest(images),
+        notes=(*result.notes, *notes),
         against=None if against is None else str(against),
     )
 
@@ -122,21 +131,28 @@ def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate]
         counterpart = kinds[file.target, file.precision]
         path = other.verified(counterpart)
         found[file.path] = Candidate(path, str(path), counterpart.target, counterpart.precision)
-    own = {(file.target, file.precision) for file in bundle.models()}
+    own = {(file.target, file.precision): file for file in bundle.models()}
     gone = [_kind(file) for kind, file in kinds.items() if kind not in own]
-    return found, [f"'{other.root}' also has {', '.join(gone)}, which '{bundle.root}' has not."] if gone else []
+    same = [file.path for kind, file in own.items() if file.sha256 == kinds[kind].sha256]
+    notes = [f"'{other.root}' also has {', '.join(gone)}, which '{bundle.root}' has not."] if gone else []
+    if same:
+        notes.append(f"The same file, byte for byte, as in '{other.root}': {', '.join(same)}.")
+    return found, notes
 
 
 def check_apart(bundle: Bundle, images: ImageSet) -> None:
-    """Refuse to judge a bundle's files on pictures that calibrated them; ``BadCalibration``."""
-    for file in bundle.manifest.files:
-        if file.role == "calibration-set":
-            path = bundle.verified(file)
-            try:
-                used = msgspec.json.decode(path.read_bytes(), type=CalibrationSet)
-            except msgspec.DecodeError as error:
-                raise BadManifest(f"Calibration set '{path}' cannot be read: {error}. Export again.") from error
-            check_disjoint(used, images)
+    """Refuse to judge a bundle's files on pictures that calibrated them; ``BadCalibration``.
+
+    Raises:
+        BadManifest: int8 files without a list of those pictures.
+    """
+    used = calibration_set_of(bundle)
+    if used is not None:
+        check_disjoint(used, images)
+    elif any(file.precision == "int8" for file in bundle.models()):
+        raise BadManifest(
+            f"Bundle '{bundle.root}' has int8 files and does not list what calibrated them; export it again."
+        )
 
 
 def _simulation(bundle: Bundle, threads: int) -> Simulate | None:
@@ -153,18 +169,31 @@ def _simulation(bundle: Bundle, threads: int) -> Simulate | None:
     return simulate
 
 
-def _with_operators(bundle: Bundle, results: Sequence[FileResult]) -> tuple[tuple[FileResult, ...], list[str]]:
-    """The results with what each opened file holds that the manifest does not list; notes on what was not opened."""
+def _with_operators(bundle: Bundle, results: Sequence[FileResult]) -> Iterator[FileResult]:
+    """The results with what each opened file holds that the manifest does not list, or why it was not opened."""
     listed = {file.path: file for file in bundle.models()}
-    opened, notes = [], []
     for result in results:
-        fault = None
+        fault, uncounted = None, None
         try:
             fault = unlike_manifest(bundle.root / result.path, listed[result.path])
         except MissingExtra as error:
-            notes.append(str(error))
-        opened.append(replace(result, unlike_manifest=fault))
-    return tuple(opened), notes
+            uncounted = str(error)
+        fault = fault or _says_otherwise(result, listed[result.path], bundle.manifest.provenance.checkpoint_sha256)
+        yield replace(result, unlike_manifest=fault, uncounted=uncounted)
+
+
+def _says_otherwise(result: FileResult, listed: BundleFile, made_of: str) -> str | None:
+    """What a file that was opened says of itself, where that is not what the manifest says of it."""
+    if result.made_of is None:
+        return None
+    if (result.target, result.precision) != (listed.target, listed.precision):
+        return (
+            f"It says that it is {result.target} {result.precision}; the manifest lists {_kind(listed)}. "
+            "Export it again."
+        )
+    if result.made_of != made_of:
+        return "It was made of another checkpoint than the manifest says. Export it again."
+    return None
 
 
 def _kind(file: BundleFile) -> str:

@@ -59,7 +59,8 @@ class FileResult(msgspec.Struct, frozen=True, kw_only=True):
     """One file. What could not be run here is ``not run`` with its reason; a file that gave no answers has failed.
 
     ``images_per_second`` is this evaluation's throughput on all its threads, not a latency. ``unlike_manifest`` says
-    what the opened file holds that its bundle's manifest does not say of it.
+    what the opened file holds that its bundle's manifest does not say of it; ``uncounted`` why it was not opened.
+    ``made_of`` is the checkpoint's sha256 that a file names which runs here.
     """
 
     path: str
@@ -74,6 +75,8 @@ class FileResult(msgspec.Struct, frozen=True, kw_only=True):
     comparison: Comparison | None = None
     drift: Drift | None = None
     unlike_manifest: str | None = None
+    uncounted: str | None = None
+    made_of: str | None = None
     images_per_second: float | None = None
 
 
@@ -91,7 +94,8 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     """All of one evaluation. ``top_k`` is what "top-5" means here: 5, or the number of classes below that.
 
     ``reference`` is what every file was compared with. ``against`` names the bundle whose file of the same target and
-    precision each was compared with instead; there is no float network then.
+    precision each was compared with instead; there is no float network then. ``trained_on``: the images are known to
+    be those that trained the network.
     """
 
     format: int
@@ -109,6 +113,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     against: str | None = None
+    trained_on: bool = False
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""

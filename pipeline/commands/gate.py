@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_apps.console import results
 from pipeline.options import DATA_HELP, needs_export_extra
+
+if TYPE_CHECKING:
+    from pipeline.accuracy.gate import GateResult
 
 
 @click.command("gate", short_help="Pass or fail a bundle by the accuracy its files lost.")
@@ -58,11 +63,10 @@ def command(
     above it (of several files by Holm's rule). It also fails when a class lost more than --class-drop, beyond what
     chance explains. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
     """
+    _make_room([path for path in (junit, markdown) if path], [folder for folder in (bundle, against) if folder])
     needs_export_extra(torchao=True)
-    from edge_apps.files import check_writable, write_whole
     from edge_apps.runtime.manifest import load_bundle
     from pipeline import targets
-    from pipeline.accuracy import gate_reports
     from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, failed_by_rounding, judge, with_most_damaged
     from pipeline.accuracy.in_bundle import evaluate_bundle
     from pipeline.accuracy.sensitivity import most_damaged
@@ -79,28 +83,42 @@ def command(
         class_drop=None if no_class_flags else CLASS_DROP if class_drop is None else class_drop,
         allow_not_run=allowed,
     )
-    reports = [report for report in (junit, markdown) if report is not None]
-    for report in reports:
-        check_writable(report)
-        if any(folder.resolve() in report.resolve().parents for folder in (bundle, against) if folder is not None):
-            raise BadInput(f"'{report}' lies inside the bundle: write reports elsewhere.")
-    for report in reports:
-        report.unlink(missing_ok=True)  # a gate that breaks must not leave the green report of an earlier one
     images = open_data(data, "test")
     skipped: list[str] = []
     if skip_corrupt:
         images, skipped = usable(images, True)
     result = judge(evaluate_bundle(bundle, images, against=against, threads=threads, skipped=skipped), policy)
-    if failed_by_rounding(result):
+    _write(result, junit, markdown)
+    if failed_by_rounding(result):  # the verdict is written by now, whatever comes of looking further
         layer = most_damaged(load_bundle(bundle), images)
-        result = result if layer is None else with_most_damaged(result, *layer)
-
-    if junit is not None:
-        write_whole(junit, gate_reports.junit(result))
-    if markdown is not None:
-        write_whole(markdown, gate_reports.markdown(result))
+        if layer is not None:
+            result = with_most_damaged(result, *layer)
+            _write(result, junit, markdown)
     if as_json:
         click.echo(result.to_json())
     else:
         show_gate(result, results())
     return result.exit_status
+
+
+def _make_room(reports: Sequence[Path], bundles: Sequence[Path]) -> None:
+    """Refuse what cannot be written, and remove old reports: a gate that breaks must leave no earlier, green one."""
+    from edge_apps.files import check_writable
+    from pipeline.errors import BadInput
+
+    for report in reports:
+        check_writable(report)
+        if any(folder.resolve() in report.resolve().parents for folder in bundles):
+            raise BadInput(f"'{report}' lies inside the bundle: write reports elsewhere.")
+    for report in reports:
+        report.unlink(missing_ok=True)
+
+
+def _write(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
+    from edge_apps.files import write_whole
+    from pipeline.accuracy import gate_reports
+
+    if junit is not None:
+        write_whole(junit, gate_reports.junit(result))
+    if markdown is not None:
+        write_whole(markdown, gate_reports.markdown(result))

@@ -38,6 +38,12 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path: Path, attempt: object)
         attempt(tmp_path / "file" / "out.json")  # type: ignore[operator]
 
 
+def test_a_device_is_no_file() -> None:
+    """Renaming over it would remove it for everybody."""
+    with pytest.raises(BadInput, match="'/dev/null' is no regular file"):
+        check_writable(Path("/dev/null"))
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is a folder"):
         check_writable(tmp_path)

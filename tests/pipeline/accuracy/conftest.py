@@ -115,7 +115,7 @@ class Fakes:
             precision=changes.pop("precision", "int8"),
             labels=changes.pop("labels", self.images.classes),
             preprocess=changes.pop("preprocess", PREPROCESS),
-            provenance=Provenance(checkpoint_sha256=self.checkpoint_sha256),
+            provenance=Provenance(checkpoint_sha256=changes.pop("made_of", self.checkpoint_sha256)),
         )
         keys = [_key(self.images.image(i)) for i in range(len(self.images))]
         answers = {key: row.tolist() for key, row in zip(keys, logits, strict=True)}
@@ -257,7 +257,7 @@ def make_bundle(laboratory: Laboratory, tmp_path: Path) -> MakeBundle:
         entries = [describe(root, copy, "checkpoint")]
         for file, logits in files.items():
             target = (targets or {}).get(file, "tflite")
-            fakes.write(root / file, logits, target=target, **{"precision": "fp32", **changes.get(file, {})})
+            fakes.write(root / file, logits, **{"target": target, "precision": "fp32", **changes.get(file, {})})
             facts = {"target": target, "precision": "fp32", "operators": OPERATORS, **(listed or {})}
             entries.append(describe(root, root / file, "model", **facts))
         if calibrated is not None:

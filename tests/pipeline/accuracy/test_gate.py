@@ -422,6 +422,12 @@ def test_drift_is_a_loud_note_and_no_verdict() -> None:
         assert result.files[0].notes[0].startswith(f"Differs from its own quantized graph: {measured}")
 
 
+def test_the_pictures_that_trained_the_network_show_nothing() -> None:
+    seen = msgspec.structs.replace(evaluation(PASSES), trained_on=True)
+    with pytest.raises(BadInput, match="The network was trained on 'some data'"):
+        judge(seen, GatePolicy(max_drop=1))
+
+
 def test_a_layer_is_named_where_rounding_failed_a_file() -> None:
     """Not where the file is another than was quantized, nor where the other side is another release."""
     faithful = Drift(images=1000, sqnr_db=200.0, agreement=1.0, simulated_top1=0.9, drop_points=0.0)

@@ -12,8 +12,11 @@ import pytest
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import MANIFEST, load_bundle, sha256_of
 from edge_apps.runtime.preprocess import Preprocess
+from pipeline import targets
 from pipeline.accuracy import in_bundle
+from pipeline.accuracy.gate import GatePolicy, judge
 from pipeline.accuracy.in_bundle import EVALUATION, evaluate_bundle, record
+from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.results import EvaluationResult
 from pipeline.errors import BadCalibration, BadInput, BadManifest, ChangedFile
 
@@ -199,17 +202,69 @@ def test_an_int8_file_computes_in_integers_but_for_what_is_listed(
         listed={"precision": "int8", "float_layers": listed},
         **{"a.fake": layers},
     )
-    fault = evaluate_bundle(root, laboratory.images, threads=1).files[0].unlike_manifest
+    (file,) = load_bundle(root).models()
+    fault = unlike_manifest(root / file.path, file)
     assert (fault is None) == fine
     assert fine or "compute in float, the manifest lists" in str(fault)
 
 
-def test_int8_files_without_ranges_cannot_be_simulated(laboratory: Any, make_bundle: Callable[..., Path]) -> None:
-    root = make_bundle(
-        {"a.fake": laboratory.answers()}, listed={"precision": "int8"}, **{"a.fake": {"precision": "int8"}}
-    )
+def test_int8_files_without_what_made_them_are_refused(
+    laboratory: Any, make_bundle: Callable[..., Path], make_images: Callable[..., Any]
+) -> None:
+    """Without the list of pictures that calibrated them nobody knows whether these did."""
+    int8: dict[str, Any] = {"listed": {"precision": "int8"}, "a.fake": {"precision": "int8"}}
+    root = make_bundle({"a.fake": laboratory.answers()}, **int8)
+    with pytest.raises(BadManifest, match="does not list what calibrated them"):
+        evaluate_bundle(root, laboratory.images, threads=1)
+    root = make_bundle({"a.fake": laboratory.answers()}, make_images(4, 6, seed=1), name="other", **int8)
     with pytest.raises(BadManifest, match="lists no ranges"):
         evaluate_bundle(root, laboratory.images, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("says", "fault"),
+    [
+        ({"target": "executorch"}, "It says that it is executorch fp32; the manifest lists tflite fp32. "),
+        ({"precision": "fp16"}, "It says that it is tflite fp16; the manifest lists tflite fp32. "),
+        ({"made_of": "1" * 64}, "It was made of another checkpoint than the manifest says. "),
+    ],
+)
+def test_a_file_that_says_that_it_is_another(
+    laboratory: Any, make_bundle: Callable[..., Path], says: dict[str, str], fault: str
+) -> None:
+    root = make_bundle({"a.fake": laboratory.answers()}, **{"a.fake": says})
+    (result,) = evaluate_bundle(root, laboratory.images, threads=1).files
+    assert result.unlike_manifest == f"{fault}Export it again."
+    assert judge(evaluate_bundle(root, laboratory.images, threads=1), GatePolicy(max_drop=20)).verdict == "failed"
+
+
+def test_a_reference_that_made_no_file_is_refused(laboratory: Any, make_bundle: Callable[..., Path]) -> None:
+    """Against a worse network every file would pass."""
+    root = make_bundle({"a.fake": laboratory.answers()})
+    manifest = json.loads((root / MANIFEST).read_text())
+    manifest["provenance"]["checkpoint_sha256"] = "1" * 64
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BadManifest, match=r"was made of another checkpoint than the one it holds \(111111111111…"):
+        evaluate_bundle(root, laboratory.images, threads=1)
+
+
+def test_a_file_whose_operators_nobody_counted_is_not_passed(
+    laboratory: Any, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_bundle({"a.fake": laboratory.answers()})
+    target = targets.targets()["tflite"]
+    monkeypatch.setattr(type(target), "missing", lambda _self: "its library is not installed: pip install it")
+    evaluation = evaluate_bundle(root, laboratory.images, threads=1)
+    (judged,) = judge(evaluation, GatePolicy(max_drop=20)).files
+    assert judged.verdict == "undecided"
+    assert judged.message.endswith("'a.fake' are not counted: its library is not installed: pip install it.")
+
+
+def test_the_same_file_in_both_releases_is_named(laboratory: Any, make_bundle: Callable[..., Path]) -> None:
+    files = {"a.fake": laboratory.answers()}
+    root, last = make_bundle(files), make_bundle(files, name="last")
+    notes = evaluate_bundle(root, laboratory.images, against=last, threads=1).notes
+    assert f"The same file, byte for byte, as in '{last}': a.fake." in notes
 
 
 def test_recorded_listed_and_replaced(laboratory: Any, make_bundle: Callable[..., Path]) -> None:

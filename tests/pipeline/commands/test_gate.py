@@ -198,6 +198,9 @@ def test_a_gate_that_breaks_leaves_no_earlier_report(laboratory: Any, bundle: Pa
     assert broken.exit_code == 2
     assert "changed after export" in broken.stderr
     assert not junit.exists()
+    junit.write_text("green")
+    assert run(*green[:4], "nan", *green[5:]).exit_code == 2
+    assert not junit.exists()
 
 
 def test_a_report_that_cannot_be_written_in_the_end_is_no_success(

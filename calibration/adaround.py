@@ -102,7 +102,7 @@ def round_adaptively(
         if found is not None:
             rounded[layer.weight] = (found.double() * scale).float().view(weight.shape)
             walk.replace(stored, rounded[layer.weight])
-    return Repairs(rounded)
+    return Repairs(rounded=rounded)
 
 
 @dataclass(frozen=True)

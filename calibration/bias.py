@@ -45,7 +45,7 @@ def correct_biases(
         bias = tensor_of(quantized, layer.bias)
         bias += mean.value() - answered.value()  # in place: the walk goes on with it
         corrected[layer.bias] = bias.clone()
-    return Repairs(corrected)
+    return Repairs(rounded=corrected)
 
 
 class _Mean:

@@ -66,7 +66,7 @@ def equalize(graph: GraphModule, batches: Sequence[torch.Tensor]) -> Repairs:
         left = [network.balance(pair) for pair in pairs]
         if min(left, default=1.0) > CONVERGED:
             break
-    return Repairs({name: tensor.float() for name, tensor in network.tensors.items()})
+    return Repairs(scaled={name: tensor.float() for name, tensor in network.tensors.items()})
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import nn
+from torch.fx import GraphModule
 
+from calibration.annotate import NETWORK
 from calibration.errors import BadCalibration
+from calibration.layers import layers_of
+
+_SCALED, _ROUNDED = "scaled:", "rounded:"
 
 
 @dataclass(frozen=True)
 class Repairs:
-    """New values for a network's parameters, by their names in it."""
+    """New values for a network's parameters, by their names in it.
 
-    tensors: dict[str, torch.Tensor]
+    ``scaled`` are by equalisation: the float network computes what it did. ``rounded`` are by adaptive rounding and
+    bias correction: better where the layer computes in int8, worse where it stays in float.
+    """
+
+    scaled: dict[str, torch.Tensor] = field(default_factory=dict)
+    rounded: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What the int8 network holds."""
+        return {**self.scaled, **self.rounded}
 
     def then(self, later: Repairs) -> Repairs:
         """Both; of what both edit, the later."""
-        return Repairs({**self.tensors, **later.tensors})
+        return Repairs({**self.scaled, **later.scaled}, {**self.rounded, **later.rounded})
+
+    def with_float(self, graph: GraphModule, layers: Collection[str]) -> Repairs:
+        """For the network in which these layers (module paths in its graph) stay in float: they are not rounded."""
+        kept = {name for layer in layers_of(graph) if layer.path in layers for name in (layer.weight, layer.bias)}
+        return Repairs(self.scaled, {name: value for name, value in self.rounded.items() if name not in kept})
 
     def to_bytes(self) -> bytes:
         """A safetensors file."""
         from safetensors.torch import save
 
-        return bytes(save({name: self.tensors[name].detach().contiguous() for name in sorted(self.tensors)}))
+        named = {
+            f"{prefix}{name}": tensor.detach().clone(memory_format=torch.contiguous_format)
+            for prefix, tensors in ((_SCALED, self.scaled), (_ROUNDED, self.rounded))
+            for name, tensor in sorted(tensors.items())
+        }
+        return bytes(save(named))
 
     def sha256(self) -> str:
         """Hash of that file."""
@@ -37,6 +65,31 @@ class Repairs:
         from safetensors.torch import load
 
         try:
-            return cls(load(data))
+            tensors = load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise BadCalibration(f"These are no repairs ({error}): calibrate again.") from error
+        found = cls()
+        for name, tensor in tensors.items():
+            if not name.startswith((_SCALED, _ROUNDED)):
+                raise BadCalibration(f"These are no repairs (a tensor '{name}'): calibrate again.")
+            kind = found.scaled if name.startswith(_SCALED) else found.rounded
+            kind[name.partition(":")[2]] = tensor
+        return found
+
+
+def with_values(graph: GraphModule, tensors: Mapping[str, torch.Tensor]) -> GraphModule:
+    """The graph, in which these tensors (by their names in the network) have been exchanged; no other graph's are.
+
+    Raises:
+        BadCalibration: the network has no such tensor.
+    """
+    for name, tensor in tensors.items():
+        *path, last = name.split(".")
+        held: Any = graph
+        for part in (NETWORK, *path):
+            held = getattr(held, part, None)
+        old = getattr(held, last, None)
+        if not isinstance(old, torch.Tensor) or old.shape != tensor.shape:
+            raise BadCalibration(f"Repairs change '{name}', which this network does not have so: calibrate again.")
+        setattr(held, last, nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor)
+    return graph

@@ -27,7 +27,7 @@ from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest,
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db, storable
 from pipeline.bundle import describe, staged, write_manifest
-from pipeline.calibrating import Calibration, Pictures, calibrate, draw
+from pipeline.calibrating import Calibration, Pictures, calibrate, draw, repairs_path
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
 from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
@@ -171,7 +171,7 @@ class Material:
 
 
 def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
-    """The float reference, the calibration set, the ranges and the recipe; the repaired network where there is one."""
+    """The float reference; and where there are int8 files the calibration set, ranges, recipe and repairs."""
     import tomli_w
 
     def written(name: str, role: str, data: bytes) -> BundleFile:
@@ -182,17 +182,19 @@ def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
     (folder / "float").mkdir()
     ranges = material.ranges
     checkpoint = _write_checkpoint(folder / "float", material.captured)
-    used = material.pictures.chosen if ranges is None else ranges.calibration_set
     entries = [
         describe(folder, checkpoint, "checkpoint"),
         written("float/program.pt2", "float-program", archive.write(material.captured.program)),
-        written("calibration-set.json", "calibration-set", msgspec.json.format(msgspec.json.encode(used), indent=1)),
     ]
     if ranges is not None:
+        used = msgspec.json.format(msgspec.json.encode(ranges.calibration_set), indent=1)
+        entries.append(written("calibration-set.json", "calibration-set", used))
         entries.append(written("ranges.json", "ranges", ranges.to_json()))
         entries.append(written("recipe.toml", "recipe", tomli_w.dumps(msgspec.to_builtins(ranges.recipe)).encode()))
-    if material.calibration is not None and material.calibration.repairs is not None:
-        entries.append(written("repaired/program.pt2", "repaired-program", archive.write(material.int8.program)))
+    if ranges is not None and ranges.repairs_sha256 is not None:
+        assert material.calibration is not None
+        name = repairs_path(Path("ranges.json")).name  # so that --ranges finds them
+        entries.append(written(name, "repairs", material.calibration.repairs.to_bytes()))
     return entries
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from torch.fx import GraphModule
 
 from calibration.adaround import OnLayer, round_adaptively
 from calibration.bias import correct_biases
 from calibration.dataset import CalibrationSet, choose
 from calibration.equalize import equalize
+from calibration.mixed import keep_float
 from calibration.quantize import Found, find_ranges, quantize
 from calibration.ranges import Effect, Ranges, load_ranges
 from calibration.recipe import Recipe
-from calibration.repairs import Repairs
+from calibration.repairs import Repairs, with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.files import write_whole
@@ -56,14 +58,26 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Calibration:
-    """All that int8 files are made of: ranges, and edits of the network."""
+    """All that int8 files are made of: ranges, and edits of the network, empty without repairs."""
 
     ranges: Ranges
-    repairs: Repairs | None = None
+    repairs: Repairs = field(default_factory=Repairs)
 
     def applied(self, captured: Captured) -> Captured:
-        """The network that int8 files hold."""
-        return captured if self.repairs is None else captured.with_repairs(self.repairs)
+        """The network that int8 files hold, captured again."""
+        return captured.with_repairs(self.repairs) if self.repairs.tensors else captured
+
+    def graph(self, captured: Captured) -> GraphModule:
+        """Its graph."""
+        return with_values(captured.graph(), self.repairs.tensors)
+
+    def with_float(self, captured: Captured, layers: Collection[str]) -> Calibration:
+        """The same with these layers (module paths) in float, and not rounded."""
+        graph = captured.graph()
+        ranges, repairs = keep_float(graph, self.ranges, layers), self.repairs.with_float(graph, layers)
+        if ranges.repairs_sha256 is not None:
+            ranges = msgspec.structs.replace(ranges, repairs_sha256=repairs.sha256())
+        return Calibration(ranges, repairs)
 
 
 def draw(captured: Captured, images: ImageSet, recipe: Recipe) -> Pictures:
@@ -122,7 +136,7 @@ def calibrate(
     ranges = _ranges(captured, pictures, recipe)
     if not recipe.repairs:
         return Calibration(ranges)
-    repairs, done = Repairs({}), captured
+    repairs, done = Repairs(), captured
     unrounded = captured
     batches = captured.batches(pictures.pixels, recipe.batch)
     effects = [_effect((), captured, done, ranges, pictures)]
@@ -184,13 +198,13 @@ def as_ranges(found: Found, captured: Captured, pictures: Pictures, recipe: Reci
 
 
 def repairs_path(ranges: Path) -> Path:
-    """Where repairs lie beside their ranges: ``ranges.json`` and ``ranges.safetensors``."""
-    return ranges.with_suffix(".safetensors")
+    """Where repairs lie beside their ranges: ``ranges.json`` and ``ranges.repairs.safetensors``."""
+    return ranges.with_suffix(".repairs.safetensors")
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """Write ranges, and beside them the repairs that they hold for; the ranges last, which name the repairs."""
-    if calibration.repairs is not None:
+    if calibration.ranges.repairs_sha256 is not None:
         write_whole(repairs_path(path), calibration.repairs.to_bytes())
     write_whole(path, calibration.ranges.to_json())
 

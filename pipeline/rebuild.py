@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from calibration.dataset import CalibrationSet
 from calibration.quantize import quantize
 from calibration.ranges import Ranges, load_ranges
+from calibration.repairs import Repairs, with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle
@@ -30,26 +31,34 @@ class Rebuilt:
 
     def float_graph(self) -> GraphModule:
         """The float network with its normalisation: the reference of every drop."""
-        return self._program("float-program")
+        path = self.bundle.verified(self.bundle.file("float-program"))
+        graph: GraphModule = graph_of(archive.read(path.read_bytes(), str(path))[0])
+        return graph
 
-    def repaired_graph(self) -> GraphModule:
-        """The float network whose weights were quantized: with the repairs of the recipe, if it has any."""
-        return self._program("float-program" if self.ranges.repairs_sha256 is None else "repaired-program")
+    @cached_property
+    def repairs(self) -> Repairs:
+        """What was done to its weights; nothing, where the recipe has no repairs."""
+        if self.ranges.repairs_sha256 is None:
+            return Repairs()
+        repairs = Repairs.from_bytes(self.bundle.verified(self.bundle.file("repairs")).read_bytes())
+        if repairs.sha256() != self.ranges.repairs_sha256:
+            raise BadManifest(f"Bundle '{self.bundle.root}' holds repairs of other ranges; export it again.")
+        return repairs
+
+    def scaled_graph(self) -> GraphModule:
+        """The float network with the scales of the int8 one: equalised, if the recipe says so, and not rounded."""
+        return with_values(self.float_graph(), self.repairs.scaled)
 
     @cached_property
     def quantized_graph(self) -> GraphModule:
         """The graph that every int8 file was lowered from."""
         with hushed():
-            return quantize(self.repaired_graph(), self.ranges, fold_weights=True)[0]
+            repaired = with_values(self.float_graph(), self.repairs.tensors)
+            return quantize(repaired, self.ranges, fold_weights=True)[0]
 
     def simulator(self) -> Simulator:
         """What the int8 files should answer, to the bit."""
         return Simulator(self.quantized_graph)
-
-    def _program(self, role: str) -> GraphModule:
-        path = self.bundle.verified(self.bundle.file(role))
-        graph: GraphModule = graph_of(archive.read(path.read_bytes(), str(path))[0])
-        return graph
 
 
 def rebuild(bundle: Bundle) -> Rebuilt | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from calibration.dataset import check_disjoint
-from calibration.mixed import keep_float
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
@@ -124,8 +123,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     _check_apart(ranked_on, judging)
 
     pixels = load_all(ranked_on, job.checkpoint.preprocess)
-    int8 = calibration.applied(captured)
-    found = Search(captured, int8, calibration.ranges, pixels.images, pixels.labels, policy, len(judging)).find(phases)
+    found = Search(captured, calibration, pixels.images, pixels.labels, policy, len(judging)).find(phases)
     if found.float_layers is None:
         raise EdgeError(
             "Even with every convolution and linear layer in float the drop is expected to reach "
@@ -133,7 +131,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             f"{policy.max_drop:g}. Nothing was judged or written: give --judge and --rank more pictures, or choose a "
             "higher --max-drop."
         )
-    mixed = replace(calibration, ranges=keep_float(int8.graph(), calibration.ranges, found.float_layers))
+    mixed = calibration.with_float(captured, found.float_layers)
     with tempfile.TemporaryDirectory() as scratch:
         made = build(_using(job, mixed, job.files, Path(scratch) / "mixed"), announce)
         announce("Judging")

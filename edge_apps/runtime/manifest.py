@@ -65,7 +65,7 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
         "model",
         "checkpoint",
         "float-program",
-        "repaired-program",
+        "repairs",
         "ranges",
         "recipe",
         "calibration-set",

@@ -52,7 +52,8 @@ class Operator:
 class OneByOne(Interpreter):
     """Runs a float graph once per batch, and for each operator again from where that operator's rounding is felt.
 
-    ``graph`` is the float graph that ``quantized`` (``quantize(…, fold_weights=True)``) was made of with ``ranges``.
+    ``graph`` is the float graph that ``quantized`` (``quantize(…, fold_weights=True)``) was made of with ``ranges``, or
+    that graph before its weights were rounded: an operator has those of ``quantized``.
     An operator alone in int8 has its inputs, parameters and result on the grids that they have in the files; it
     multiplies and sums in float, which differs from integers in the last bits only. ``batch`` is how many pictures to
     give at a time.

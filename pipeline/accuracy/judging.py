@@ -57,7 +57,7 @@ class Judge:
     def judge(self, calibration: Calibration) -> Judged:
         """Simulate the int8 network of a calibration."""
         with hushed():
-            graph, _ = quantize(calibration.applied(self._captured).graph(), calibration.ranges, fold_weights=True)
+            graph, _ = quantize(calibration.graph(self._captured), calibration.ranges, fold_weights=True)
         logits = run_graph(lambda: Simulator(graph), self._pictures.images, usable_cores(), self._done)
         said, float_said, labels = logits.argmax(axis=1), self._float.argmax(axis=1), self._pictures.labels
         table = paired_table(float_said == labels, said == labels)

@@ -16,9 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.mixed import keep_float
 from calibration.quantize import quantize
-from calibration.ranges import Ranges
+from calibration.repairs import with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.device import usable_cores
@@ -27,6 +26,7 @@ from pipeline.accuracy.gate import GatePolicy
 from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.paired import PairedTable, drop_interval, paired_table
 from pipeline.accuracy.sensitivity import one_by_one
+from pipeline.calibrating import Calibration
 from pipeline.captured import Captured
 
 RANKED_ON = 512
@@ -103,13 +103,12 @@ def expected(table: PairedTable, images: int) -> PairedTable:
 class Search:
     """What a search works on.
 
-    captured: the network of the checkpoint, int8: with the repairs of the ranges. pixels uint8 ``[N, H, W, 3]`` and
+    captured: the network of the checkpoint, without the repairs of the calibration. pixels uint8 ``[N, H, W, 3]`` and
     labels int64 ``[N]`` are the ranking pictures; judged_on is the number of pictures that the gate will see.
     """
 
     captured: Captured
-    int8: Captured
-    ranges: Ranges
+    calibration: Calibration
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     policy: GatePolicy
@@ -139,9 +138,9 @@ class Search:
 
     def attempt(self, layers: Sequence[str], phases: Phases) -> Trial:
         """Simulate the files with these layers in float."""
-        graph = self.int8.graph()
+        mixed = self.calibration.with_float(self.captured, layers)
         with hushed():
-            quantized, _ = quantize(graph, keep_float(graph, self.ranges, layers), fold_weights=True)
+            quantized, _ = quantize(mixed.graph(self.captured), mixed.ranges, fold_weights=True)
         done = phases(f"{_layers(len(layers))} in float", len(self.pixels))
         said = run_graph(lambda: Simulator(quantized), self.pixels, usable_cores(), done).argmax(1)
         table = paired_table(self._reference_right, said == self.labels)
@@ -162,9 +161,10 @@ class Search:
 
     def _rank(self, phases: Phases) -> dict[str, float]:
         pixels = self.pixels[:: math.ceil(len(self.pixels) / RANKED_ON)]
+        graph, ranges = self.captured.graph(), self.calibration.ranges
         with hushed():
-            quantized, _ = quantize(self.int8.graph(), self.ranges, fold_weights=True)
-        walk = OneByOne(self.int8.graph(), quantized, self.ranges)
+            quantized, _ = quantize(self.calibration.graph(self.captured), ranges, fold_weights=True)
+        walk = OneByOne(with_values(graph, self.calibration.repairs.scaled), quantized, ranges)
         return one_by_one(walk, pixels, phases("Layers one by one", len(pixels))).ranking()
 
 

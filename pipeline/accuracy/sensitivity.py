@@ -23,7 +23,7 @@ from pipeline.accuracy.alone import OneByOne, Operator
 from pipeline.accuracy.file_tensors import FileTensors, compare_tensors
 from pipeline.accuracy.inference import run_graph
 from pipeline.accuracy.sqnr import sqnr_db, storable
-from pipeline.captured import answers, split
+from pipeline.captured import split
 from pipeline.data.classes import check_classes
 from pipeline.data.reading import digest, load_all
 from pipeline.data.subset import Subset
@@ -73,8 +73,7 @@ class WorstHit(msgspec.Struct, frozen=True, kw_only=True):
 class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     """All of one measurement; ``operators`` in the order in which the network computes them.
 
-    int8_sqnr_db: of the whole int8 network's logits (simulated). repairs_sqnr_db: what the repairs alone, in float,
-    are from the checkpoint's network; None without repairs. With repairs, float means the repaired network.
+    int8_sqnr_db: of the whole int8 network's logits (simulated), repaired if the recipe has repairs.
     """
 
     format: int
@@ -86,7 +85,6 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     float_layers: tuple[str, ...]
     int8_sqnr_db: float
-    repairs_sqnr_db: float | None
     worst: WorstHit
     file: FileTensors
     operators: tuple[OperatorResult, ...]
@@ -173,11 +171,9 @@ def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> 
     check_classes(images, bundle.manifest.labels)
     pixels = load_all(images, bundle.manifest.preprocess).images
     labels = np.asarray(images.labels)
-    walk = OneByOne(rebuilt.repaired_graph(), rebuilt.quantized_graph, rebuilt.ranges)
+    walk = OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
     alone = one_by_one(walk, pixels, advance)
     int8 = run_graph(rebuilt.simulator, pixels, usable_cores(), lambda _: None)
-    repaired = rebuilt.ranges.repairs_sha256 is not None
-    original = answers(rebuilt.float_graph(), split(pixels, walk.batch)) if repaired else None
     worst = worst_hit(alone.floating, int8)
 
     def top1(logits: NDArray[np.float32]) -> float:
@@ -194,7 +190,6 @@ def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> 
         seed=seed,
         float_layers=tuple(dict.fromkeys(layer for file in bundle.models() for layer in file.float_layers)),
         int8_sqnr_db=storable(sqnr_db(alone.floating, int8)),
-        repairs_sqnr_db=None if original is None else storable(sqnr_db(original, alone.floating)),
         worst=WorstHit(images=len(worst), float_top1=top1(alone.floating), int8_top1=top1(int8)),
         file=file,
         operators=tuple(
@@ -220,7 +215,7 @@ def most_damaged(bundle: Bundle, images: ImageSet) -> tuple[str, float] | None:
     if rebuilt is None:
         return None
     few = Subset(images, ClassBalanced(images.labels, 0).take(min(QUICK_IMAGES, len(images))))
-    walk = OneByOne(rebuilt.repaired_graph(), rebuilt.quantized_graph, rebuilt.ranges)
+    walk = OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
     walk.operators = tuple(operator for operator in walk.operators if operator.is_layer)
     ranking = one_by_one(walk, load_all(few, bundle.manifest.preprocess).images, lambda _: None).ranking()
     return next(iter(ranking.items()), None)

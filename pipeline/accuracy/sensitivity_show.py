@@ -49,11 +49,6 @@ def show_sensitivity(result: Sensitivity, console: Console) -> None:
         say(f"in the file: not looked into. {file.reason}")
     if result.float_layers:
         say(f"Kept in float by the recipe: {', '.join(result.float_layers)}.")
-    if result.repairs_sqnr_db is not None:
-        say(
-            f"Float means the repaired network, whose logits are {decibels(result.repairs_sqnr_db)} dB from the "
-            "checkpoint's."
-        )
 
 
 def decibels(value: float | None) -> str:

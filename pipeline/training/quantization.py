@@ -81,8 +81,6 @@ def simulate(
 
 def _factors(captured: Captured, calibration: Calibration) -> dict[str, torch.Tensor]:
     """What equalisation multiplies the network's tensors with, value by value; it leaves nothing but zeros at zero."""
-    if calibration.repairs is None:
-        return {}
     before = captured.network.state_dict()
     return {
         path: torch.where(before[path] == 0, 1.0, after.double() / before[path].double()).float()

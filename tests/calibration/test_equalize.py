@@ -255,7 +255,7 @@ def opaque() -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("name", opaque())
 def test_no_pair_no_change(name: str, captured: Capture, pictures: torch.Tensor) -> None:
-    assert equalize(captured(opaque()[name]), pictures.split(8)) == Repairs({})
+    assert equalize(captured(opaque()[name]), pictures.split(8)) == Repairs()
 
 
 def test_the_same_twice_and_a_whole_network(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import save
+from torch import nn
 
 from calibration.errors import BadCalibration
-from calibration.repairs import Repairs
+from calibration.layers import tensor_of
+from calibration.repairs import Repairs, with_values
 
 WEIGHT = torch.tensor([[1.0, -2.0], [0.5, 3e-8]])
 
@@ -19,13 +26,16 @@ def test_later_edits_win() -> None:
 
 
 @pytest.mark.parametrize(
-    "repairs", [Repairs({}), Repairs({"b.weight": WEIGHT, "a.weight": WEIGHT.T})], ids=["empty", "two"]
+    "repairs",
+    [Repairs(), Repairs({"b.weight": WEIGHT, "a.weight": WEIGHT.T}, {"b.weight": -WEIGHT, "a.bias": WEIGHT[0]})],
+    ids=["empty", "both"],
 )
 def test_a_file_is_read_as_it_was_written(repairs: Repairs) -> None:
     read = Repairs.from_bytes(repairs.to_bytes())
-    assert read.tensors.keys() == repairs.tensors.keys()
-    for name, tensor in repairs.tensors.items():
-        assert torch.equal(read.tensors[name], tensor)
+    for kept, given in ((read.scaled, repairs.scaled), (read.rounded, repairs.rounded)):
+        assert kept.keys() == given.keys()
+        for name, tensor in given.items():
+            assert torch.equal(kept[name], tensor)
     assert read.sha256() == repairs.sha256()
 
 
@@ -36,9 +46,36 @@ def test_the_file_depends_on_what_is_edited_only() -> None:
     assert one.sha256() != Repairs({"a": torch.zeros(2)}).sha256()
 
 
+def test_what_is_rounded_lies_over_what_was_scaled() -> None:
+    both = Repairs({"a": torch.zeros(1), "b": torch.zeros(1)}, {"b": torch.ones(1), "c": torch.ones(1)})
+    assert {name: float(tensor) for name, tensor in both.tensors.items()} == {"a": 0, "b": 1, "c": 1}
+
+
+def test_values_are_exchanged_in_one_graph_only(
+    small: nn.Module, captured: Callable[..., Any], pictures: torch.Tensor
+) -> None:
+    graph = captured(small)
+    name = "classifier.1.bias"
+    before, other = tensor_of(graph, name).clone(), copy.deepcopy(graph)
+    changed = with_values(other, {name: before + 1})
+    with torch.no_grad():
+        torch.testing.assert_close(changed(pictures), graph(pictures) + 1)
+    assert torch.equal(tensor_of(graph, name), before)
+    assert torch.equal(small.state_dict()[name], before)
+    for wrong in ({"classifier.9.bias": before}, {name: before[:1]}):
+        with pytest.raises(BadCalibration, match="which this network does not have so"):
+            with_values(graph, wrong)
+
+
 def damaged() -> dict[str, bytes]:
     whole = Repairs({"a": WEIGHT}).to_bytes()
-    return {"nothing": b"", "text": b"no repairs", "cut": whole[:-4], "cut header": whole[:20]}
+    return {
+        "nothing": b"",
+        "text": b"no repairs",
+        "cut": whole[:-4],
+        "cut header": whole[:20],
+        "other": save({"a": WEIGHT}),
+    }
 
 
 @pytest.mark.parametrize("name", damaged())

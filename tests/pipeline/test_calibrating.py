@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from calibration.recipe import Recipe
+from calibration.repairs import Repairs
 from pipeline.calibrating import COMPARED_IMAGES, Pictures, calibrate, draw, load_calibration, save_calibration
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import load
@@ -86,7 +87,7 @@ def test_bias_is_corrected_against_the_equalised_network(captured: Captured, pic
 
 def test_without_repairs_the_network_stays(captured: Captured, pictures: Pictures) -> None:
     calibration = calibrate(captured, pictures, RECIPE)
-    assert calibration.repairs is None
+    assert calibration.repairs == Repairs()
     assert calibration.ranges.effects == ()
     assert calibration.applied(captured) is captured
 
@@ -104,10 +105,10 @@ def test_a_calibration_is_read_as_written(
 
 
 def test_repairs_that_are_missing_or_others_are_refused(captured: Captured, pictures: Pictures, tmp_path: Path) -> None:
-    path, beside = tmp_path / "ranges.json", tmp_path / "ranges.safetensors"
+    path, beside = tmp_path / "ranges.json", tmp_path / "ranges.repairs.safetensors"
     save_calibration(path, calibrate(captured, pictures, REPAIRED))
     other = calibrate(captured, pictures, Recipe(images=32, repairs=("bias",)))
-    assert other.repairs is not None
+    assert other.repairs.rounded
     beside.write_bytes(other.repairs.to_bytes())
     with pytest.raises(BadCalibration, match="does not belong to"):
         load_calibration(path)

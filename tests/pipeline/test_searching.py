@@ -238,7 +238,7 @@ def test_no_layer_would_be_enough(export: Any, ranges: Any, tmp_path: Path, monk
     from pipeline.accuracy.search import Search
 
     monkeypatch.setattr(Search, "_reference_right", np.ones(120, bool))
-    monkeypatch.setattr("pipeline.accuracy.search.keep_float", lambda _graph, found, _layers: found)
+    monkeypatch.setattr("pipeline.calibrating.keep_float", lambda _graph, found, _layers: found)
     refused = export(ranges("classifier.0")).error(1)
     assert "Even with every convolution and linear layer in float the drop is expected to reach" in refused
     assert SimulatedRunner.seen == Counter()

@@ -27,7 +27,7 @@ from pipeline.rebuild import rebuild
 def walk(demo_bundle: Bundle) -> OneByOne:
     rebuilt = rebuild(demo_bundle)
     assert rebuilt is not None
-    return OneByOne(rebuilt.repaired_graph(), rebuilt.quantized_graph, rebuilt.ranges)
+    return OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
 
 
 @pytest.fixture(scope="module")

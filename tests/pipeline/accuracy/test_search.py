@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,8 @@ from calibration.recipe import Recipe
 from pipeline.accuracy.gate import GatePolicy
 from pipeline.accuracy.paired import PairedTable
 from pipeline.accuracy.search import Search, expected, fewest
-from pipeline.calibrating import calibrate, draw
+from pipeline.accuracy.sqnr import sqnr_db
+from pipeline.calibrating import Calibration, Pictures, calibrate, draw
 from pipeline.captured import capture
 from pipeline.checkpoint import load
 from pipeline.data import open_data
@@ -90,8 +92,8 @@ def small_search(small_family: Any, sure: Any) -> Search:  # noqa: ARG001
     captured = capture(load(sure.checkpoint), images.image(0))
     recipe = Recipe(images=80, observer="minmax")
     pictures = draw(captured, images, recipe)
-    ranges = calibrate(captured, pictures, recipe).ranges
-    return Search(captured, captured, ranges, pictures.pixels, np.asarray(images.labels), GatePolicy(max_drop=6), 80)
+    found = calibrate(captured, pictures, recipe)
+    return Search(captured, found, pictures.pixels, np.asarray(images.labels), GatePolicy(max_drop=6), 80)
 
 
 class Said:
@@ -112,11 +114,10 @@ class Said:
 
 def test_the_layer_with_a_ruined_range_is_found(small_search: Search) -> None:
     """Its output has a few steps left, so that int8 says something else of many pictures; in float it is well again."""
-    ranges = small_search.ranges
+    ranges = small_search.calibration.ranges
     (key,) = [key for key in ranges.values if key.startswith("classifier.0:")]
     ruined = replace(ranges, values={**ranges.values, key: Range(*(400 * value for value in ranges.values[key]))})
-    search = Search(small_search.captured, small_search.int8, ruined, small_search.pixels, small_search.labels,
-                    small_search.policy, small_search.judged_on)  # fmt: skip
+    search = dataclasses.replace(small_search, calibration=Calibration(ruined))
     said = Said()
     found = search.find(said)
     assert found.float_layers == ("classifier.0",)
@@ -142,10 +143,29 @@ def test_a_sound_network_needs_none(small_search: Search) -> None:
 
 def test_a_limit_that_nothing_meets(small_search: Search) -> None:
     """80 pictures leave room for a loss of 4.6 points even where nothing was lost."""
-    strict = Search(small_search.captured, small_search.int8, small_search.ranges, small_search.pixels,
-                    small_search.labels, GatePolicy(max_drop=4), 80)  # fmt: skip
-    found = strict.find(Said())
+    found = dataclasses.replace(small_search, policy=GatePolicy(max_drop=4)).find(Said())
     assert found.float_layers is None
     assert found.chosen.float_layers == 5
     assert found.chosen.drop_points == 0
     assert found.chosen.expected_upper_points == pytest.approx(100 * 1.959964**2 / (80 + 1.959964**2), abs=1e-3)
+
+
+def test_layers_in_float_are_not_rounded(small_search: Search) -> None:
+    """Rounded weights would be float's loss: with every layer in float the network computes what it did."""
+    captured = small_search.captured
+    pictures = Pictures(small_search.calibration.ranges.calibration_set, small_search.pixels)
+    recipe = Recipe(images=80, observer="minmax", repairs=("equalize", "adaround", "bias"))
+    repaired = calibrate(captured, pictures, recipe)
+    layers = list(small_search.find(Said()).ranking)
+    floating = captured.logits(captured.graph(), small_search.pixels)
+    rounded = captured.logits(repaired.graph(captured), small_search.pixels)
+    mixed = repaired.with_float(captured, layers)
+    assert sqnr_db(floating, rounded) < 60
+    assert sqnr_db(floating, captured.logits(mixed.graph(captured), small_search.pixels)) > 100
+    assert mixed.ranges.repairs_sha256 == mixed.repairs.sha256() != repaired.repairs.sha256()
+    assert not mixed.repairs.rounded
+    assert any(name.endswith(".weight") for name in repaired.repairs.rounded)
+    one = repaired.with_float(captured, ["classifier.0"])
+    gone = repaired.repairs.rounded.keys() - one.repairs.rounded.keys()
+    assert gone == repaired.repairs.rounded.keys() & {"classifier.0.weight", "classifier.0.bias"}
+    assert gone

@@ -56,7 +56,6 @@ def test_against_graphs_run_here(bundle: Bundle, sure: Any) -> None:
     batches = split(load_all(images, bundle.manifest.preprocess).images, 16)
     floating, int8 = answers(rebuilt.float_graph(), batches), answers(rebuilt.simulator(), batches)
     assert result.int8_sqnr_db == pytest.approx(sqnr_db(floating, int8), abs=0.01)
-    assert result.repairs_sqnr_db is None
     assert result.worst.images == 30
     labels = np.asarray(images.labels)
     relative = [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(floating, int8, strict=True)]
@@ -79,7 +78,7 @@ def test_against_graphs_run_here(bundle: Bundle, sure: Any) -> None:
     assert json.loads(result.to_json())["operators"][0]["path"] == "features.0.0"
 
 
-def test_with_repairs_float_means_the_repaired_network(
+def test_repairs_are_part_of_the_int8_network(
     small_family: Any,  # noqa: ARG001
     sure: Any,
     fake_family: Any,  # noqa: ARG001
@@ -87,15 +86,14 @@ def test_with_repairs_float_means_the_repaired_network(
     tmp_path: Path,
 ) -> None:
     images = open_data(str(sure.draw(0, 20)), "calibration")
-    recipe = Recipe(images=40, observer="minmax", repairs=("bias",))
+    recipe = Recipe(images=40, observer="minmax", repairs=("equalize", "adaround", "bias"))
     job = Job(load(sure.checkpoint), [(fake_target(), "int8")], images, recipe, tmp_path / "b")
     rebuilt = open_int8(build(job, lambda _: None).root)
     result = measure(rebuilt, images, 0, lambda _: None)
     batches = split(load_all(images, rebuilt.bundle.manifest.preprocess).images, 16)
-    original, repaired = answers(rebuilt.float_graph(), batches), answers(rebuilt.repaired_graph(), batches)
-    assert not np.array_equal(original, repaired)
-    assert result.repairs_sqnr_db == pytest.approx(sqnr_db(original, repaired), abs=0.01)
-    assert result.int8_sqnr_db == pytest.approx(sqnr_db(repaired, answers(rebuilt.simulator(), batches)), abs=0.01)
+    floating, scaled = answers(rebuilt.float_graph(), batches), answers(rebuilt.scaled_graph(), batches)
+    assert sqnr_db(floating, scaled) > 100
+    assert result.int8_sqnr_db == pytest.approx(sqnr_db(floating, answers(rebuilt.simulator(), batches)), abs=0.01)
     assert len(result.operators) == 7
 
 
@@ -146,7 +144,6 @@ def made_up(operators: int, file: bool = True) -> Sensitivity:
         seed=0,
         float_layers=("classifier.1",),
         int8_sqnr_db=20.5,
-        repairs_sqnr_db=33.3,
         worst=WorstHit(images=128, float_top1=0.75, int8_top1=0.5),
         file=FileTensors(path="m.tflite", runtime="litert 2", images=64, matched=operators - 1, operators=operators)
         if file
@@ -220,7 +217,6 @@ def test_table_fits_into_80_columns() -> None:
     assert all(len(line) <= 80 for line in lines if line.startswith(("features.", "all of", "none:")))
     text = " ".join(lines)
     assert "Kept in float by the recipe: classifier.1." in text
-    assert "33.3 dB from the" in text
     assert "found for 63 of 64" in text
     assert not math.isnan(result.int8_sqnr_db)
 

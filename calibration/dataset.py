@@ -19,7 +19,7 @@ from edge_apps.images import ImageSet, sha256
 Features = Callable[[Sequence[int]], NDArray[np.float32]]
 """Indices of n pictures → what the network's last layer sees in them, float32 ``[n, D]``."""
 
-POOL, POOL_PER_IMAGE = 4096, 8
+POOL, POOL_PER_IMAGE = 4096, 4
 """Features are computed of at most the larger of: this many pictures, and this many for each image asked for."""
 
 

@@ -255,8 +255,9 @@ def _fault(image: Image, levels: Any) -> Fault | None:
 
 
 _HARM: dict[Fault, str] = {
-    "normalised": f"hold no values but 0…{NORMALISED} and {256 - NORMALISED}…255, as if normalised before they were"
-    " saved. Give them as they were taken: mean and standard deviation are applied inside the network's file.",
+    "normalised": f"hold no values but 0…{NORMALISED} and {256 - NORMALISED}…255: black frames, or pictures that were"
+    " normalised before they were saved. Give them as they were taken: mean and standard deviation are applied inside"
+    " the network's file.",
     "constant": "are of one colour only. Give pictures that show something.",
 }
 

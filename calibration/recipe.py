@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -13,6 +14,7 @@ from calibration.errors import BadRecipe
 Observer = Literal["minmax", "moving-average", "percentile", "mse", "entropy"]
 Choice = Literal["class-balanced", "feature-coverage"]
 Repair = Literal["equalize", "adaround", "bias"]
+Scales = Literal["per-channel", "per-tensor"]
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,7 +33,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     observers: dict[str, Observer] = {}
     percentile: float = 99.99
     averaging: float = 0.1
-    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    weights: Scales = "per-channel"
     repairs: tuple[Repair, ...] = ()
     images: int = 128
     choice: Choice = "class-balanced"
@@ -67,5 +69,17 @@ def load_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise BadRecipe(f"Cannot read recipe '{path}': {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        known = ", ".join(Recipe.__struct_fields__)
-        raise BadRecipe(f"Recipe '{path}': {error}. Known keys: {known}.") from error
+        raise BadRecipe(f"Recipe '{path}': {explained(error)}") from error
+
+
+_NAMES = {"observer": Observer, "observers": Observer, "choice": Choice, "repairs": Repair, "weights": Scales}
+
+
+def explained(error: Exception) -> str:
+    """What is wrong with a recipe's values, and what is allowed there."""
+    place = re.search(r"at `\$\.(\w+)", str(error))
+    if place and place[1] in _NAMES:
+        return f"{error}; allowed for {place[1]}: {', '.join(get_args(_NAMES[place[1]]))}."
+    if "unknown field" in str(error):
+        return f"{error}. Known keys: {', '.join(Recipe.__struct_fields__)}."
+    return f"{error}."

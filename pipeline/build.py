@@ -27,7 +27,7 @@ from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest,
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db, storable
 from pipeline.bundle import describe, staged, write_manifest
-from pipeline.calibrating import Calibration, Pictures, calibrate, draw, repairs_path
+from pipeline.calibrating import COMPARED_IMAGES, Calibration, Pictures, calibrate, draw, repairs_path
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
 from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
@@ -81,7 +81,7 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
 
         step("Capturing the network")
         captured = capture(job.checkpoint, job.images.image(0))
-        pictures = draw(captured, job.images, job.recipe)
+        pictures = draw(captured, job.images, job.recipe if job.calibration is None else _to_compare(job))
         step("Calibrating" if job.needs_ranges() and job.calibration is None else "Preparing")
         calibration = job.calibration
         if calibration is not None:
@@ -101,6 +101,11 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
             write_manifest(folder, about, entries, {} if material.ranges is None else material.ranges.observers)
             check_interrupt()
     return load_bundle(job.out)
+
+
+def _to_compare(job: Job) -> Recipe:
+    """What is drawn where nothing is calibrated: pictures that files are compared on."""
+    return Recipe(images=min(COMPARED_IMAGES, len(job.images)), seed=job.recipe.seed)
 
 
 def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None) -> FileManifest:

@@ -52,8 +52,13 @@ class Pictures:
 
     def compared(self) -> NDArray[np.uint8]:
         """Those that networks are compared on: spread over the set, which lies in the order of the data."""
-        step = max(1, len(self.pixels) // COMPARED_IMAGES)
-        return self.pixels[::step][:COMPARED_IMAGES]
+        count = min(COMPARED_IMAGES, len(self.pixels))
+        spread: NDArray[np.uint8] = self.pixels[np.linspace(0, len(self.pixels) - 1, count).round().astype(int)]
+        return spread
+
+    def shuffled(self) -> NDArray[np.uint8]:
+        """All, in a seeded order: data lies class by class, and an observer may weigh the last batches most."""
+        return self.pixels[np.random.default_rng(self.chosen.seed).permutation(len(self.pixels))]
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,10 @@ class Calibration:
         return Calibration(ranges, repairs)
 
 
-def draw(captured: Captured, images: ImageSet, recipe: Recipe) -> Pictures:
-    """Draw the calibration set of a recipe.
+def draw(
+    captured: Captured, images: ImageSet, recipe: Recipe, known: dict[int, NDArray[np.float32]] | None = None
+) -> Pictures:
+    """Draw the calibration set of a recipe. ``known`` keeps the features of pictures from one draw to the next.
 
     Raises:
         BadCalibration: too few pictures, or pictures that cannot calibrate. BadImage: a corrupt one.
@@ -90,9 +97,14 @@ def draw(captured: Captured, images: ImageSet, recipe: Recipe) -> Pictures:
     def read(indices: Sequence[int]) -> NDArray[np.uint8]:
         return to_batch([images.image(i) for i in indices], captured.checkpoint.preprocess)
 
+    seen = {} if known is None else known
+
     def features(indices: Sequence[int]) -> NDArray[np.float32]:
-        parts = [indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE)]
-        return np.concatenate([captured.features(read(part)) for part in parts])
+        new = [index for index in indices if index not in seen]
+        for start in range(0, len(new), AT_ONCE):
+            part = new[start : start + AT_ONCE]
+            seen.update(zip(part, captured.features(read(part)), strict=True))
+        return np.stack([seen[index] for index in indices])
 
     try:
         chosen, indices = choose(images, recipe, features, labels=names_in(images, captured.checkpoint.labels))
@@ -178,7 +190,7 @@ def _ranges(captured: Captured, pictures: Pictures, recipe: Recipe) -> Ranges:
     with hushed():
         found = find_ranges(
             captured.graph(),
-            captured.batches(pictures.pixels, recipe.batch),
+            captured.batches(pictures.shuffled(), recipe.batch),
             recipe,
             input_range(captured.checkpoint.preprocess),
         )

@@ -232,13 +232,13 @@ def choose_recipe(given: Mapping[str, Any]) -> Recipe:
     """The recipe file or the defaults, with single settings overridden; ``BadRecipe`` where it means nothing."""
     import msgspec
 
-    from calibration.recipe import Recipe, load_recipe
+    from calibration.recipe import Recipe, explained, load_recipe
 
     base = Recipe() if given["recipe_file"] is None else load_recipe(given["recipe_file"])
     try:
         return msgspec.convert({**msgspec.to_builtins(base), **recipe_options(given)}, Recipe)
     except msgspec.ValidationError as error:
-        raise BadRecipe(f"Recipe: {error}.") from error
+        raise BadRecipe(f"Recipe: {explained(error)}") from error
 
 
 def calibration_images(text: str, checkpoint: Checkpoint, skip_corrupt: bool) -> tuple[ImageSet, list[str]]:

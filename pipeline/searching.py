@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,13 +17,13 @@ from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, judge
-from pipeline.accuracy.in_bundle import evaluate_bundle, record
+from pipeline.accuracy.in_bundle import evaluate_bundle, record, trained_on
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
 from pipeline.benchmark.latency import measure
 from pipeline.build import Announce, Job, build, check_installed
 from pipeline.bundle import staged
-from pipeline.calibrating import Calibration, calibrate, draw
+from pipeline.calibrating import Calibration, calibrate, draw, remarks
 from pipeline.captured import capture
 from pipeline.data.classes import check_classes
 from pipeline.data.held_out import held_out
@@ -107,20 +108,28 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             float would do. What ``build`` raises.
     """
     job, policy = asked.job, asked.policy
+    if trained_on(job.checkpoint, asked.judge):
+        raise BadInput(f"The network was trained on --judge '{asked.judge.name}': judge on pictures of no other use.")
     judging, _ = distinct(asked.judge)
     _check(job, policy, judging)
+    check_classes(asked.rank or job.images, job.checkpoint.labels)
     check_installed(job.files)
     announce("Capturing the network")
     captured = capture(job.checkpoint, job.images.image(0))
-    pictures = draw(captured, job.images, job.recipe)
-    announce("Calibrating" if job.calibration is None else "Preparing")
-    calibration = job.calibration or calibrate(captured, pictures, job.recipe)
-    ranked_on = held_out(
-        asked.rank or job.images, asked.rank_images, job.recipe.seed, calibration.ranges.calibration_set
-    )
-    check_classes(ranked_on, job.checkpoint.labels)
-    check_disjoint(calibration.ranges.calibration_set, judging)
+    if job.calibration is None:
+        pictures = draw(captured, job.images, job.recipe)
+        chosen = pictures.chosen
+        calibrated: Callable[[], Calibration] = partial(calibrate, captured, pictures, job.recipe)
+        for line in remarks(chosen):
+            announce(line)
+    else:
+        given = job.calibration
+        chosen, calibrated = given.ranges.calibration_set, lambda: given
+    ranked_on = held_out(asked.rank or job.images, asked.rank_images, job.recipe.seed, chosen)
+    check_disjoint(chosen, judging)
     _check_apart(ranked_on, judging)
+    announce("Calibrating" if job.calibration is None else "Preparing")
+    calibration = calibrated()
 
     pixels = load_all(ranked_on, job.checkpoint.preprocess)
     found = Search(captured, calibration, pixels.images, pixels.labels, policy, len(judging)).find(phases)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from calibration.dataset import check_disjoint
@@ -17,8 +18,8 @@ from edge_apps.chatter import hushed
 from edge_apps.console import progress_bar
 from edge_apps.images import ImageSet, sha256
 from pipeline.accuracy.inference import Done
-from pipeline.accuracy.judging import Judge, Judged
-from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, draw
+from pipeline.accuracy.judging import IMAGES, Judge, Judged, check_count
+from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, draw, remarks
 from pipeline.capture import input_range
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint
@@ -58,6 +59,7 @@ class CalibrationCurve(msgspec.Struct, frozen=True, kw_only=True):
     """One curve. The recipe is that of all points but for ``images`` and ``seed``.
 
     pool: how many pictures there were to draw from. data, data_sha256 and judged_images are what was judged on.
+    remarks: what a user should know of the sets that were drawn, a line each.
     """
 
     format: int
@@ -71,6 +73,7 @@ class CalibrationCurve(msgspec.Struct, frozen=True, kw_only=True):
     judged_images: int
     float_top1: float
     points: tuple[Point, ...]
+    remarks: tuple[str, ...] = ()
 
     def sizes(self) -> list[int]:
         """The numbers of images, ascending."""
@@ -113,29 +116,35 @@ def calibration_curve(
     recipe: Recipe,
     *,
     test: ImageSet | None,
-    count: int,
+    count: int | None,
     seeds: int,
     largest: int | None,
 ) -> CalibrationCurve:
     """Calibrate on more and more images, ``seeds`` times from different draws, and judge each int8 network.
 
     A draw is what ``--calibration-size`` and ``--seed`` draw, so the sets of one seed are nested and one pass over the
-    largest is enough: points of one seed depend on each other, different seeds do not. Judged are at most ``count``
-    pictures of ``test``; without it, of ``images`` (at most half of them), which are then not calibrated on.
+    largest is enough: points of one seed depend on each other, different seeds do not. Judged are ``count`` pictures
+    of ``test``; without it, of ``images`` (at most half of them), which are then not calibrated on; without a number,
+    ``IMAGES`` or as many as there are.
 
     Raises:
-        BadInput: classes that are not the checkpoint's. BadCalibration: fewer images than ``largest``, pictures that
-            cannot calibrate or that are in ``test``.
+        BadInput: classes that are not the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
+            fewer images than ``largest``, pictures that cannot calibrate or that are in ``test``.
     """
     check_classes(images if test is None else test, checkpoint.labels)
-    pool, judged_on = _apart(images, count, recipe.seed) if test is None else (images, _some(test, count, recipe.seed))
+    wanted = count or IMAGES
+    if test is None:
+        pool, judged_on = _apart(images, wanted, recipe.seed)
+    else:
+        pool, judged_on = images, _some(test, wanted, recipe.seed)
+    check_count(judged_on, count)
     if largest is not None:
         check_enough(len(pool), largest)
     sizes = sizes_up_to(largest or min(LARGEST, len(pool)))
     captured = capture(checkpoint, images.image(0))
     pixels = load_all(judged_on, checkpoint.preprocess)
     draws = range(recipe.seed, recipe.seed + seeds)
-    points = []
+    points, noted = [], dict[str, None]()
     with progress_bar(*COLUMNS, transient=True) as bar:
         task = bar.add_task("Calibrating", total=seeds * sizes[-1] + (1 + seeds * len(sizes)) * len(pixels))
 
@@ -146,10 +155,13 @@ def calibration_curve(
         for seed in draws:
             bar.update(task, description=f"Draw {seed - recipe.seed + 1} of {seeds}")
             recipes = [msgspec.structs.replace(recipe, images=size, seed=seed) for size in sizes]
-            drawn = (draw(captured, pool, sized) for sized in recipes)
+            known: dict[int, NDArray[np.float32]] = {}
+            drawn = (draw(captured, pool, sized, known) for sized in recipes)
             for sized, calibration in zip(recipes, _calibrations(captured, drawn, recipes, done), strict=True):
+                chosen = calibration.ranges.calibration_set
                 if test is not None:
-                    check_disjoint(calibration.ranges.calibration_set, judged_on)
+                    check_disjoint(chosen, judged_on)
+                noted.update(dict.fromkeys(remarks(chosen)))
                 points.append(Point(images=sized.images, seed=seed, judged=judge.judge(calibration)))
     return CalibrationCurve(
         format=FORMAT,
@@ -163,6 +175,7 @@ def calibration_curve(
         judged_images=len(judged_on),
         float_top1=judge.float_top1,
         points=tuple(points),
+        remarks=tuple(noted),
     )
 
 
@@ -180,7 +193,11 @@ def _apart(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]
 def _calibrations(
     captured: Captured, drawn: Iterator[Pictures], recipes: Sequence[Recipe], done: Done
 ) -> Iterator[Calibration]:
-    """Of each set, in ascending size; a set that holds the one before it is not run from its beginning again."""
+    """Of each set, in ascending size; a set that holds the one before it is not run from its beginning again.
+
+    It is where the order of pictures matters, so that a point is what a calibration on so many images gives.
+    """
+    ordered = "moving-average" in {recipes[0].observer, *recipes[0].observers.values()}
     watch: Watch | None = None
     seen: set[str] = set()
     for recipe, pictures in zip(recipes, drawn, strict=True):
@@ -190,10 +207,11 @@ def _calibrations(
             yield calibrate(captured, pictures, recipe)
         else:
             with hushed():
-                if watch is None or not seen.issubset(names):  # a picture had to be replaced by another one
+                if watch is None or ordered or not seen.issubset(names):  # replaced pictures are not in it again
                     watch = Watch(captured.graph(), [recipe], input_range(captured.checkpoint.preprocess))
                     new[:] = True
-                for batch in captured.batches(pictures.pixels[new], recipe.batch):
+                fresh = pictures.shuffled() if new.all() else pictures.pixels[new]
+                for batch in captured.batches(fresh, recipe.batch):
                     watch.see(batch)
             yield Calibration(as_ranges(watch.found(), captured, pictures, recipe))
         done(int(new.sum()))

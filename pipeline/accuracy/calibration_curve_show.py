@@ -74,7 +74,8 @@ def remarks(curve: CalibrationCurve) -> list[str]:
         lines.append(f"Draws of {largest:,} from {curve.pool:,} share many pictures: fresh ones would differ more.")
     if curve.judged_images < ENOUGH_IMAGES:
         lines.append(f"Judged on only {curve.judged_images} images: the figures are indicative.")
-    return [*lines, "SQNR: of the logits, int8 against float; higher is better. The sets of one draw are nested."]
+    legend = "SQNR: of the logits, int8 against float; higher is better. The sets of one draw are nested."
+    return [*curve.remarks, *lines, legend]
 
 
 def plot_curve(curve: CalibrationCurve, path: Path) -> None:

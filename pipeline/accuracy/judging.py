@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from calibration.quantize import quantize
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
+from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
 from pipeline.accuracy.inference import Done, run_graph, run_network
 from pipeline.accuracy.paired import agreement, drop_interval, paired_table
@@ -16,9 +17,19 @@ from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.calibrating import Calibration
 from pipeline.captured import Captured
 from pipeline.data.reading import Pixels
+from pipeline.errors import BadInput
 
 IMAGES = 1000
 """Pictures that are judged on unless another number is asked for; simulation is slow."""
+
+
+def check_count(judged_on: ImageSet, count: int | None) -> None:
+    """``BadInput`` where fewer pictures can be judged on than a user asked for; None: they asked for no number."""
+    if count is not None and len(judged_on) < count:
+        raise BadInput(
+            f"{len(judged_on)} different pictures of '{judged_on.name}' can be judged on; --images is {count}. Give a "
+            "smaller number, or other pictures with --test."
+        )
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):

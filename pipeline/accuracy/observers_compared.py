@@ -16,7 +16,7 @@ from edge_apps.chatter import hushed
 from edge_apps.console import progress_bar, table
 from edge_apps.images import ImageSet
 from pipeline.accuracy.inference import Done
-from pipeline.accuracy.judging import Judge, Judged
+from pipeline.accuracy.judging import IMAGES, Judge, Judged, check_count
 from pipeline.accuracy.show import drop_with_interval, percent
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES
 from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, draw, remarks
@@ -67,23 +67,25 @@ class ObserversCompared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare_observers(
-    checkpoint: Checkpoint, images: ImageSet, recipe: Recipe, test: ImageSet | None, count: int
+    checkpoint: Checkpoint, images: ImageSet, recipe: Recipe, test: ImageSet | None, count: int | None
 ) -> ObserversCompared:
     """Calibrate with every observer on the recipe's calibration set, and judge the int8 networks.
 
-    All observers watch one pass over the pictures, unless the recipe has repairs, which depend on the ranges. At most
-    ``count`` pictures of ``test``, or of those of ``images`` that did not calibrate, are judged on.
+    All observers watch one pass over the pictures, unless the recipe has repairs, which depend on the ranges. ``count``
+    pictures of ``test``, or of those of ``images`` that did not calibrate, are judged on; without a number, ``IMAGES``
+    or all there are.
 
     Raises:
-        BadInput: classes that are not the checkpoint's, no picture to judge on. BadCalibration: calibration pictures
-            that cannot serve, or that are in ``test``.
+        BadInput: classes that are not the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
+            calibration pictures that cannot serve, or that are in ``test``.
     """
     check_classes(images if test is None else test, checkpoint.labels)
     captured = capture(checkpoint, images.image(0))
     pictures = draw(captured, images, recipe)
     if test is not None:
         check_disjoint(pictures.chosen, test)
-    judged_on = held_out(images if test is None else test, count, recipe.seed, pictures.chosen)
+    judged_on = held_out(images if test is None else test, count or IMAGES, recipe.seed, pictures.chosen)
+    check_count(judged_on, count)
     pixels = load_all(judged_on, checkpoint.preprocess)
     names: tuple[Observer, ...] = get_args(Observer)
     recipes = [msgspec.structs.replace(recipe, observer=name) for name in names]
@@ -126,7 +128,7 @@ def _calibrations(captured: Captured, pictures: Pictures, recipes: list[Recipe],
         return found
     with hushed():
         watch = Watch(captured.graph(), recipes, input_range(captured.checkpoint.preprocess))
-        for batch in captured.batches(pictures.pixels, recipes[0].batch):
+        for batch in captured.batches(pictures.shuffled(), recipes[0].batch):
             watch.see(batch)
             done(len(batch))
     return [Calibration(as_ranges(watch.found(i), captured, pictures, recipe)) for i, recipe in enumerate(recipes)]

@@ -7,7 +7,7 @@ from rich.console import Console
 from edge_apps.console import table
 from pipeline.accuracy.sensitivity import Sensitivity
 from pipeline.accuracy.show import percent
-from pipeline.accuracy.sqnr import EQUAL_DB
+from pipeline.accuracy.sqnr import ENOUGH_IMAGES, EQUAL_DB
 
 
 def show_sensitivity(result: Sensitivity, console: Console) -> None:
@@ -47,6 +47,8 @@ def show_sensitivity(result: Sensitivity, console: Console) -> None:
         )
     else:
         say(f"in the file: not looked into. {file.reason}")
+    if result.images < ENOUGH_IMAGES:
+        say(f"Looked at only {result.images} images: the figures are indicative.")
     if result.float_layers:
         say(f"Kept in float by the recipe: {', '.join(result.float_layers)}.")
 

@@ -109,6 +109,8 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
             raise BadInput(f"'{written}' exists. Pass --force to replace it, or choose another --out.")
     check_writable(out)
     loaded, images = _opened(checkpoint, given)
+    if loaded.path.resolve() in (out.resolve(), repairs_path(out).resolve()):
+        raise BadInput(f"--out '{out}' would replace the checkpoint '{loaded.path}': choose another name.")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
         task = bar.add_task(f"Calibrating on {recipe.images} images", total=None)
@@ -135,7 +137,6 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
 
 
 def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
-    from pipeline.accuracy.judging import IMAGES
     from pipeline.accuracy.observers_compared import compare_observers, show_observers
     from pipeline.interrupt import lasting_interrupts
 
@@ -143,7 +144,7 @@ def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     loaded, images = _opened(checkpoint, given)
     test = _test_images(given)
     with lasting_interrupts() as check_interrupt:
-        compared = compare_observers(loaded, images, recipe, test, given["count"] or IMAGES)
+        compared = compare_observers(loaded, images, recipe, test, given["count"])
         check_interrupt()
     if given["as_json"]:
         click.echo(compared.to_json())
@@ -154,7 +155,6 @@ def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
 def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     from pipeline.accuracy.calibration_curve import calibration_curve
     from pipeline.accuracy.calibration_curve_show import plot_curve, show_curve
-    from pipeline.accuracy.judging import IMAGES
     from pipeline.accuracy.plots import check_plot
     from pipeline.interrupt import lasting_interrupts
 
@@ -170,7 +170,7 @@ def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
             images,
             recipe,
             test=test,
-            count=given["count"] or IMAGES,
+            count=given["count"],
             seeds=given["seeds"] or 3,
             largest=given["calibration_size"],
         )

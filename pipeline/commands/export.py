@@ -96,6 +96,7 @@ def command(
     from pipeline.bundle import check_free
     from pipeline.calibrating import load_calibration
     from pipeline.data import open_data
+    from pipeline.data.reading import usable
     from pipeline.errors import BadInput
     from pipeline.searching import RANK_IMAGES, SearchJob
 
@@ -144,8 +145,12 @@ def command(
     if policy is None or judge is None:
         bundle = run_with_progress(job, notes)
     else:
-        judging = open_data(judge, "test")
-        ranking = None if rank is None else open_data(rank, "calibration")
+        judging, skipped = usable(open_data(judge, "test"), skip_corrupt)
+        notes += [f"Left out of --judge, corrupt: {name}" for name in skipped]
+        ranking = None
+        if rank is not None:
+            ranking, skipped = usable(open_data(rank, "calibration"), skip_corrupt)
+            notes += [f"Left out of --rank, corrupt: {name}" for name in skipped]
         outcome = search_with_progress(SearchJob(job, policy, judging, ranking, rank_images or RANK_IMAGES), notes)
         if outcome.bundle is None:
             click.echo(outcome.gate.to_json()) if as_json else show_rejected(outcome, results())
@@ -211,7 +216,7 @@ def search_with_progress(asked: SearchJob, notes: list[str]) -> Outcome:
     with progress_bar(*columns, transient=True) as bars:
 
         def announce(step: str) -> None:
-            console.print(step, markup=False)
+            console.print(step, markup=False, soft_wrap=True)
 
         def phase(title: str, total: int) -> Callable[[int], None]:
             announce(title)

@@ -16,8 +16,11 @@ from pipeline.options import DATA_HELP, needs_export_extra
 @click.option("--images", "count", type=click.IntRange(1), help="How many of them. [default: 512, or all]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of pictures.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw it, to this .svg or .png file.")
+@click.option("--skip-corrupt", is_flag=True, help="Leave corrupt pictures out and list them, instead of stopping.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(bundle: Path, data: str, count: int | None, seed: int, plot: Path | None, as_json: bool) -> None:
+def command(
+    bundle: Path, data: str, count: int | None, seed: int, plot: Path | None, skip_corrupt: bool, as_json: bool
+) -> None:
     """Compute the network of a BUNDLE with each of its operators alone in int8, and see what becomes of the logits.
 
     With an int8 .tflite in the bundle, the tensors inside the file are compared with the float network's too. The
@@ -33,6 +36,7 @@ def command(bundle: Path, data: str, count: int | None, seed: int, plot: Path | 
     from pipeline.accuracy.sensitivity_show import show_sensitivity
     from pipeline.data import open_data
     from pipeline.data.held_out import held_out
+    from pipeline.data.reading import usable
     from pipeline.errors import BadInput
     from pipeline.interrupt import lasting_interrupts
 
@@ -40,7 +44,12 @@ def command(bundle: Path, data: str, count: int | None, seed: int, plot: Path | 
         check_plot(plot)
         check_writable(plot)
     opened = open_int8(bundle)
-    drawn = held_out(open_data(data, "calibration"), count or IMAGES, seed, opened.ranges.calibration_set)
+    images = open_data(data, "calibration")
+    if skip_corrupt:
+        images, skipped = usable(images, True)
+        for name in skipped:
+            progress().print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+    drawn = held_out(images, count or IMAGES, seed, opened.ranges.calibration_set)
     if count is not None and len(drawn) < count:
         raise BadInput(f"'{data}' has {len(drawn)} different pictures that calibrated nothing; --images is {count}.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -232,6 +232,6 @@ def test_of_large_data_only_a_pool_is_looked_at(
     assert Counter(images.labels[i] for i in pools[0]) == {0: 10, 1: 10}
     assert set(indices) <= set(pools[0])
     assert images.decoded == indices
-    assert choose(images, msgspec.structs.replace(COVERAGE, images=5), features)[0].how.endswith(
+    assert choose(images, msgspec.structs.replace(COVERAGE, images=10), features)[0].how.endswith(
         "among 40 of 60 images"
     )

@@ -50,10 +50,14 @@ def test_spreading_over_features_is_another_draw(captured: Captured, small_pictu
 
 def test_files_are_compared_on_pictures_of_all_parts_of_the_set(pictures: Pictures) -> None:
     """A set lies class by class: its first pictures are of its first classes."""
-    numbered = replace(pictures, pixels=np.arange(300, dtype=np.uint16).reshape(300, 1, 1, 1).astype(np.uint8))
-    assert len(numbered.compared()) == COMPARED_IMAGES
-    step = 300 // COMPARED_IMAGES
-    assert numbered.compared()[:3, 0, 0, 0].tolist() == [0, step, 2 * step]
+    for count in (65, 100, 120, 250):
+        numbered = replace(pictures, pixels=np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1))
+        taken = numbered.compared()[:, 0, 0, 0].astype(int)
+        assert (len(taken), taken[0], taken[-1]) == (COMPARED_IMAGES, 0, count - 1)
+        assert set(np.diff(taken)) <= {count // COMPARED_IMAGES, count // COMPARED_IMAGES + 1}
+    assert sorted(numbered.shuffled().ravel()) == list(range(250))
+    assert np.array_equal(numbered.shuffled(), numbered.shuffled())
+    assert not np.array_equal(numbered.shuffled(), numbered.pixels)
     assert len(pictures.compared()) == 32
 
 

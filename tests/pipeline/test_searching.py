@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -256,6 +257,26 @@ def test_pictures_that_were_used_do_not_judge(export: Any, ranges: Any, sure: An
     given = export(made, "--rank", sure.draw(2, 80)).error(2)
     assert "Layers would be ranked on pictures that judge" in given
     assert SimulatedRunner.seen == Counter()
+
+
+def test_the_pictures_that_trained_the_network_do_not_judge(
+    export: Any, ranges: Any, sure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = sure.draw(2, 80)
+    monkeypatch.setattr(searching, "trained_on", lambda _checkpoint, images: images.name == str(pictures))
+    assert "The network was trained on --judge" in export(ranges(None), judge=pictures).error(2)
+    assert SimulatedRunner.seen == Counter()
+
+
+def test_a_corrupt_picture_is_met_before_anything_is_searched(
+    export: Any, ranges: Any, sure: Any, tmp_path: Path
+) -> None:
+    judge = Path(shutil.copytree(sure.draw(2, 80), tmp_path / "judge"))
+    (judge / "blue" / "000.png").write_bytes(b"no picture")
+    assert "--skip-corrupt" in export(ranges(None), judge=judge).error(2)
+    ended = export(ranges(None), "--skip-corrupt", judge=judge)
+    assert ended.status == 0, ended.err
+    assert "Left out of --judge, corrupt: blue/000.png" in ended.err
 
 
 def test_ranking_pictures_are_others_than_those_that_calibrated(export: Any, ranges: Any, sure: Any) -> None:

@@ -102,7 +102,7 @@ def test_draws_that_do_not_hold_each_other(
 ) -> None:
     """A pool that grows with the size, or pictures that are mended, can have that: each is then a pass of its own."""
 
-    def unlike(captured: Captured, pool: ImageSet, recipe: Recipe) -> Pictures:
+    def unlike(captured: Captured, pool: ImageSet, recipe: Recipe, _known: Any = None) -> Pictures:
         return draw(captured, pool, msgspec.structs.replace(recipe, seed=recipe.seed + recipe.images))
 
     monkeypatch.setattr(calibration_curve_module, "draw", unlike)
@@ -119,10 +119,15 @@ def test_draws_that_do_not_hold_each_other(
 
 
 def test_without_pictures_of_their_own_some_are_set_aside(checkpoint: Checkpoint, images: ImageSet) -> None:
-    curve = measured(checkpoint, images, count=1000, seeds=1)
+    curve = measured(checkpoint, images, count=None, seeds=1)
     assert (curve.judged_images, curve.pool, curve.sizes()) == (20, 20, [8, 16, 20])
     with pytest.raises(BadCalibration, match="Calibration asks for 21 images but the data has 20"):
-        measured(checkpoint, images, count=1000, largest=21)
+        measured(checkpoint, images, count=None, largest=21)
+
+
+def test_a_number_of_pictures_is_not_reduced_in_silence(checkpoint: Checkpoint, images: ImageSet) -> None:
+    with pytest.raises(BadInput, match=r"20 different pictures of .* can be judged on; --images is 21"):
+        measured(checkpoint, images, count=21, seeds=1)
 
 
 def test_pictures_that_calibrate_are_not_judged_on(checkpoint: Checkpoint, images: ImageSet) -> None:

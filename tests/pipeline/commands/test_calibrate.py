@@ -111,6 +111,19 @@ def test_a_recipe_file_and_what_overrides_it(calibrate: Any, place: Path, tmp_pa
     assert ranges.values.keys() == KEYS - {"classifier.0:linear:0"}
 
 
+def test_a_checkpoint_is_never_replaced(
+    pipeline: Any, small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_path: Path
+) -> None:
+    """Not by repairs either, which lie beside the ranges."""
+    del small_family
+    own, out = tmp_path / "small.repairs.safetensors", tmp_path / "small.json"
+    own.write_bytes(small_checkpoint.read_bytes())
+    ended = pipeline("calibrate", own, "--data", small_pictures, "--out", out, "--repair", "bias", "--force")
+    assert "would replace the checkpoint" in ended.error()
+    assert own.read_bytes() == small_checkpoint.read_bytes()
+    assert not out.exists()
+
+
 def test_an_existing_file_is_kept_unless_forced(calibrate: Any, place: Path) -> None:
     (place / "r.json").write_text("precious")
     assert "exists. Pass --force to replace it" in calibrate().error()

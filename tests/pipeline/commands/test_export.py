@@ -104,6 +104,7 @@ def test_without_a_checkpoint_the_built_in_one_is_used_and_named_first(
         (["--precision", "int8-weights"], "Target 'fake' cannot do precision 'int8-weights'. It can: fp32, int8."),
         (["--recipe", "nowhere.toml"], "Cannot read recipe 'nowhere.toml'"),
         (["--observer", "magic", "--precision", "int8"], "'magic' is not one of 'minmax', 'moving-average'"),
+        (["--repair", "equalise"], "allowed for repairs: equalize, adaround, bias"),
         (["--observer", "minmax"], "--ranges, --recipe, --observer, --scales and --repair are for int8 files"),
         (["--calibration-size", "0"], "images is 0; allowed: at least 1"),
         (["--calibration-size", "41"], "Calibration asks for 41 images but the data has 40"),
@@ -178,11 +179,12 @@ def test_a_place_that_cannot_be_written(export: Run, place: Path) -> None:
 
 
 def test_a_bundle_is_replaced_only_when_told(export: Run, place: Path) -> None:
-    assert export().status == 0
+    int8 = ("--precision", "int8")
+    assert export(*int8).status == 0
     before = (place / "b" / "manifest.json").read_bytes()
-    assert "exists. Pass --force to replace it" in export("--seed", 1).error()
+    assert "exists. Pass --force to replace it" in export(*int8, "--seed", 1).error()
     assert (place / "b" / "manifest.json").read_bytes() == before
-    ended = export("--seed", 1, "--force")
+    ended = export(*int8, "--seed", 1, "--force")
     assert ended.status == 0
     assert json.loads((place / "b" / "calibration-set.json").read_text())["seed"] == 1
     assert names(place) == ["b"]

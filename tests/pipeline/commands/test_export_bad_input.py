@@ -75,7 +75,7 @@ def test_a_truncated_picture_is_named_or_left_out(export: Run, place: Path, pict
     assert "Corrupt image 'blue/03.png': it is truncated" in error
     assert "--skip-corrupt" in error
     assert names(place) == []
-    ended = export("--calibration-size", 39, "--skip-corrupt", data=pictures)
+    ended = export("--precision", "int8", "--calibration-size", 39, "--skip-corrupt", data=pictures)
     assert ended.status == 0
     assert ended.err.splitlines()[0] == "Note: Left out, corrupt: blue/03.png"
     used = json.loads((place / "b" / "calibration-set.json").read_text())["images"]

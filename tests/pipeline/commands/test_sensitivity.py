@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def test_bad_input(
     def refused(*arguments: Any, of: Path = bundle, data: Any = None) -> str:
         return str(pipeline("sensitivity", of, "--data", data or sure.draw(1, 60), *arguments).error(2))
 
+    corrupt = Path(shutil.copytree(sure.draw(1, 60), tmp_path / "corrupt"))
+    (corrupt / "blue" / "000.png").write_bytes(b"no picture")
+    assert "--skip-corrupt" in refused(data=corrupt)
+    left = pipeline("sensitivity", bundle, "--data", corrupt, "--skip-corrupt", "--images", 8)
+    assert "Left out, corrupt: blue/000.png" in left.err
+    assert "Looked at only 8 images: the figures are indicative." in left.out
     assert "is not a bundle" in refused(of=tmp_path)
     assert export(checkpoint=sure.checkpoint, data=sure.draw(0, 20), out=place / "float").status == 0
     assert "has no int8 file" in refused(of=place / "float")

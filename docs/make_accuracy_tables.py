@@ -2,11 +2,13 @@
 
 ``python docs/make_accuracy_tables.py digits`` in the repository's root does all of one page, ``… cifar10 effnet`` this
 network of it; with ``--repairs`` also what the page's second table shows. Every step is a command of ``pipeline``; one
-that left its answer under ``--work`` is not given again. CIFAR-10 is expected as JPEG files in ``cifar10/train.tar``
-and ``cifar10/test.tar``, one folder for each class.
+that left its answer under ``--work`` is not given again. A network that is there is not trained again, and the page has
+the command that its checkpoint records: delete it to train it otherwise. CIFAR-10 is expected as JPEG files in
+``cifar10/train.tar`` and ``cifar10/test.tar``, one folder for each class.
 """
 
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -24,10 +26,13 @@ from edge_apps.runtime.manifest import BundleManifest
 from pipeline import zoo
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.accuracy.sqnr import EQUAL_DB
+from pipeline.checkpoint import load
 from pipeline.cost import count_model
 
 MOST_DROP, MOST_HIGH = 0.5, 1.0
 """Points of top-1: what a file may lose, and the upper end of the interval."""
+
+NETWORK = "network.safetensors"
 
 HEADINGS = (
     "network", "input", "params", "train, min", "float top-1 %", "int8 .pte top-1 %", "int8 .tflite top-1 %",
@@ -45,7 +50,7 @@ REPAIR_HEADINGS = (
 
 @dataclass(frozen=True)
 class Member:
-    """A network and how it is trained. ``trained`` is the command where the page's own was not used."""
+    """A network and how it is trained; ``aim`` is the float top-1 in % that it should reach."""
 
     model: str
     options: str
@@ -53,7 +58,7 @@ class Member:
     epochs: int
     lr: float = 0.003
     precision: str = "fp32"
-    trained: str = ""
+    aim: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Suite:
 
     def command(self, member: Member, step: str, folder: Path) -> str:
         """What is typed for a step."""
-        template = member.trained if step == "train" and member.trained else (self.steps | self.repair_steps)[step]
+        template = (self.steps | self.repair_steps)[step]
         return " ".join(template.format(**vars(member), folder=shlex.quote(str(folder))).split())
 
     def _exported(self, bundle: str, options: str) -> dict[str, str]:
@@ -138,21 +143,14 @@ CIFAR10 = Suite(
     "cifar10/train.tar",
     "cifar10/test.tar",
     (
-        Member(
-            "mobilenet_v2",
-            "",
-            64,
-            12,
-            trained="pipeline train mobilenet_v2 --data cifar10/train.tar --input {side} "
-            "--epochs {epochs} --precision fp32 --threads 2 --out {folder}/network.safetensors",
-        ),
-        Member("efficientnet_b0", "", 64, 10),
+        Member("mobilenet_v2", "", 64, 12, aim=80),
+        Member("efficientnet_b0", "", 64, 10, aim=80),
         Member("squeezenet_1_1", "", 64, 12, lr=0.001, precision="bf16"),
         Member("shufflenet_v1", "--groups 3", 64, 12),
         Member("mobilenet_v1", "--width 0.5", 64, 12),
         Member("fd_mobilenet", "", 64, 12),
         Member("effnet", "", 32, 20),
-        Member("resnet18", "", 64, 8, precision="bf16"),
+        Member("resnet18", "", 64, 8, precision="bf16", aim=80),
         Member("resnet_cifar", "--units 1", 28, 30),
         Member("se_resnet18", "--width 0.5", 64, 10, precision="bf16"),
         Member("googlenet_bn", "--width 0.5", 64, 10, precision="bf16"),
@@ -179,62 +177,86 @@ def read(suite: Suite, member: Member, step: str, folder: Path) -> Done | None:
 
 
 def make(suite: Suite, member: Member, folder: Path, steps: Iterable[str]) -> bool:
-    """Do what is not done, and tell whether all ended well; a network that is trained anew makes all else stale."""
+    """Do what is not done, and tell whether all ended well; a network that is trained makes all else stale."""
     folder.mkdir(parents=True, exist_ok=True)
     for step in steps:
-        if read(suite, member, step, folder) is None:
-            stale = "*.json" if step == "train" else f"{step.replace('export', 'evaluate')}.json"
-            for path in folder.glob(stale):
-                path.unlink()
-            command, start = suite.command(member, step, folder), time.monotonic()
-            click.echo(command)
-            with (folder / f"{step}.log").open("a") as log:
-                words = [str(Path(sys.executable).with_name("pipeline")), *shlex.split(command)[1:]]
-                ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
-            if ended.returncode != 0:
-                (folder / f"{step}.out").write_text(ended.stdout, "utf-8")
-                click.echo(f"Exit status {ended.returncode}: see {folder / step}.log and .out")
-                return False
+        if (folder / NETWORK).exists() if step == "train" else read(suite, member, step, folder):
+            continue
+        stale = "*.json" if step == "train" else f"{step.replace('export', 'evaluate')}.json"
+        for path in folder.glob(stale):
+            path.unlink()
+        command, start = suite.command(member, step, folder), time.monotonic()
+        click.echo(command)
+        with (folder / f"{step}.log").open("a") as log:
+            words = [str(Path(sys.executable).with_name("pipeline")), *shlex.split(command)[1:]]
+            ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
+        if ended.returncode != 0:
+            (folder / f"{step}.out").write_text(ended.stdout, "utf-8")
+            click.echo(f"Exit status {ended.returncode}: see {folder / step}.log and .out")
+            return False
+        if step != "train":
             done = Done(command, time.monotonic() - start, ended.stdout)
             write_whole(folder / f"{step}.json", msgspec.json.encode(done))
     return True
 
 
+def minutes(log: Path) -> float | None:
+    """Of the training that a log ends with, over all its sittings; None without a log."""
+    if not log.exists():
+        return None
+    whole, sitting = 0.0, 0.0
+    for epoch, spent in re.findall(r"^epoch (\d+)/.*?([\d.]+) min, about", log.read_text("utf-8"), re.MULTILINE):
+        if int(epoch) == 1:
+            whole, sitting = 0.0, 0.0
+        if float(spent) < sitting:  # taken up again
+            whole += sitting
+        sitting = float(spent)
+    return whole + sitting
+
+
 def page(suite: Suite, work: Path) -> str:
     """The document, from what lies under ``work``."""
-    rows, losses, notes = [], [], []
+    rows, losses, missing, short, notes, typed = [], [], [], [], [], []
     for member in suite.members:
-        steps = {step: read(suite, member, step, work / member.model) for step in suite.steps}
-        row = [_named(member), str(member.side)]
-        train, export, evaluate = steps.values()
-        if train and export and evaluate:
+        folder, row = work / member.model, [_named(member), str(member.side)]
+        trained = load(folder / NETWORK).training.get("command") if (folder / NETWORK).exists() else None
+        typed.append(_typed(trained) if trained else suite.command(member, "train", folder))
+        export, evaluate = (read(suite, member, step, folder) for step in list(suite.steps)[1:])
+        if trained and export and evaluate:
             bundle = msgspec.json.decode(export.stdout, type=BundleManifest)
             result = msgspec.json.decode(evaluate.stdout, type=EvaluationResult)
             params = count_model(zoo.get(bundle.model), bundle.options, member.side, len(bundle.labels)).params
-            row += [f"{params:,}", f"{train.seconds / 60:.1f}", *measured(bundle, result)]
+            spent = minutes(folder / "train.log")
+            row += [f"{params:,}", "–" if spent is None else f"{spent:.1f}", *measured(bundle, result)]
             judged = [file for file in result.files if file.comparison]
             losses += [f"{file.path} {drop(file)}" for file in judged if not _is_kept(file)]
+            if result.reference and 100 * result.reference.top1 < member.aim:
+                short.append(f"{_named(member)} ({100 * result.reference.top1:.2f} %, aim {member.aim:g} %)")
             notes += [f"Not run: {file.reason.partition(': ')[2]}" for file in result.files if file.reason]
             notes.append(", ".join(f"{tool} {version}" for tool, version in bundle.provenance.tools.items()) + ".")
             notes.append(f"{result.data}: {result.images} pictures, one is {100 / result.images:.2f} points.")
         else:
-            row.append("not run: " + next(step for step, done in steps.items() if done is None))
+            row.append(f"not run: {'train' if not trained else 'export' if not export else 'evaluate'}")
+            missing.append(_named(member))
         rows.append(row)
     repaired = [row for member in suite.members for row in repairs(suite, member, work / member.model)]
-    typed = [suite.command(member, "train", work / member.model) for member in suite.members]
     any_network = (suite.members[0], work / "NETWORK")
     typed += [suite.command(any_network[0], step, any_network[1]) for step in list(suite.steps)[1:]]
     parts = [
         f"# {suite.title}",
         f"Made by `python docs/{Path(__file__).name} {suite.name}{' --repairs' if repaired else ''}` from the answers "
         f"of the commands below; {platform.machine()}, beside other work, one run each, numbers as they came. "
-        f"{suite.about} Drops are against the float network on the same pictures, with their 95 % interval; dB are of "
-        "the logits of calibration pictures, `.pte / .tflite` where they differ, 'equal' to the last bit.",
+        f"{suite.about} Every draw has seed 0. Drops are against the float network on the same pictures, with their "
+        "95 % interval; dB are of the logits of calibration pictures, `.pte / .tflite` where they differ, 'equal' to "
+        "the last bit.",
         _table(HEADINGS, rows),
         f"**Files that lost more than {MOST_DROP:g} points of top-1, or may have lost more than {MOST_HIGH:g} by the "
-        f"upper end of the interval:** {'; '.join(losses) or 'none'}.",
-        *dict.fromkeys(notes),
+        f"upper end of the interval:** {'; '.join(losses) or 'none of those that were run'}.",
     ]
+    if any(member.aim for member in suite.members):
+        parts.append(f"**Float networks below their aim:** {'; '.join(short) or 'none of those that were run'}.")
+    parts.append(f"**Not measured yet:** {', '.join(missing) or 'none'}.")
+    parts += dict.fromkeys(notes)
     if repaired:
         parts += [
             "## What each repair contributes",
@@ -264,6 +286,15 @@ def repairs(suite: Suite, member: Member, folder: Path) -> Iterator[list[str]]:
 def _int8_tflite(done: Done) -> FileResult:
     files = msgspec.json.decode(done.stdout, type=EvaluationResult).files
     return next(file for file in files if (file.target, file.precision) == ("tflite", "int8"))
+
+
+def _typed(recorded: str) -> str:
+    """A recorded command, whose files lay where they lay, as one types it in the repository's root."""
+    words = shlex.split(recorded)
+    places = [number + 1 for number, word in enumerate(words) if word in ("--data", "--out")]
+    for number in places:
+        words[number] = str(Path(*Path(words[number]).parts[-2:])) if words[number].startswith("..") else words[number]
+    return " ".join(words)
 
 
 def _named(member: Member) -> str:

@@ -7,6 +7,7 @@ store smaller weights in the float file (ai-edge-quantizer); the arithmetic stay
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class TFLiteTarget:
         data = _flatbuffer(model)
         if manifest.precision in ("fp16", "int8-weights"):
             data = _smaller_weights(data, manifest.precision)
-        write_whole(path, _with_metadata(data, to_json(manifest)))
+        write_whole(path, _finished(data, to_json(manifest)))
         return float_layers
 
     def census(self, path: Path) -> Census:
@@ -157,8 +158,13 @@ def _read(data: bytes) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
 
 
-def _with_metadata(data: bytes, text: str) -> bytes:
-    """Add one METADATA entry to a model and write it out again."""
+# The converter names tensors by the classes that they were captured through, and by those alone: a hundred bytes that
+# are the same for all, and of a file of 100 KB six percent.
+_CAPTURED_THROUGH = re.compile(r"[^;]*\.Place_|torch\.export\.[^;]*;*|pipeline\.capture\.")
+
+
+def _finished(data: bytes, text: str) -> bytes:
+    """Add one METADATA entry to a model, shorten the names of its tensors, and write it out again."""
     import flatbuffers
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
@@ -170,6 +176,8 @@ def _with_metadata(data: bytes, text: str) -> bytes:
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        tensor.name = _CAPTURED_THROUGH.sub("", tensor.name.decode())
     builder = flatbuffers.Builder(len(data))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())

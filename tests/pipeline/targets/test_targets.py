@@ -163,6 +163,19 @@ def test_every_tflite_weight_is_stored_as_asked(
         assert count * bytes_each in stored
 
 
+def test_tensors_of_a_tflite_have_short_names_of_their_own(written: dict[tuple[str, Precision], Path]) -> None:
+    """Not those of the classes that they were captured through, a hundred bytes each."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for precision in targets.targets()["tflite"].precisions:
+        data = bytearray(written["tflite", precision].read_bytes())
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        names = [tensor.name.decode() for tensor in model.subgraphs[0].tensors]
+        assert max(map(len, names)) < 60
+        assert not [name for name in names if "torch" in name or "pipeline" in name]
+        assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [("pte", "executorch"), ("ios", "coreml"), ("MLPackage", "coreml"), ("litert", "tflite"), ("tflite", "tflite")],

@@ -137,7 +137,8 @@ CIFAR10 = Suite(
     "cifar10",
     "Families on CIFAR-10",
     "50,000 pictures to train on, judged on all 10,000 of the test set, which no choice was made by. As many epochs as "
-    "a few hours of two processor cores allowed: with more, float accuracy would be higher.",
+    "a few hours of two processor cores allowed: with more, float accuracy would be higher. For the same reason some "
+    "are narrowed, AlexNet is its one-tower variant, and GoogLeNet and VGG-A have batch normalisation.",
     "pipeline train {model} {options} --input {side} --epochs {epochs} --lr {lr} --data cifar10/train.tar "
     "--precision {precision} --threads 1 --dtype fp16 --out {folder}/network.safetensors",
     "cifar10/train.tar",

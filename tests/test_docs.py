@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from calibration.recipe import Recipe
+from pipeline import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -51,6 +52,29 @@ def test_the_documented_recipe_is_the_default() -> None:
     assert msgspec.toml.decode(toml, type=Recipe) == Recipe()
     documented = {line.split(" = ")[0] for line in toml.splitlines()}
     assert documented == set(Recipe.__struct_fields__)
+
+
+def test_the_zoo_table_holds_what_every_network_must() -> None:
+    """Every model is in it or named as missing; whole on the delegate, near enough, and int8 faster."""
+    text = (ROOT / "docs" / "zoo.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    heading, _, *rows = rows
+    missing = re.search(r"^Not measured here: (.*)\.$", text, re.MULTILINE)
+    measured: dict[str, set[str]] = {}
+    model = ""
+    for row in (dict(zip(heading, cells, strict=True)) for cells in rows):
+        model = row["model"] or model
+        measured.setdefault(model, set()).add(row["target"])
+        if row["target"] == "coreml":
+            continue  # not run outside macOS
+        assert float(row["fp32 dB"]) >= 60, model
+        assert row["int8 dB"] == "equal" or float(row["int8 dB"]) >= 40, model
+        assert (row["delegated"], row["parts"]) == ("100", "1"), model
+        assert float(row["int8 ms"]) < float(row["fp32 ms"]), model
+    named = set(missing[1].split(", ")) if missing else set()
+    assert measured.keys() | named == zoo.specs().keys()
+    assert not measured.keys() & named
+    assert all(found == {"coreml", "executorch", "tflite"} for found in measured.values())
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

@@ -15,6 +15,7 @@ from calibration.dataset import check_disjoint
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
+from edge_apps.runtime.runner import runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, judge
 from pipeline.accuracy.in_bundle import evaluate_bundle, record, trained_on
@@ -177,6 +178,10 @@ def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
     """Refuse at once what could not end well."""
     if not job.needs_ranges():
         raise BadInput("--search is for int8 files, and none is asked for: leave it out.")
+    reasons = [runs_elsewhere(target.suffix) for target, _ in job.files]
+    if all(reasons):
+        why = "; ".join(dict.fromkeys(map(str, reasons)))
+        raise BadInput(f"Nothing can be judged here: {why}. Add another --target.")
     check_classes(judging, job.checkpoint.labels)
     faultless = PairedTable(len(judging), 0, 0, 0)
     if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:

@@ -19,8 +19,9 @@ class CoreMLRunner:
     """One loaded model. Core ML schedules its own threads; ``threads`` is what was asked for, not a promise."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        if _system() != "darwin":
-            raise NotRunHere(f"'{path.name}' is not run: Core ML exists on macOS only.")
+        reason = _elsewhere()
+        if reason:
+            raise NotRunHere(f"'{path.name}' is not run: {reason}.")
         coremltools, image = _library()
         self._image: Any = image
         self.runtime = f"coremltools {importlib.metadata.version('coremltools')}"
@@ -56,6 +57,10 @@ def _system() -> str:
     return sys.platform
 
 
+def _elsewhere() -> str | None:
+    return None if _system() == "darwin" else "Core ML exists on macOS only"
+
+
 def _library() -> tuple[Any, Any]:
     try:
         import coremltools
@@ -68,4 +73,4 @@ def _library() -> tuple[Any, Any]:
     return coremltools, Image
 
 
-register_runner(".mlpackage", CoreMLRunner)
+register_runner(".mlpackage", CoreMLRunner, elsewhere=_elsewhere)

@@ -50,15 +50,24 @@ RunnerFactory = Callable[[Path, int], Runner]
 
 _factories: dict[str, RunnerFactory] = {}
 _side_by_side: set[str] = set()
+_elsewhere: dict[str, Callable[[], str | None]] = {}
 
 
-def register_runner(suffix: str, factory: RunnerFactory, *, side_by_side: bool = False) -> None:
+def register_runner(
+    suffix: str,
+    factory: RunnerFactory,
+    *,
+    side_by_side: bool = False,
+    elsewhere: Callable[[], str | None] = lambda: None,
+) -> None:
     """Say that files with this suffix (``.pte``) are opened by ``factory(path, threads)``.
 
     ``side_by_side``: several runners of one file gain by working in threads at the same time, because the runtime
-    gives the interpreter lock back while it computes.
+    gives the interpreter lock back while it computes. ``elsewhere`` says why this machine cannot run such files at
+    all, if it cannot.
     """
     _factories[suffix] = factory
+    _elsewhere[suffix] = elsewhere
     if side_by_side:
         _side_by_side.add(suffix)
 
@@ -66,6 +75,11 @@ def register_runner(suffix: str, factory: RunnerFactory, *, side_by_side: bool =
 def runs_side_by_side(path: Path) -> bool:
     """Whether to spread many pictures over several one-thread runners of this file, not over one runner's threads."""
     return path.suffix in known_suffixes() and path.suffix in _side_by_side
+
+
+def runs_elsewhere(suffix: str) -> str | None:
+    """Why this machine cannot run files with this suffix, whatever is installed; None where it can."""
+    return _elsewhere[suffix]() if suffix in known_suffixes() and suffix in _elsewhere else None
 
 
 def known_suffixes() -> tuple[str, ...]:

@@ -268,6 +268,14 @@ def test_the_pictures_that_trained_the_network_do_not_judge(
     assert SimulatedRunner.seen == Counter()
 
 
+def test_files_that_run_elsewhere_are_not_searched_for(
+    export: Any, ranges: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(runner._elsewhere, ".fake", lambda: "fakes run on the moon only")
+    refused = export(ranges(None)).error(2)
+    assert "Nothing can be judged here: fakes run on the moon only. Add another --target." in refused
+
+
 def test_a_corrupt_picture_is_met_before_anything_is_searched(
     export: Any, ranges: Any, sure: Any, tmp_path: Path
 ) -> None:

@@ -200,9 +200,11 @@ class _Sums:
         self._noise_squares += float((noise**2).sum())
 
     def decibels(self) -> float:
-        """10 · log10 (signal / noise)."""
-        signal = self._signal_squares - float((self._signal**2).sum()) / self._count
-        noise = self._noise_squares - float((self._noise**2).sum()) / self._count
+        """10 · log10 (signal / noise); of a single picture, which is its own mean, nothing is removed."""
+        signal, noise = self._signal_squares, self._noise_squares
+        if self._count > 1:
+            signal -= float((self._signal**2).sum()) / self._count
+            noise -= float((self._noise**2).sum()) / self._count
         if noise <= 0:
             return math.inf
         return 10 * math.log10(signal / noise) if signal > 0 else -math.inf

@@ -105,16 +105,19 @@ def test_no_such_file_and_no_runtime(
     assert compare_tensors(demo_bundle, walk, pixels)[0].reason == "Running .tflite needs LiteRT."
 
 
+@pytest.mark.parametrize("count", [1, 40])
 @pytest.mark.parametrize("shape", [(5,), (3, 4, 4), (6, 1, 1)])
-def test_one_by_one_is_all_at_once(shape: tuple[int, ...]) -> None:
+def test_one_by_one_is_all_at_once(shape: tuple[int, ...], count: int) -> None:
     chance = np.random.default_rng(0)
-    reference = chance.normal(3, 1, (40, *shape)).astype(np.float32)
+    reference = chance.normal(3, 1, (count, *shape)).astype(np.float32)
     measured = (reference + chance.normal(0.2, 0.1, reference.shape)).astype(np.float32)
     sums = _Sums()
     for one, other in zip(reference, measured, strict=True):
         sums.add(one, np.squeeze(other))
     assert sums.comparable
-    assert sums.decibels() == pytest.approx(sqnr_db(reference.reshape(40, -1), measured.reshape(40, -1)), abs=1e-6)
+    assert sums.decibels() == pytest.approx(
+        sqnr_db(reference.reshape(count, -1), measured.reshape(count, -1)), abs=1e-6
+    )
 
 
 def test_sums_of_what_has_no_noise_no_signal_or_another_shape() -> None:

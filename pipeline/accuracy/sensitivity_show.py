@@ -37,8 +37,8 @@ def show_sensitivity(result: Sensitivity, console: Console) -> None:
     say("alone: SQNR of the logits when only this operator computes in int8.")
     hit = "image" if worst.images == 1 else f"{worst.images} images"
     say(
-        f"worst-hit: the {hit} whose logits the whole int8 network changes most; top-1 there with only this operator in "
-        "int8."
+        f"worst-hit: the {hit} whose logits the whole int8 network changes most; top-1 there with only this operator "
+        "in int8."
     )
     file = result.file
     if file.reason is None:

@@ -2,9 +2,9 @@
 
 ``python docs/make_accuracy_tables.py digits`` in the repository's root does all of one page, ``… cifar10 effnet`` this
 network of it; with ``--repairs`` also what the page's second table shows. Every step is a command of ``pipeline``; one
-that left its answer under ``--work`` is not given again. A network that is there is not trained again, and the page has
-the command that its checkpoint records: delete it to train it otherwise. CIFAR-10 is expected as JPEG files in
-``cifar10/train.tar`` and ``cifar10/test.tar``, one folder for each class.
+that left its answer under ``--work`` is not given again. A network that is there, or in ``docs/networks``, is not
+trained again, and the page has the command that its checkpoint records: delete it to train it otherwise. CIFAR-10 is
+expected as JPEG files in ``cifar10/train.tar`` and ``cifar10/test.tar``, one folder for each class.
 """
 
 import platform
@@ -33,6 +33,8 @@ MOST_DROP, MOST_HIGH = 0.5, 1.0
 """Points of top-1: what a file may lose, and the upper end of the interval."""
 
 NETWORK = "network.safetensors"
+KEPT = Path(__file__).with_name("networks")
+"""Small ones that took long to train."""
 
 HEADINGS = (
     "network", "input", "params", "train, min", "float top-1 %", "int8 .pte top-1 %", "int8 .tflite top-1 %",
@@ -180,6 +182,9 @@ def read(suite: Suite, member: Member, step: str, folder: Path) -> Done | None:
 def make(suite: Suite, member: Member, folder: Path, steps: Iterable[str]) -> bool:
     """Do what is not done, and tell whether all ended well; a network that is trained makes all else stale."""
     folder.mkdir(parents=True, exist_ok=True)
+    kept = KEPT / suite.name / f"{member.model}.safetensors"
+    if kept.exists() and not (folder / NETWORK).exists():
+        write_whole(folder / NETWORK, kept.read_bytes())
     for step in steps:
         if (folder / NETWORK).exists() if step == "train" else read(suite, member, step, folder):
             continue

@@ -3,7 +3,7 @@
 ``python docs/make_accuracy_tables.py digits`` in the repository's root does all of one page, ``… cifar10 effnet`` this
 network of it; with ``--repairs`` also what the page's second table shows. Every step is a command of ``pipeline``; one
 that left its answer under ``--work`` is not given again. A network that is there, or in ``docs/networks``, is not
-trained again, and the page has the command that its checkpoint records: delete it to train it otherwise. CIFAR-10 is
+trained again, and the page has the command that its checkpoint records: delete both to train it otherwise. CIFAR-10 is
 expected as JPEG files in ``cifar10/train.tar`` and ``cifar10/test.tar``, one folder for each class.
 """
 
@@ -185,6 +185,8 @@ def make(suite: Suite, member: Member, folder: Path, steps: Iterable[str]) -> bo
     kept = KEPT / suite.name / f"{member.model}.safetensors"
     if kept.exists() and not (folder / NETWORK).exists():
         write_whole(folder / NETWORK, kept.read_bytes())
+        for path in folder.glob("*.json"):
+            path.unlink()
     for step in steps:
         if (folder / NETWORK).exists() if step == "train" else read(suite, member, step, folder):
             continue
@@ -211,12 +213,12 @@ def minutes(log: Path) -> float | None:
     if not log.exists():
         return None
     whole, sitting = 0.0, 0.0
-    for epoch, spent in re.findall(r"^epoch (\d+)/.*?([\d.]+) min, about", log.read_text("utf-8"), re.MULTILINE):
-        if int(epoch) == 1:
-            whole, sitting = 0.0, 0.0
-        if float(spent) < sitting:  # taken up again
-            whole += sitting
-        sitting = float(spent)
+    for line in log.read_text("utf-8").splitlines():
+        epoch = re.match(r"epoch (\d+)/.*?([\d.]+) min, about", line)
+        if epoch:
+            whole, sitting = 0.0 if int(epoch[1]) == 1 else whole, float(epoch[2])
+        elif line.startswith("Taken up after epoch"):
+            whole, sitting = whole + sitting, 0.0
     return whole + sitting
 
 

@@ -298,7 +298,7 @@ def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -
 
 
 def _compare(path: Path, material: Material, precision: Precision) -> dict[str, Any]:
-    """Run the written file through the device's own runner on the calibration pictures."""
+    """Run the written file through the device's own runner on the pictures of ``Pictures.compared``."""
     pictures = material.pictures.compared()
     try:
         runner = open_runner(path)

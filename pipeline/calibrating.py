@@ -33,7 +33,7 @@ from pipeline.data.held_out import held_out
 from pipeline.errors import BadCalibration, BadImage, BadInput
 
 COMPARED_IMAGES = 64
-"""A file, and the effect of a repair, is measured on this many of the calibration images."""
+"""A file, and the effect of a repair, is measured on this many images."""
 
 AT_ONCE = 64
 """Pictures in memory while thousands are looked at."""
@@ -77,11 +77,14 @@ class Calibration:
         return with_values(captured.graph(), self.repairs.tensors)
 
     def with_float(self, captured: Captured, layers: Collection[str]) -> Calibration:
-        """The same with these layers (module paths) in float, and not rounded."""
+        """The same with these layers (module paths) in float, and not rounded; biases were corrected with them in int8.
+
+        A recipe's own ``float_layers`` are in float from the beginning, and their biases are corrected so.
+        """
         graph = captured.graph()
         ranges, repairs = keep_float(graph, self.ranges, layers), self.repairs.with_float(graph, layers)
-        if ranges.repairs_sha256 is not None:
-            ranges = msgspec.structs.replace(ranges, repairs_sha256=repairs.sha256())
+        if layers and ranges.repairs_sha256 is not None:  # the effects were measured with these layers in int8
+            ranges = msgspec.structs.replace(ranges, repairs_sha256=repairs.sha256(), effects=())
         return Calibration(ranges, repairs)
 
 

@@ -195,7 +195,8 @@ def _calibrations(
 ) -> Iterator[Calibration]:
     """Of each set, in ascending size; a set that holds the one before it is not run from its beginning again.
 
-    It is where the order of pictures matters, so that a point is what a calibration on so many images gives.
+    It is for the moving average, where the order of pictures matters most. Of histograms, bins depend on the first
+    batch: a point may differ from a calibration on so many images by some tenths of a decibel.
     """
     ordered = "moving-average" in {recipes[0].observer, *recipes[0].observers.values()}
     watch: Watch | None = None

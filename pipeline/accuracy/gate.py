@@ -225,7 +225,7 @@ def _judge_file(
         precision=file.precision,
         verdict="failed",
         message=file.unlike_manifest or file.reason or "",
-        notes=words.about_drift(file.drift),
+        notes=(*filter(None, [file.uncounted]), *words.about_drift(file.drift)),
     )
     if file.unlike_manifest is None and file.status == "not run":
         allowed = file.target in policy.allow_not_run
@@ -261,10 +261,8 @@ def _judge_file(
     if file.unlike_manifest is not None:
         decision = "failed"
         said.insert(0, file.unlike_manifest)
-    if file.uncounted is not None:
-        said.append(file.uncounted)
-        if decision == "passed" and file.target not in policy.allow_not_run:
-            decision = "undecided"
+    if file.uncounted is not None and decision == "passed" and file.target not in policy.allow_not_run:
+        decision = "undecided"
     return replace(verdict, verdict=decision, message=" ".join(said))
 
 

@@ -46,8 +46,8 @@ def show_evaluation(result: EvaluationResult, console: Console) -> None:
     _print(result, columns, console)
     _print_drift(result, console)
     for file in result.files:
-        if file.unlike_manifest is not None:
-            console.print(f"{file.path}: {file.unlike_manifest}", markup=False, soft_wrap=True)
+        for said in filter(None, (file.unlike_manifest, file.uncounted)):
+            console.print(f"{file.path}: {said}", markup=False, soft_wrap=True)
     if wide:
         for line in _worst(result):
             console.print(line, markup=False, soft_wrap=True)

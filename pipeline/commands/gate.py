@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import results
+from edge_apps.console import progress, results
+from edge_apps.errors import first_line
 from pipeline.options import DATA_HELP, needs_export_extra
 
 if TYPE_CHECKING:
@@ -89,8 +90,12 @@ def command(
         images, skipped = usable(images, True)
     result = judge(evaluate_bundle(bundle, images, against=against, threads=threads, skipped=skipped), policy)
     _write(result, junit, markdown)
-    if failed_by_rounding(result):  # the verdict is written by now, whatever comes of looking further
-        layer = most_damaged(load_bundle(bundle), images)
+    if failed_by_rounding(result):
+        layer = None
+        try:
+            layer = most_damaged(load_bundle(bundle), images)
+        except Exception as error:  # whatever comes of looking further, the verdict stands
+            progress().print(f"The most damaged layer was not found: {first_line(error)}", markup=False, soft_wrap=True)
         if layer is not None:
             result = with_most_damaged(result, *layer)
             _write(result, junit, markdown)

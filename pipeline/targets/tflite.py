@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def _read(data: bytes) -> Any:
 
 # The converter names tensors by the classes that they were captured through, and by those alone: a hundred bytes that
 # are the same for all, and of a file of 100 KB six percent.
-_CAPTURED_THROUGH = re.compile(r"[^;]*\.Place_|torch\.export\.[^;]*;*|pipeline\.capture\.")
+_CAPTURED_THROUGH = re.compile(r"[^;]*\.Place_|[^;]*\.FlatNetwork_network|torch\.export\.[^;]*;*|pipeline\.capture\.")
 
 
 def _finished(data: bytes, text: str) -> bytes:
@@ -176,11 +177,22 @@ def _finished(data: bytes, text: str) -> bytes:
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
-    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
-        tensor.name = _CAPTURED_THROUGH.sub("", tensor.name.decode())
+    for graph in model.subgraphs:
+        names = _short_names([tensor.name.decode() for tensor in graph.tensors])
+        for tensor, name in zip(graph.tensors, names, strict=True):
+            tensor.name = name
     builder = flatbuffers.Builder(len(data))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """One for each, all different."""
+    short: dict[str, None] = {}
+    for number, name in enumerate(names):
+        found = _CAPTURED_THROUGH.sub("", name).strip(";") or "constant"
+        short[found if found not in short else f"{found}.{number}"] = None
+    return list(short)
 
 
 def _operator_name(model: Any, operator: Any) -> str:

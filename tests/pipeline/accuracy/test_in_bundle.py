@@ -258,7 +258,8 @@ def test_a_file_whose_operators_nobody_counted_is_not_passed(
     evaluation = evaluate_bundle(root, laboratory.images, threads=1)
     (judged,) = judge(evaluation, GatePolicy(max_drop=20)).files
     assert judged.verdict == "undecided"
-    assert judged.message.endswith("'a.fake' are not counted: its library is not installed: pip install it.")
+    assert judged.notes == ("The operators of 'a.fake' are not counted: its library is not installed: pip install it.",)
+    assert judge(evaluation, GatePolicy(max_drop=20, class_drop=None)).files[0].notes == judged.notes
 
 
 def test_a_checkpoint_knows_what_trained_it(laboratory: Any, make_images: Callable[..., Any], tmp_path: Path) -> None:

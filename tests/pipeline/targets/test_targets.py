@@ -171,7 +171,7 @@ def test_tensors_of_a_tflite_have_short_names_of_their_own(written: dict[tuple[s
         data = bytearray(written["tflite", precision].read_bytes())
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
         names = [tensor.name.decode() for tensor in model.subgraphs[0].tensors]
-        assert max(map(len, names)) < 60
+        assert all(0 < len(name) < 60 for name in names)
         assert not [name for name in names if "torch" in name or "pipeline" in name]
         assert len(set(names)) == len(names)
 
@@ -206,3 +206,13 @@ def test_targets_may_be_repeated_or_comma_separated() -> None:
     assert [t.name for t in targets.choose_targets(["pte,tflite", "executorch"])] == ["executorch", "tflite"]
     with pytest.raises(BadInput, match="No target given"):
         targets.choose_targets([" ,"])
+
+
+def test_names_that_would_be_nothing_or_twice_the_same() -> None:
+    from pipeline.targets.tflite import _short_names
+
+    network = "pipeline.capture.BytesInput/pipeline.networks.flat.FlatNetwork_network"
+    place = f"{network}/pipeline.networks.flat.Place_"
+    wrapper = "torch.export._trace._non_strict_export.<locals>.Wrapper;"
+    given = [f"{place}0;3", f"{place}relu;;{place}conv1;", f"{place}0;3", network, wrapper, "arith.constant"]
+    assert _short_names(given) == ["0;3", "relu;;conv1", "0;3.2", "constant", "constant.4", "arith.constant"]

@@ -77,19 +77,24 @@ class Repairs:
         return found
 
 
-def with_values(graph: GraphModule, tensors: Mapping[str, torch.Tensor]) -> GraphModule:
-    """The graph, in which these tensors (by their names in the network) have been exchanged; no other graph's are.
+def exchange(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put these values in the place of a network's tensors of the same names; who shared the old ones keeps them.
 
     Raises:
         BadCalibration: the network has no such tensor.
     """
     for name, tensor in tensors.items():
         *path, last = name.split(".")
-        held: Any = graph
-        for part in (NETWORK, *path):
+        held: Any = network
+        for part in path:
             held = getattr(held, part, None)
         old = getattr(held, last, None)
         if not isinstance(old, torch.Tensor) or old.shape != tensor.shape:
             raise BadCalibration(f"Repairs change '{name}', which this network does not have so: calibrate again.")
         setattr(held, last, nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor)
+
+
+def with_values(graph: GraphModule, tensors: Mapping[str, torch.Tensor]) -> GraphModule:
+    """The graph, with ``exchange`` done to the network in it."""
+    exchange(getattr(graph, NETWORK), tensors)
     return graph

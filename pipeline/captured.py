@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from calibration.annotate import WEIGHTED, in_network
-from calibration.repairs import Repairs
+from calibration.repairs import Repairs, exchange
 from edge_apps.chatter import hushed
 from edge_apps.images import Image
 from edge_apps.runtime.preprocess import to_batch
@@ -20,7 +21,6 @@ from pipeline.capture import ImageInput, capture_images, graph_of
 from pipeline.checkpoint import Checkpoint
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.prepare import prepare
-from pipeline.networks.repaired import repaired
 
 BATCH = 16
 
@@ -56,7 +56,8 @@ class Captured:
 
     def with_repairs(self, repairs: Repairs) -> Captured:
         """The same with these edits, captured again."""
-        network = repaired(self.network, repairs)
+        network = copy.deepcopy(self.network)
+        exchange(network, repairs.tensors)
         return replace(self, network=network, program=_program(network, self.checkpoint))
 
 

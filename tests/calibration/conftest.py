@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -138,14 +138,9 @@ def edited() -> Callable[..., GraphModule]:
     """``edited(graph, repairs)``: a copy of the graph with other values for some tensors."""
     import copy
 
+    from calibration.repairs import with_values
+
     def make(graph: GraphModule, repairs: Repairs) -> GraphModule:
-        changed = copy.deepcopy(graph)
-        for name, tensor in repairs.tensors.items():
-            held: Any = changed
-            for part in ("network", *name.split(".")):
-                held = getattr(held, part)
-            assert held.shape == tensor.shape
-            held.data.copy_(tensor)
-        return changed
+        return with_values(copy.deepcopy(graph), repairs.tensors)
 
     return make

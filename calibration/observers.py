@@ -18,8 +18,11 @@ from calibration.errors import BadCalibration
 from calibration.ranges import QMAX, QMIN, Range
 from calibration.recipe import Recipe
 
-BINS = 4096
-"""Bins of a histogram over [−reach, reach]; a ReLU's output uses half of them."""
+BINS = 8192
+"""Bins of a histogram over [−reach, reach]; a ReLU's output uses a quarter of them at least, eight for a level."""
+
+FINEST_REACH = 2.0**-16
+"""Where a histogram's reach begins: that of the smallest scale, 2^-24."""
 
 SHARES = torch.linspace(1.0, 0.1, 46, dtype=torch.float64)
 """Of the observed end of a range, for those observers that search."""
@@ -100,24 +103,23 @@ class MovingAverage(RangeObserver):
 
 
 class _Histogram(RangeObserver):
-    """Counts over [−reach, reach]; where a value lies outside, the reach doubles and bins merge in pairs, exactly."""
+    """Counts over [−reach, reach); where a value lies outside, the reach doubles and bins merge in pairs, exactly.
+
+    The reach is a power of two whatever came first, so the counts depend on the pictures and not on their order.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.reach = 0.0
+        self.reach = FINEST_REACH
         self.counts = torch.zeros(BINS, dtype=torch.float64)
         self.low, self.high = 0.0, 0.0
 
     def update(self, values: torch.Tensor, low: float, high: float) -> None:
         self.low, self.high = min(self.low, low), max(self.high, high)
-        extent = max(-low, high)
-        if self.reach == 0.0:
-            self.reach = extent
-        while self.reach < extent:
+        while self.reach <= max(-low, high):
             self._double()
-        if self.reach > 0.0:
-            for part in torch.split(values.flatten(), MOST_AT_ONCE):
-                self.counts += torch.histc(part, BINS, -self.reach, self.reach).double()
+        for part in torch.split(values.flatten(), MOST_AT_ONCE):
+            self.counts += torch.histc(part, BINS, -self.reach, self.reach).double()
 
     def _double(self) -> None:
         quarter = BINS // 4
@@ -140,8 +142,6 @@ class Percentile(_Histogram):
         self.percentile = percentile
 
     def range(self) -> Range:
-        if self.reach == 0.0:
-            return Range(0.0, 0.0)
         share = self.counts.cumsum(0) / self.counts.sum()
         tail = (100 - self.percentile) / 200
         width = 2 * self.reach / BINS
@@ -163,8 +163,6 @@ class _Search(_Histogram):
         """What candidates lose, float64 ``[K]``, by their lower and upper ends ``[K]``."""
 
     def range(self) -> Range:
-        if self.reach == 0.0:
-            return Range(0.0, 0.0)
         losses = self.losses()
         low, high = self.low, self.high
         for _ in range(2):

@@ -23,8 +23,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from edge_apps.files import write_whole
+from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
+from pipeline.data.reading import digest
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import own
 from pipeline.pickled import unpickled
@@ -73,6 +75,11 @@ class Checkpoint:
         network = self.spec.build(len(self.labels), **self.options)
         network.load_state_dict(self.state)
         return network.eval()
+
+    def trained_on(self, images: ImageSet) -> bool:
+        """Whether these very pictures are what it records as its training set."""
+        known: bool = self.training.get("settings", {}).get("data") == digest(images)
+        return known
 
 
 def builtin() -> Path:

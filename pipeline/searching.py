@@ -18,7 +18,7 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, 
 from edge_apps.runtime.runner import runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, judge
-from pipeline.accuracy.in_bundle import evaluate_bundle, record, trained_on
+from pipeline.accuracy.in_bundle import evaluate_bundle, record
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
 from pipeline.benchmark.latency import measure
@@ -109,7 +109,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             float would do. What ``build`` raises.
     """
     job, policy = asked.job, asked.policy
-    if trained_on(job.checkpoint, asked.judge):
+    if job.checkpoint.trained_on(asked.judge):
         raise BadInput(f"The network was trained on --judge '{asked.judge.name}': judge on pictures of no other use.")
     judging, _ = distinct(asked.judge)
     _check(job, policy, judging)

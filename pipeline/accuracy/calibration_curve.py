@@ -195,8 +195,7 @@ def _calibrations(
 ) -> Iterator[Calibration]:
     """Of each set, in ascending size; a set that holds the one before it is not run from its beginning again.
 
-    It is for the moving average, where the order of pictures matters most. Of histograms, bins depend on the first
-    batch: a point may differ from a calibration on so many images by some tenths of a decibel.
+    It is for the moving average, the only observer to which the order of pictures matters.
     """
     ordered = "moving-average" in {recipes[0].observer, *recipes[0].observers.values()}
     watch: Watch | None = None

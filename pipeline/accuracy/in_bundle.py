@@ -21,8 +21,6 @@ from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
-from pipeline.checkpoint import Checkpoint
-from pipeline.data.reading import digest
 from pipeline.errors import BadInput, BadManifest, MissingExtra
 from pipeline.rebuild import calibration_set_of, checkpoint_of, rebuild
 
@@ -81,16 +79,10 @@ def evaluate_bundle(
     return replace(
         result,
         files=tuple(_with_operators(bundle, result.files)),
-        trained_on=trained_on(reference, images),
+        trained_on=reference.trained_on(images),
         notes=(*result.notes, *notes),
         against=None if against is None else str(against),
     )
-
-
-def trained_on(checkpoint: Checkpoint, images: ImageSet) -> bool:
-    """Whether these very pictures are what a checkpoint records as its training set."""
-    known: bool = checkpoint.training.get("settings", {}).get("data") == digest(images)
-    return known
 
 
 def record(root: Path, result: EvaluationResult) -> None:

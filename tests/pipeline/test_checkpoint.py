@@ -50,6 +50,14 @@ def _refused(path, match, **given):
     return str(caught.value)
 
 
+def test_it_knows_the_pictures_that_trained_it(network, tmp_path):
+    digits = open_data("digits", "train")
+    trained = checkpoint.load(_save(tmp_path / "a", network, training={"settings": {"data": digest(digits)}}))
+    assert trained.trained_on(digits)
+    assert not trained.trained_on(open_data("digits", "test"))
+    assert not checkpoint.load(_save(tmp_path / "b", network)).trained_on(digits)
+
+
 def test_what_is_written_comes_back(network, tmp_path):
     path = _save(tmp_path / "new" / "x.safetensors", network)
     loaded = checkpoint.load(path)

@@ -30,7 +30,7 @@ from pipeline.benchmark import latency
 from pipeline.calibrating import Calibration, calibrate, draw, load_calibration, save_calibration
 from pipeline.capture import graph_of
 from pipeline.captured import Captured, answers, capture, split
-from pipeline.checkpoint import load
+from pipeline.checkpoint import Checkpoint, load
 from pipeline.data import open_data
 from pipeline.networks import archive
 from pipeline.searching import SearchRecord
@@ -263,7 +263,7 @@ def test_the_pictures_that_trained_the_network_do_not_judge(
     export: Any, ranges: Any, sure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = sure.draw(2, 80)
-    monkeypatch.setattr(searching, "trained_on", lambda _checkpoint, images: images.name == str(pictures))
+    monkeypatch.setattr(Checkpoint, "trained_on", lambda _self, images: images.name == str(pictures))
     assert "The network was trained on --judge" in export(ranges(None), judge=pictures).error(2)
     assert SimulatedRunner.seen == Counter()
 

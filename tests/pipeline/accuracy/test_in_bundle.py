@@ -12,13 +12,12 @@ import pytest
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import MANIFEST, load_bundle, sha256_of
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline import checkpoint, targets
+from pipeline import targets
 from pipeline.accuracy import in_bundle
 from pipeline.accuracy.gate import GatePolicy, judge
-from pipeline.accuracy.in_bundle import EVALUATION, evaluate_bundle, record, trained_on
+from pipeline.accuracy.in_bundle import EVALUATION, evaluate_bundle, record
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.results import EvaluationResult
-from pipeline.data.reading import digest
 from pipeline.errors import BadCalibration, BadInput, BadManifest, ChangedFile
 
 
@@ -260,18 +259,6 @@ def test_a_file_whose_operators_nobody_counted_is_not_passed(
     assert judged.verdict == "undecided"
     assert judged.notes == ("The operators of 'a.fake' are not counted: its library is not installed: pip install it.",)
     assert judge(evaluation, GatePolicy(max_drop=20, class_drop=None)).files[0].notes == judged.notes
-
-
-def test_a_checkpoint_knows_what_trained_it(laboratory: Any, make_images: Callable[..., Any], tmp_path: Path) -> None:
-    plain = checkpoint.load(laboratory.checkpoint)
-    path = tmp_path / "trained.safetensors"
-    training = {"settings": {"data": digest(laboratory.images)}}
-    about = {"options": plain.options, "labels": plain.labels, "preprocess": plain.preprocess, "training": training}
-    checkpoint.save(path, plain.network(), spec=plain.spec, **about)
-    trained = checkpoint.load(path)
-    assert trained_on(trained, laboratory.images)
-    assert not trained_on(trained, make_images(4, 6, seed=1))
-    assert not trained_on(plain, laboratory.images)
 
 
 def test_the_same_file_in_both_releases_is_named(laboratory: Any, make_bundle: Callable[..., Path]) -> None:

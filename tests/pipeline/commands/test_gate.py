@@ -203,6 +203,22 @@ def test_a_gate_that_breaks_leaves_no_earlier_report(laboratory: Any, bundle: Pa
     assert not junit.exists()
 
 
+def test_a_diagnosis_that_breaks_leaves_the_verdict(
+    laboratory: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise MemoryError("not enough\nfor this")
+
+    monkeypatch.setattr("pipeline.accuracy.gate.failed_by_rounding", lambda _result: ("worse.fake",))
+    monkeypatch.setattr("pipeline.accuracy.sensitivity.most_damaged", breaks)
+    junit = tmp_path / "gate.xml"
+    ended = run(bundle, "--data", laboratory.images.name, "--max-drop", 1, "--junit", junit)
+    assert ended.exit_code == 3
+    assert "The most damaged layer was not found: not enough" in ended.stderr
+    assert ended.stdout.splitlines()[-1].startswith("Gate failed at")
+    assert "worse.fake" in junit.read_text()
+
+
 def test_a_report_that_cannot_be_written_in_the_end_is_no_success(
     laboratory: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

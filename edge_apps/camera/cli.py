@@ -93,6 +93,25 @@ def run(
 
 
 @main.group()
+def setup() -> None:
+    """Prepare this machine, once."""
+
+
+@setup.command()
+@click.option("--compiler", default="g++", show_default=True, help="The C++ compiler to use.")
+def executorch(compiler: str) -> None:
+    """Build what runs .pte files without torch, for the installed executorch wheel.
+
+    It is one C++ file over the wheel's own libraries, and lies in the cache folder of this user afterwards. Every
+    command that runs .pte files uses it from then on. Another executorch wheel needs another 'setup executorch'.
+    """
+    from edge_apps.runtime import executorch_native as native
+
+    path = native.build(compiler)
+    results().print(f"Built for executorch {native.version()}: {path}", markup=False, soft_wrap=True)
+
+
+@main.group()
 def log() -> None:
     """Read latency logs."""
 

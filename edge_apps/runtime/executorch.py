@@ -1,18 +1,21 @@
-"""Runs ``.pte`` files by the official Python API, which needs torch; nothing is imported until a file is opened."""
+"""Runs ``.pte`` files by the torch-free native module where it was built, else by the official Python API.
+
+The official API needs torch; nothing is imported until a file is opened.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
-from edge_apps.errors import BadInput, MissingExtra, first_line, install
+from edge_apps.errors import BadInput, EdgeError, MissingExtra, first_line
+from edge_apps.runtime import executorch_native as native
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -20,13 +23,40 @@ _open: weakref.WeakSet[ExecuTorchRunner] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
+class Program(Protocol):
+    """A loaded program."""
+
+    @property
+    def text(self) -> str | bytes | None:
+        """What its manifest method returns; None without one."""
+
+    @property
+    def outputs(self) -> int:
+        """Logits a picture; 0 without a manifest."""
+
+    def run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``[K]`` of contiguous uint8 ``[1, H, W, 3]``."""
+
+    def close(self) -> None:
+        """Free it."""
+
+
+class Engine(Protocol):
+    """A way to run programs."""
+
+    def set_threads(self, threads: int) -> None:
+        """Size the pool that all programs of the process share."""
+
+    def load(self, data: bytes, method: str) -> Program:
+        """Load a program and the text that its constant ``method`` returns."""
+
+
 class ExecuTorchRunner:
     """One loaded program. Its threads come from a pool that all open programs of the process share."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        with hushed():  # torch's and the runtime's own start-up messages
-            self._torch, runtime, set_threads = _library()
-        self.runtime = f"executorch {importlib.metadata.version('executorch')}"
+        engine = native.find() or _official()
+        self.runtime = f"executorch {native.version()}"
         self.path = path
         self.threads = threads
         data = path.read_bytes()
@@ -34,35 +64,37 @@ class ExecuTorchRunner:
             raise BadInput(f"'{path}' is not an ExecuTorch program (no ET identifier). Export it again.")
         try:
             with hushed():
-                _share_threads(threads, set_threads)
-                program = _load(runtime, data)
-            if EMBEDDED_NAME not in program.method_names:
-                raise no_file_manifest(path)
-            self.manifest = parse_file_manifest(program.load_method(EMBEDDED_NAME).execute([])[0], path)
-            self._method: Any = program.load_method("forward")
-        except RuntimeError as error:
+                _share_threads(threads, engine)
+                self._program: Program | None = engine.load(data, EMBEDDED_NAME)
+        except (RuntimeError, native.NativeError) as error:
             raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. Export it again.") from error
-        check_outputs(self._method.metadata.output_tensor_meta(0).sizes()[-1], self.manifest, path)
-        self._program: Any = program  # owns the bytes that the method reads
+        if self._program.text is None:
+            raise no_file_manifest(path)
+        self.manifest = parse_file_manifest(self._program.text, path)
+        check_outputs(self._program.outputs, self.manifest, path)
         _open.add(self)
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits float32 ``[N, K]`` of uint8 ``[N, H, W, 3]``, one picture at a time."""
         check_batch(batch, self.manifest)
+        assert self._program is not None
         logits = np.empty((len(batch), len(self.manifest.labels)), np.float32)
-        for row in range(len(batch)):
-            picture = self._torch.from_numpy(np.ascontiguousarray(batch[row : row + 1]))
-            logits[row] = self._method.execute([picture])[0][0].numpy()
+        try:
+            for row in range(len(batch)):
+                logits[row] = self._program.run(np.ascontiguousarray(batch[row : row + 1]))
+        except native.NativeError as error:
+            raise EdgeError(f"{self.runtime} cannot run '{self.path}': {error}.") from error
         return logits
 
     def close(self) -> None:
         """Free the program."""
-        self._method = None
+        if self._program is not None:
+            self._program.close()
         self._program = None
         _open.discard(self)
 
 
-def _share_threads(threads: int, set_threads: Any) -> None:
+def _share_threads(threads: int, engine: Engine) -> None:
     """Size the process's thread pool. Doing so frees the pool that open programs still use, so never under them."""
     with _lock:
         in_use = {runner.threads for runner in _open}
@@ -72,26 +104,55 @@ def _share_threads(threads: int, set_threads: Any) -> None:
                 "them. Use the same number, or close that file first."
             )
         if not in_use:
-            set_threads(threads)
+            engine.set_threads(threads)
 
 
-def _load(runtime: Any, data: bytes) -> Any:
-    from executorch.runtime import Verification
+class _Official:
+    """``executorch.runtime``."""
 
-    # Verified: offsets that point out of the file are an error here, not a crash later.
-    return runtime.load_program(data, verification=Verification.InternalConsistency)
+    def __init__(self, torch: Any, runtime: Any, set_threads: Any) -> None:
+        self._torch, self._runtime, self.set_threads = torch, runtime, set_threads
+
+    def load(self, data: bytes, method: str) -> Program:
+        from executorch.runtime import Verification
+
+        # Verified: offsets that point out of the file are an error here, not a crash later.
+        program = self._runtime.load_program(data, verification=Verification.InternalConsistency)
+        return _OfficialProgram(self._torch, program, method)
 
 
-def _library() -> tuple[Any, Any, Any]:
+class _OfficialProgram:
+    def __init__(self, torch: Any, program: Any, method: str) -> None:
+        self._torch = torch
+        self._program: Any = program  # owns the bytes that the method reads
+        self.text: str | None = None
+        self.outputs = 0
+        if method in program.method_names:
+            self.text = program.load_method(method).execute([])[0]
+            self._forward: Any = program.load_method("forward")
+            self.outputs = int(self._forward.metadata.output_tensor_meta(0).sizes()[-1])
+
+    def run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self._forward.execute([self._torch.from_numpy(picture)])[0][0].numpy()
+        return row
+
+    def close(self) -> None:
+        self._forward = self._program = None
+
+
+def _official() -> Engine:
     try:
-        import torch
-        from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
-        from executorch.runtime import Runtime
+        with hushed():  # torch's and the runtime's own start-up messages
+            import torch
+            from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+            from executorch.runtime import Runtime
     except ImportError as error:
+        native.module_path()  # where the wheel itself is missing, it says so
         raise MissingExtra(
-            f"Running .pte needs executorch and torch, and '{error.name}' is not installed: {install('export')}."
+            f"Running .pte needs its native module, which is not built yet: run 'edge-camera setup executorch' once. "
+            f"(The official Python API would need '{error.name}', which is not installed.)"
         ) from None
-    return torch, Runtime.get(), _unsafe_reset_threadpool
+    return _Official(torch, Runtime.get(), _unsafe_reset_threadpool)
 
 
 register_runner(".pte", ExecuTorchRunner)

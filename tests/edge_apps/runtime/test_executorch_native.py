@@ -1,0 +1,205 @@
+"""The torch-free module, really built over the installed wheel: the same bits as the official API, and no torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_apps.errors import BadInput, BadManifest, EdgeError, MissingExtra
+from edge_apps.runtime import executorch, executorch_native
+from edge_apps.runtime.manifest import Bundle
+from edge_apps.runtime.runner import open_runner
+
+pytest.importorskip("executorch.runtime", reason="the executorch wheel is not installed")
+if shutil.which("g++") is None:
+    pytest.skip("NOT RUN: the native module needs g++ to be built", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's cache in which the module was built."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        executorch_native.build()
+        yield folder
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache without it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def program(bundle: Bundle, precision: str) -> Path:
+    return bundle.root / f"mobilenet_v2-{precision}.pte"
+
+
+def pictures(path: Path, count: int = 5) -> np.ndarray:
+    runner = open_runner(path)
+    size = (count, runner.manifest.preprocess.height, runner.manifest.preprocess.width, 3)
+    runner.close()
+    return np.random.default_rng(0).integers(0, 256, size, np.uint8)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_same_bits_as_the_official_api(
+    demo_bundle: Bundle, precision: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(demo_bundle, precision)
+    batch = pictures(path)
+    ours = open_runner(path, threads)
+    assert isinstance(ours._program, executorch_native.NativeProgram)
+    native = executorch_native.find()
+    assert native is not None
+    assert native.library.et_threads() == threads
+    logits = ours.run(batch)
+    assert ours.run(batch).tobytes() == logits.tobytes()
+    ours.close()
+    monkeypatch.setattr(executorch_native, "find", lambda: None)
+    theirs = open_runner(path, threads)
+    assert isinstance(theirs._program, executorch._OfficialProgram)
+    assert (theirs.manifest, theirs.runtime) == (ours.manifest, ours.runtime)
+    assert theirs.run(batch).tobytes() == logits.tobytes()
+    theirs.close()
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+import numpy as np
+from edge_apps.runtime.runner import open_runner
+runner = open_runner(Path(sys.argv[1]))
+np.save(sys.argv[3], runner.run(np.load(sys.argv[2])))
+"""
+
+
+@pytest.mark.usefixtures("cache")
+def test_no_torch_is_needed(demo_bundle: Bundle, tmp_path: Path) -> None:
+    path = program(demo_bundle, "int8")
+    batch = pictures(path)
+    np.save(tmp_path / "in.npy", batch)
+    command = [sys.executable, "-c", WITHOUT_TORCH, path, tmp_path / "in.npy", tmp_path / "out.npy"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    runner = open_runner(path)
+    assert np.load(tmp_path / "out.npy").tobytes() == runner.run(batch).tobytes()
+    runner.close()
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.9, 0.999])
+def test_a_truncated_program_is_refused(demo_bundle: Bundle, share: float, tmp_path: Path) -> None:
+    data = program(demo_bundle, "int8").read_bytes()
+    path = tmp_path / "m.pte"
+    path.write_bytes(data[: max(8, int(share * len(data)))])
+    with pytest.raises(BadInput, match="Export it again"):
+        open_runner(path)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_program_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    import torch
+    from executorch.exir import to_edge
+
+    class Double(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + x
+
+    made = to_edge(torch.export.export(Double(), (torch.zeros(1, 3),))).to_executorch()
+    path = tmp_path / "m.pte"
+    path.write_bytes(made.buffer)
+    with pytest.raises(BadManifest, match="does not describe itself"):
+        open_runner(path)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_program_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    import torch
+    from executorch.exir import to_edge
+
+    class Double(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + x
+
+    program = torch.export.export(Double(), (torch.zeros(1, 3),))
+    made = to_edge(program, constant_methods={"edge_manifest": "{}"}).to_executorch()
+    path = tmp_path / "m.pte"
+    path.write_bytes(made.buffer)
+    with pytest.raises(BadInput, match="cannot load .*: its input is not one picture of bytes"):
+        open_runner(path)
+
+
+@pytest.mark.usefixtures("empty")
+def test_without_it_and_without_torch_one_is_told_what_to_do(demo_bundle: Bundle) -> None:
+    code = WITHOUT_TORCH.replace("runner = ", "from edge_apps.errors import MissingExtra\ntry: ", 1)
+    code = code[: code.index("np.save")] + "except MissingExtra as error: print(error)\n"
+    command = [sys.executable, "-c", code, program(demo_bundle, "int8")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "run 'edge-camera setup executorch' once" in ended.stdout, ended.stderr
+    assert executorch_native.find() is None
+
+
+def test_another_wheel_is_another_module(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = executorch_native.module_path()
+    assert built.is_file()
+    assert built.is_relative_to(cache)
+    monkeypatch.setattr(executorch_native, "version", lambda: "9.9.9")
+    assert executorch_native.module_path() != built
+    assert executorch_native.find() is None
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_others_may_write_is_not_run() -> None:
+    path = executorch_native.module_path()
+    path.chmod(0o666)
+    try:
+        assert executorch_native.find() is None
+    finally:
+        path.chmod(0o644)
+    assert executorch_native.find() is not None
+
+
+@pytest.mark.usefixtures("empty")
+def test_no_compiler() -> None:
+    with pytest.raises(MissingExtra, match="'no-such-compiler' is not installed: sudo apt install g\\+\\+"):
+        executorch_native.build("no-such-compiler")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'x.cpp:1: fatal error: no space left' >&2; exit 1", "x.cpp:1: fatal error: no space left"),
+        ('for last; do :; done; echo "no library" > "$last"', "does not load"),
+    ],
+)
+def test_a_compiler_that_fails_leaves_nothing(empty: Path, script: str, words: str, tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    with pytest.raises(EdgeError, match=words) as caught:
+        executorch_native.build(str(compiler))
+    assert "\n" not in str(caught.value)
+    assert not list((empty / "edge-pipeline").glob("*.so"))
+    assert executorch_native.find() is None
+
+
+def test_the_cache_is_a_folder_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert executorch_native.cache_folder() == tmp_path / ".cache" / "edge-pipeline"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # the XDG specification: to be ignored
+    assert executorch_native.cache_folder() == tmp_path / ".cache" / "edge-pipeline"
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "c"))
+    assert executorch_native.cache_folder() == tmp_path / "c" / "edge-pipeline"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.recipe import Recipe
-from edge_apps.camera.loop import Result
+from edge_apps.camera.loop import Outcome, Result
 from edge_apps.camera.model import open_model
 from edge_apps.camera.run import Tally, run
-from edge_apps.camera.sources import Skipped, parse_source
+from edge_apps.camera.sources import parse_source
 from edge_apps.images import ImageSet, write_png
 from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.manifest import Bundle
@@ -119,7 +119,7 @@ class _Counting:
     def started(self, session: object, passed_over: tuple[str, ...]) -> None:
         """Nothing to tell."""
 
-    def item(self, item: Result | Skipped, tally: Tally) -> None:
+    def item(self, item: Outcome, tally: Tally) -> None:
         """A frame's name is ``<class>/<n>.png``."""
         del tally
         if isinstance(item, Result) and item.top[0][0] == item.name.partition("/")[0]:

@@ -56,7 +56,7 @@ def main(debug: bool) -> None:
 )
 @click.option("--log", type=click.Path(path_type=Path), help="Append this run to a latency log (SQLite).")
 @click.option("--quiet", "-q", is_flag=True, help="No word per frame: only the start and the summary.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line: session, frame, skipped, summary.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines: session, frame, skipped, event, summary.")
 def run(
     model: Path,
     target: str | None,

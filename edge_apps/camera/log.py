@@ -4,7 +4,7 @@
 
     session   one run: device, runtime, model file and its hash, source, load time, first inference, how it ended
     frame     one classified frame: nanoseconds per stage, best label
-    event     one frame that was skipped, and why
+    event     one frame that was skipped, or what happened to the source, and why
 
 Runs add their sessions to one file. Rows are committed every half second with ``synchronous=FULL``, so that a power
 cut or ``kill -9`` costs at most the last second; and because a thread does it, a slow SD card stops no frame.
@@ -23,10 +23,11 @@ from pathlib import Path
 import msgspec
 
 from edge_apps import __version__
-from edge_apps.camera.loop import Result
-from edge_apps.camera.sources import Skipped
+from edge_apps.camera.loop import Outcome
+from edge_apps.camera.sources import Event, Skipped
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.runtime.device import Device
+from edge_apps.runtime.latency import STAGES
 
 COMMIT_EVERY = 0.5
 """Seconds; with the time a commit takes, at most a second of rows is ever at stake."""
@@ -37,7 +38,7 @@ PATIENCE = 10.0
 APPLICATION_ID = 0x45444745
 """``EDGE``: marks the file as such a log (``PRAGMA application_id``)."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """``PRAGMA user_version``; a program refuses a newer one."""
 
 SCHEMA = """
@@ -68,10 +69,12 @@ CREATE TABLE frame (
     name TEXT NOT NULL,
     captured_at REAL NOT NULL,        -- seconds since 1970 UTC
     capture_ns INTEGER NOT NULL,
+    decode_ns INTEGER NOT NULL,
     preprocess_ns INTEGER NOT NULL,
     infer_ns INTEGER NOT NULL,
     postprocess_ns INTEGER NOT NULL,
     total_ns INTEGER NOT NULL,
+    age_ns INTEGER NOT NULL,
     label TEXT NOT NULL,
     probability REAL NOT NULL,
     PRIMARY KEY (session, sequence)
@@ -81,13 +84,13 @@ CREATE TABLE event (
     session INTEGER NOT NULL REFERENCES session,
     at REAL NOT NULL,                 -- seconds since 1970 UTC
     kind TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
+    sequence INTEGER,                 -- NULL: not of one frame
     name TEXT NOT NULL,
     detail TEXT NOT NULL
 );
 """
 
-INSERT_FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_FRAME = "INSERT INTO frame VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 INSERT_EVENT = "INSERT INTO event (session, at, kind, sequence, name, detail) VALUES (?,?,?,?,?,?)"
 
 
@@ -143,7 +146,7 @@ class Log:
         self._session = cursor.lastrowid
         self._thread.start()
 
-    def add(self, item: Result | Skipped) -> None:
+    def add(self, item: Outcome) -> None:
         """Take a frame or an event; it is on the disk within a second.
 
         Raises:
@@ -154,8 +157,10 @@ class Log:
         with self._lock:
             if isinstance(item, Skipped):
                 self._events.append((self._session, item.at, item.kind, item.sequence, item.name, item.reason))
+            elif isinstance(item, Event):
+                self._events.append((self._session, item.at, item.kind, None, "", item.reason))
             else:
-                stages = (item.times[s] for s in ("capture", "preprocess", "infer", "postprocess", "total"))
+                stages = (item.times[stage] for stage in STAGES)
                 self._frames.append((self._session, item.sequence, item.name, item.captured_at, *stages, *item.top[0]))
 
     def end(self, ended_by: str) -> None:

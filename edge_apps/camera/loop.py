@@ -1,4 +1,4 @@
-"""The frame loop: capture → preprocess → infer → postprocess, each timed. Nothing else happens while it measures."""
+"""The frame loop: capture → decode → preprocess → infer → postprocess, each timed; nothing else while it measures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_apps.camera.sources import Skipped, Source, TestPattern
+from edge_apps.camera.sources import Event, Frame, Skipped, Source, TestPattern
 from edge_apps.errors import BadManifest
 from edge_apps.runtime.latency import StageClock
 from edge_apps.runtime.preprocess import to_batch
@@ -28,6 +28,10 @@ class Result:
     captured_at: float
     top: tuple[tuple[str, float], ...]
     times: dict[str, int]
+
+
+Outcome = Result | Skipped | Event
+"""What the loop gives for what the source gave."""
 
 
 def warm_up(runner: Runner, inferences: int) -> float:
@@ -51,7 +55,7 @@ def warm_up(runner: Runner, inferences: int) -> float:
     return first_ms
 
 
-def classify(source: Source, runner: Runner, top_k: int) -> Iterator[Result | Skipped]:
+def classify(source: Source, runner: Runner, top_k: int) -> Iterator[Outcome]:
     """Classify frame after frame.
 
     A stage's time runs from the end of the one before it; what the caller does between two frames is in none.
@@ -64,10 +68,11 @@ def classify(source: Source, runner: Runner, top_k: int) -> Iterator[Result | Sk
         item = next(frames, None)
         if item is None:
             return
-        if isinstance(item, Skipped):
+        if not isinstance(item, Frame):
             yield item
             continue
         clock.mark("capture")
+        clock.move(item.decode_ns, "capture", "decode")
         batch = to_batch([item.image], preprocess)
         clock.mark("preprocess")
         logits = runner.run(batch)[0]
@@ -79,7 +84,7 @@ def classify(source: Source, runner: Runner, top_k: int) -> Iterator[Result | Sk
             yield Skipped(item.sequence, item.name, item.captured_at, NOT_FINITE, reason)
             continue
         named = tuple((labels[index], probability) for index, probability in best)
-        yield Result(item.sequence, item.name, item.captured_at, named, clock.times())
+        yield Result(item.sequence, item.name, item.captured_at, named, clock.times(item.born_ns))
 
 
 def top(logits: NDArray[np.float32], k: int) -> list[tuple[int, float]] | None:

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from edge_apps.camera.log import Session
-from edge_apps.camera.loop import Result
+from edge_apps.camera.loop import Outcome, Result
 from edge_apps.camera.run import Tally
-from edge_apps.camera.sources import Skipped
+from edge_apps.camera.sources import Event, Skipped
 from edge_apps.console import progress, results, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
@@ -26,8 +26,6 @@ NOTE_EVERY = 10.0
 """Seconds between two such lines where there is no terminal."""
 
 INDICATIVE = f"* indicative: fewer than {ENOUGH_FOR_P99:,} frames"
-
-Item = Result | Skipped
 
 
 class ForPeople:
@@ -46,9 +44,11 @@ class ForPeople:
         if self._is_live:
             self._live = Live(self._notes, self._expected)
 
-    def item(self, item: Item, tally: Tally) -> None:
+    def item(self, item: Outcome, tally: Tally) -> None:
         if isinstance(item, Skipped):
             self._notes.print(Text(f"Skipped: {item.reason}"), soft_wrap=True)
+        elif isinstance(item, Event):
+            self._notes.print(Text(item.reason), soft_wrap=True)
         elif self._lines:
             print(f"{item.name:<32}  {_labels(item)}", flush=True)
         if self._live:
@@ -75,7 +75,7 @@ class ForPeople:
 
 
 class ForPrograms:
-    """One JSON object per line on stdout, its ``type`` first: session, frame, skipped, summary."""
+    """One JSON object per line on stdout, its ``type`` first: session, frame, skipped, event, summary."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -84,11 +84,14 @@ class ForPrograms:
         tell_start(progress(), session, passed_over)
         self._print({"type": "session", "fingerprint": session.device.fingerprint, **msgspec.to_builtins(session)})
 
-    def item(self, item: Item, tally: Tally) -> None:  # noqa: ARG002 - the protocol's signature
+    def item(self, item: Outcome, tally: Tally) -> None:  # noqa: ARG002 - the protocol's signature
         if self._quiet:
             return
         if isinstance(item, Skipped):
             self._print({"type": "skipped", **asdict(item)})
+            return
+        if isinstance(item, Event):
+            self._print({"type": "event", **asdict(item)})
             return
         self._print(
             {
@@ -139,14 +142,14 @@ class Live:
         self._task = self._bar.add_task("", total=expected)
         self._bar.start()
 
-    def show(self, item: Item, tally: Tally) -> None:
+    def show(self, item: Outcome, tally: Tally) -> None:
         """Say it, if the last time is long enough ago."""
         now = time.perf_counter()
         if now - self._shown < (LIVE_EVERY if self._bar else NOTE_EVERY):
             return
         fps = (tally.frames - self._frames) / (now - self._shown)
         self._shown, self._frames = now, tally.frames
-        best = "" if isinstance(item, Skipped) else _label(*item.top[0])
+        best = _label(*item.top[0]) if isinstance(item, Result) else ""
         line = f"{tally.frames:,} frames  {fps:.1f} fps  {best}"
         if self._bar:
             self._bar.update(self._task, completed=tally.frames + tally.skipped, description=line, refresh=True)

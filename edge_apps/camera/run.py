@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_apps.camera.log import Session, open_log
-from edge_apps.camera.loop import Result, classify, warm_up
+from edge_apps.camera.loop import Outcome, Result, classify, warm_up
 from edge_apps.camera.model import Opened
 from edge_apps.camera.sources import Skipped, Source
 from edge_apps.camera.stop import Stop
@@ -42,12 +42,12 @@ class Tally:
         """Frames per second of the whole run, whatever the time between them was spent on."""
         return self.frames / self.seconds if self.seconds else 0.0
 
-    def add(self, item: Result | Skipped) -> None:
+    def add(self, item: Outcome) -> None:
         """Count one."""
         if isinstance(item, Skipped):
             self.skipped += 1
             self.first_fault = self.first_fault or item.reason
-        else:
+        elif isinstance(item, Result):
             self.frames += 1
             self.labels[item.top[0][0]] += 1
             self.times.add(item.times)
@@ -59,7 +59,7 @@ class Output(Protocol):
     def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
         """The model is warm; frames follow. ``passed_over``: better files of the bundle, and why not they."""
 
-    def item(self, item: Result | Skipped, tally: Tally) -> None:
+    def item(self, item: Outcome, tally: Tally) -> None:
         """One frame is classified, or skipped; ``tally`` counts it already."""
 
     def finished(self, tally: Tally) -> None:
@@ -120,7 +120,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _logged(path: Path | None, session: Session, tally: Tally) -> Iterator[Callable[[Result | Skipped], None]]:
+def _logged(path: Path | None, session: Session, tally: Tally) -> Iterator[Callable[[Outcome], None]]:
     """Where each item is recorded: the log, which learns at the end how the run ended, or nowhere."""
     if path is None:
         yield lambda item: None  # noqa: ARG005

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from edge_apps.errors import BadImage, BadInput
-from edge_apps.images import Image, list_pictures, printable
+from edge_apps.images import Image, decode, list_pictures, printable
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Frame:
     sequence: int  # counts from 0 over frames and skipped ones, on through every loop
     name: str
     captured_at: float  # wall clock when the picture was there, seconds since 1970 UTC
+    born_ns: int  # the same moment by time.perf_counter_ns, which all processes of a machine share
+    decode_ns: int  # of the time until the frame was handed over: decoding and converting
     image: Image
 
 
@@ -40,6 +42,19 @@ class Skipped:
     at: float  # wall clock, seconds since 1970 UTC
     kind: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the source itself, such as a camera that was lost: ``kind`` for programs."""
+
+    at: float  # wall clock, seconds since 1970 UTC
+    kind: str
+    reason: str
+
+
+Item = Frame | Skipped | Event
+"""What a source gives."""
 
 
 class Source(Protocol):
@@ -57,7 +72,7 @@ class Source(Protocol):
     def length(self) -> int | None:
         """How many frames there are, as far as one can know: None for one that does not end."""
 
-    def __iter__(self) -> Iterator[Frame | Skipped]: ...
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 def parse_source(text: str, loop: bool = False) -> Source:
@@ -91,18 +106,20 @@ class Folder:
         self._pictures = list_pictures(path)
         self.length = None if loop else len(self._pictures)
 
-    def __iter__(self) -> Iterator[Frame | Skipped]:
+    def __iter__(self) -> Iterator[Item]:
         return _repeated(self._once, self._loop)
 
-    def _once(self, start: int) -> Iterator[Frame | Skipped]:
+    def _once(self, start: int) -> Iterator[Item]:
         for index in range(len(self._pictures)):
             name = self._pictures.item_name(index)
             try:
-                image = self._pictures.image(index)
+                data = self._pictures.encoded(index)
+                at, born = now()
+                image = decode(data, name)
             except BadImage as error:
                 yield Skipped(start + index, name, time.time(), "corrupt", printable(str(error)))
             else:
-                yield Frame(start + index, name, time.time(), image)
+                yield Frame(start + index, name, at, born, time.perf_counter_ns() - born, image)
 
 
 class Video:
@@ -120,18 +137,20 @@ class Video:
         capture.release()
         self.length = count if count > 0 and not loop else None  # many formats do not say, or guess
 
-    def __iter__(self) -> Iterator[Frame | Skipped]:
+    def __iter__(self) -> Iterator[Item]:
         return _repeated(self._once, self._loop)
 
-    def _once(self, start: int) -> Iterator[Frame | Skipped]:
+    def _once(self, start: int) -> Iterator[Item]:
         capture = self._open()
         try:
             for index in itertools.count():
                 there, picture = capture.read()
                 if not there:
                     return
+                at, born = now()
                 image: Image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
-                yield Frame(start + index, f"{printable(self._path.name)}#{index}", time.time(), image)
+                decoded = time.perf_counter_ns() - born
+                yield Frame(start + index, f"{printable(self._path.name)}#{index}", at, born, decoded, image)
         finally:
             capture.release()
 
@@ -162,9 +181,10 @@ class TestPattern:
         hsv[..., 1] = saturation[:, None]
         self._rainbow: Image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[assignment]
 
-    def __iter__(self) -> Iterator[Frame | Skipped]:
+    def __iter__(self) -> Iterator[Item]:
         for sequence in itertools.count():
-            yield Frame(sequence, f"pattern#{sequence}", time.time(), self.image(sequence))
+            image = self.image(sequence)
+            yield Frame(sequence, f"pattern#{sequence}", *now(), 0, image)
 
     def image(self, sequence: int) -> Image:
         """Frame number ``sequence``: a rainbow that wanders to the right, a white square that falls."""
@@ -174,14 +194,20 @@ class TestPattern:
         return image
 
 
-def _repeated(once: Callable[[int], Iterator[Frame | Skipped]], loop: bool) -> Iterator[Frame | Skipped]:
+def now() -> tuple[float, int]:
+    """This moment by both clocks of a frame: the wall's, and the one that never jumps."""
+    return time.time(), time.perf_counter_ns()
+
+
+def _repeated(once: Callable[[int], Iterator[Item]], loop: bool) -> Iterator[Item]:
     """One pass, or pass after pass with the sequence running on, until a pass gives no frame at all."""
     start = 0
     while True:
-        frames = 0
+        frames, following = 0, start
         for item in once(start):
             frames += isinstance(item, Frame)
-            following = item.sequence + 1
+            if not isinstance(item, Event):
+                following = item.sequence + 1
             yield item
         if not loop or not frames:
             return

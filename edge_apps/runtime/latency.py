@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-STAGES = ("capture", "preprocess", "infer", "postprocess", "total")
-"""In the order of a frame's life; ``total``, from asking for the frame to having its labels, is their sum."""
+STAGES = ("capture", "decode", "preprocess", "infer", "postprocess", "total", "age")
+"""In the order of a frame's life. ``total``, from asking for the frame to having its labels, is the sum of those before
+it; ``age`` is how old the picture was when its labels were there, whoever held it until it was asked for."""
 
 ENOUGH_FOR_P99 = 10_000
 """With fewer samples, fewer than 100 lie beyond the 99th percentile: it is shown, labelled indicative."""
@@ -36,9 +37,14 @@ class StageClock:
         self._times[stage] = now - self._last
         self._last = now
 
-    def times(self) -> dict[str, int]:
-        """Nanoseconds of each stage that was marked, and their sum as ``total``."""
-        return {**self._times, "total": sum(self._times.values())}
+    def move(self, nanoseconds: int, source: str, to: str) -> None:
+        """So much of the time marked as ``source`` was spent on ``to``, which was not marked itself."""
+        self._times[to] = min(nanoseconds, self._times[source])
+        self._times[source] -= self._times[to]
+
+    def times(self, born_ns: int) -> dict[str, int]:
+        """Nanoseconds of each stage, their sum as ``total``, and the ``age`` of a picture taken at ``born_ns``."""
+        return {**self._times, "total": sum(self._times.values()), "age": self._last - born_ns}
 
 
 @dataclass(frozen=True)

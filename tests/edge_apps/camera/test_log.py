@@ -14,7 +14,7 @@ import pytest
 from edge_apps.camera import log as log_module
 from edge_apps.camera.log import Session, check_is_log, open_log, read_log
 from edge_apps.camera.loop import Result
-from edge_apps.camera.sources import Skipped
+from edge_apps.camera.sources import Event, Skipped
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.runtime.device import Device, this_device
 
@@ -41,7 +41,7 @@ def session(**changes: object) -> Session:
 
 
 def frame(sequence: int, name: str = "x.png") -> Result:
-    times = {"capture": 1, "preprocess": 2, "infer": 3, "postprocess": 4, "total": 10}
+    times = {"capture": 1, "decode": 5, "preprocess": 2, "infer": 3, "postprocess": 4, "total": 15, "age": 16}
     return Result(sequence, name, 1000.25, (("cat", 0.75), ("dog", 0.25)), times)
 
 
@@ -63,12 +63,16 @@ def write(path: Path, items: list, ended_by: str = "end of source", **changes: o
 
 def test_what_was_added_can_be_read_by_any_sqlite(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "latency.db"
-    write(path, [frame(0), Skipped(1, "bad.png", 1001.5, "corrupt", "it is truncated"), frame(2, "y.png")])
+    lost = Event(1002.5, "lost", "the camera is gone")
+    write(path, [frame(0), Skipped(1, "bad.png", 1001.5, "corrupt", "it is truncated"), frame(2, "y.png"), lost])
     assert rows(path, "SELECT * FROM frame") == [
-        (1, 0, "x.png", 1000.25, 1, 2, 3, 4, 10, "cat", 0.75),
-        (1, 2, "y.png", 1000.25, 1, 2, 3, 4, 10, "cat", 0.75),
+        (1, 0, "x.png", 1000.25, 1, 5, 2, 3, 4, 15, 16, "cat", 0.75),
+        (1, 2, "y.png", 1000.25, 1, 5, 2, 3, 4, 15, 16, "cat", 0.75),
     ]
-    assert rows(path, "SELECT * FROM event") == [(1, 1, 1001.5, "corrupt", 1, "bad.png", "it is truncated")]
+    assert rows(path, "SELECT * FROM event") == [
+        (1, 1, 1001.5, "corrupt", 1, "bad.png", "it is truncated"),
+        (2, 1, 1002.5, "lost", None, "", "the camera is gone"),
+    ]
     ((device, fingerprint, started, ended, ended_by),) = rows(
         path, "SELECT device, fingerprint, started, ended, ended_by FROM session"
     )
@@ -148,9 +152,9 @@ def test_a_log_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latency.db"
     write(path, [])
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 2")
+    database.execute("PRAGMA user_version = 3")
     database.close()
-    with pytest.raises(BadInput, match="version 2; this program knows up to 1"):
+    with pytest.raises(BadInput, match="version 3; this program knows up to 2"):
         check_is_log(path)
 
 

@@ -39,7 +39,7 @@ def tell(output: ForPeople, label: str, frames: int = 3) -> None:
     tally = Tally()
     output.started(SESSION, ())
     for sequence in range(frames):
-        times = {"capture": 1, "preprocess": 2, "infer": 3, "postprocess": 4, "total": 10}
+        times = {"capture": 1, "decode": 5, "preprocess": 2, "infer": 3, "postprocess": 4, "total": 15, "age": 16}
         item = Result(sequence, f"[red]{sequence}.png", 0.0, ((label, 0.5),), times)
         tally.add(item)
         tally.seconds = 0.5

@@ -38,7 +38,8 @@ def log_run(
     with open_log(path) as log:
         log.begin(Session(**{**FIELDS, **changes}))
         for sequence, nanoseconds in enumerate(infer_ns):
-            times = {"capture": 1, "preprocess": 2, "infer": nanoseconds, "postprocess": 3, "total": nanoseconds + 6}
+            times = {"capture": 1, "decode": 0, "preprocess": 2, "infer": nanoseconds, "postprocess": 3}
+            times |= {"total": nanoseconds + 6, "age": nanoseconds + 5}
             log.add(Result(sequence, "x", 0.0, (("cat", 0.5),), times))
         for sequence in range(skipped):
             log.add(Skipped(len(infer_ns) + sequence, "bad", 0.0, "corrupt", "it is truncated"))

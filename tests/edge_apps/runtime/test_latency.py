@@ -45,10 +45,22 @@ def test_a_clock_times_stage_after_stage(monkeypatch) -> None:
     clock.mark("capture")
     clock.mark("infer")
     clock.mark("postprocess")
-    assert clock.times() == {"capture": 5, "infer": 20, "postprocess": 75, "total": 100}
+    clock.move(3, "capture", "decode")
+    assert clock.times(-50) == {"capture": 2, "decode": 3, "infer": 20, "postprocess": 75, "total": 100, "age": 250}
     clock.start()
     clock.mark("capture")
-    assert clock.times() == {"capture": 1, "total": 1}, "nothing of the frame before is left"
+    assert clock.times(1_000) == {"capture": 1, "total": 1, "age": 1}, "nothing of the frame before is left"
+
+
+def test_no_more_time_is_moved_than_there_was(monkeypatch) -> None:
+    """A capture process decodes while nobody waits."""
+    ticks = iter([0, 0, 5])
+    monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: next(ticks))
+    clock = StageClock()
+    clock.start()
+    clock.mark("capture")
+    clock.move(9, "capture", "decode")
+    assert clock.times(0) == {"capture": 0, "decode": 5, "total": 5, "age": 5}
 
 
 def times(value: int) -> dict[str, int]:
@@ -69,4 +81,4 @@ def test_recent_times_keep_the_last_frames() -> None:
     found = recent.summaries()
     assert tuple(found) == STAGES
     assert found["capture"] == summarize([30, 40, 50, 60])
-    assert found["total"] == summarize([34, 44, 54, 64])
+    assert found["total"] == summarize([35, 45, 55, 65])

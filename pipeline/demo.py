@@ -9,7 +9,7 @@ from pathlib import Path
 from calibration.recipe import Recipe
 from edge_apps.camera.loop import Outcome, Result
 from edge_apps.camera.model import open_model
-from edge_apps.camera.run import Tally, run
+from edge_apps.camera.run import LogOptions, Options, Tally, run
 from edge_apps.camera.sources import parse_source
 from edge_apps.images import ImageSet, write_png
 from edge_apps.runtime.latency import Summary
@@ -105,7 +105,7 @@ def run_camera(place: Place, bundle: Bundle, evaluation: EvaluationResult) -> di
         source = parse_source(f"folder:{place.frames}")
         opened = open_model(bundle.root / file.path, None, None, threads=1)
         output = _Counting()
-        tally = run(source, opened, output, warmup=5, log=place.log)
+        tally = run(source, opened, output, Options(log=LogOptions(place.log)))
         runs[file.path] = CameraRun(tally.frames, output.right, tally.times.summaries())
     return runs
 
@@ -118,6 +118,9 @@ class _Counting:
 
     def started(self, session: object, passed_over: tuple[str, ...]) -> None:
         """Nothing to tell."""
+
+    def serving(self, url: str) -> None:
+        """There is no page."""
 
     def item(self, item: Outcome, tally: Tally) -> None:
         """A frame's name is ``<class>/<n>.png``."""

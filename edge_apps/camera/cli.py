@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edge_apps import __version__
+from edge_apps.camera.log_cli import log
+from edge_apps.camera.run_cli import run
 from edge_apps.console import Program, results
-
-if TYPE_CHECKING:
-    from edge_apps.camera.summary import Group
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,71 +23,123 @@ def main(debug: bool) -> None:
 @click.option(
     "--model", "-m", required=True, type=click.Path(path_type=Path), help="A bundle, or one exported file of any kind."
 )
-@click.option(
-    "--target",
-    help="Which files of a bundle: a target (executorch, coreml, tflite) or suffix (pte, mlpackage). "
-    "A single file must be of it.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "int8", "int8-weights"]),
-    help="Likewise. Without both: an int8 file that this machine can run, else fp16, else fp32; .tflite first.",
-)
+@click.option("--target", help="Which files of a bundle, as for 'run'.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "int8-weights"]), help="Likewise.")
 @click.option(
     "--source",
     "-s",
     "source_text",
-    required=True,
-    metavar="SOURCE",
-    help="folder:PATH (all pictures below a folder or in a .tar, by name), video:FILE, or test-pattern.",
-)
-@click.option("--loop", is_flag=True, help="Start a folder or video again when it ends.")
-@click.option("--frames", type=click.IntRange(min=1), help="Stop after this many classified frames.")
-@click.option("--top-k", type=click.IntRange(min=1), help="Labels shown per frame. [default: 3]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: all cores, at most 4]")
-@click.option(
-    "--warmup",
-    type=click.IntRange(min=1),
-    default=5,
+    default="test-pattern",
     show_default=True,
-    help="Inferences before the first frame; the first of them is logged as the cold one.",
+    metavar="SOURCE",
+    help="Where the pictures come from. The first 32 are read into memory before, and used over and over.",
 )
-@click.option("--log", type=click.Path(path_type=Path), help="Append this run to a latency log (SQLite).")
-@click.option("--quiet", "-q", is_flag=True, help="No word per frame: only the start and the summary.")
-@click.option("--json", "as_json", is_flag=True, help="JSON lines: session, frame, skipped, event, summary.")
-def run(
+@click.option("--burst", is_flag=True, help="The default: at least 1,024 inferences and at least 60 s.")
+@click.option(
+    "--sustained", metavar="DURATION", help="So long (90s, 10m, 1h), minute by minute: does it get slower when hot?"
+)
+@click.option("--seconds", type=float, help="Another least time of a burst. [default: 60]")
+@click.option("--inferences", type=click.IntRange(1), help="Another least number of a burst. [default: 1024]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: all cores, at most 4]")
+@click.option("--log", type=click.Path(path_type=Path), help="Append the inferences to a latency log (SQLite).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def benchmark(
     model: Path,
     target: str | None,
     precision: str | None,
     source_text: str,
-    loop: bool,
-    frames: int | None,
-    top_k: int | None,
+    burst: bool,
+    sustained: str | None,
+    seconds: float | None,
+    inferences: int | None,
     threads: int | None,
-    warmup: int,
     log: Path | None,
-    quiet: bool,
     as_json: bool,
 ) -> None:
-    """Classify frame after frame: capture, preprocess, infer, postprocess, each timed.
+    """How fast a model runs here: a single stream, batch 1, one inference after the other.
 
-    Ends when the source ends, after --frames, or in order on Ctrl-C or SIGTERM: the log is then complete and the exit
-    status is 0, as for every run that classified a frame. A picture that cannot be read is told, logged, counted and
-    skipped; the status is 1 if there was no other.
+    First it warms up until the median of 32 inferences is within 2 % of that of the 32 before: 1 to 30 s. A run is
+    flagged THROTTLED when the machine said so or its clock fell below 90 %, and UNSTABLE when the coefficient of
+    variation exceeds 10 %. Ctrl-C or SIGTERM ends it in order, marked INCOMPLETE. The status is 0 in all these cases.
     """
+    from edge_apps.camera import benchmark_show
+    from edge_apps.camera.benchmark import benchmark as run_benchmark
+    from edge_apps.camera.benchmark import plan_of
+    from edge_apps.camera.benchmark_report import report
     from edge_apps.camera.log import check_is_log
     from edge_apps.camera.model import open_model
-    from edge_apps.camera.output import ForPeople, ForPrograms
-    from edge_apps.camera.run import run as run_camera
     from edge_apps.camera.sources import parse_source
 
-    source = parse_source(source_text, loop)
+    plan = plan_of(burst, sustained, seconds, inferences)
+    source = parse_source(source_text)
     if log:
-        check_is_log(log)  # before the model is loaded; the file itself is made when the first frame is near
+        check_is_log(log)
     opened = open_model(model, target, precision, threads)
-    expected = min((n for n in (source.length, frames) if n is not None), default=None)
-    output = ForPrograms(quiet=quiet) if as_json else ForPeople(lines=source.has_names, quiet=quiet, expected=expected)
-    run_camera(source, opened, output, top_k=top_k, warmup=warmup, frames=frames, log=log)
+    session, measured = run_benchmark(source, opened, plan, benchmark_show.Going(), log=log)
+    found = report(session, measured, plan)
+    if as_json:
+        print(benchmark_show.as_json(session, found))
+    else:
+        benchmark_show.show(session, found)
+    if measured.log_fault:
+        raise measured.log_fault
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def info(as_json: bool) -> None:
+    """What this machine is, its sensors now, and which files it can run; what is missing, and how to get it."""
+    from edge_apps.camera import info as machine
+
+    found = machine.info()
+    if as_json:
+        print(machine.as_json(found))
+    else:
+        machine.show(found)
+
+
+@main.command()
+def config() -> None:
+    """Print a configuration file for 'run --config' with every option explained and commented out."""
+    from edge_apps.camera.config import template
+
+    click.echo(template(run), nl=False)
+
+
+@main.command("install-service")
+@click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
+@click.option("--name", default="edge-camera", show_default=True, help="Of the unit.")
+@click.option("--user", "for_user", is_flag=True, help="A service of this user, not of the machine.")
+@click.option("--yes", is_flag=True, help="Do it. Without this it is only shown.")
+def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> None:
+    """Let systemd run 'edge-camera run --config CONFIG' from start to shutdown, and start it again when it ends.
+
+    Prints the unit and what will be done. --yes does it; for a service of the machine that needs root.
+    """
+    from edge_apps.camera.config import options_in
+    from edge_apps.camera.service import install, plan
+
+    service = plan(config_file, name=name, for_user=for_user)
+    options_in(config_file, run)
+    out = results()
+    out.print(service.unit, markup=False, highlight=False, soft_wrap=True)
+    for step in service.steps():
+        out.print(f"{'Will ' if not yes else ''}{step}", markup=False, highlight=False, soft_wrap=True)
+    if yes:
+        install(service)
+        out.print(f"Running. See it: systemctl {'--user ' if for_user else ''}status {name}", highlight=False)
+    else:
+        out.print("Nothing was done. Do it: add --yes.")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def sources(as_json: bool) -> None:
+    """List what this machine has to look through: cameras on USB and ribbon cables, and what is always there."""
+    from edge_apps.camera.source_list import list_sources, print_json, print_sources
+
+    found = list_sources()
+    (print_json if as_json else print_sources)(found)
 
 
 @main.group()
@@ -111,63 +161,5 @@ def executorch(compiler: str) -> None:
     results().print(f"Built for executorch {native.version()}: {path}", markup=False, soft_wrap=True)
 
 
-@main.group()
-def log() -> None:
-    """Read latency logs."""
-
-
-@log.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def summary(file: Path, as_json: bool) -> None:
-    """Per device, model file and runtime: n, p50, p90, p95, p99 and max of every stage, in milliseconds.
-
-    Frames of runs that agree in device, file, runtime, threads and source are pooled; percentiles are of single frames.
-    """
-    import msgspec
-
-    from edge_apps.camera.summary import summarize_log
-
-    groups = summarize_log(file)
-    if as_json:
-        from edge_apps.camera.output import stages_as_json
-
-        documents = [{**msgspec.to_builtins(g), "stages": stages_as_json(g.stages)} for g in groups]
-        print(msgspec.json.format(msgspec.json.encode(documents)).decode())
-        return
-    for group in groups:
-        _print_group(group)
-
-
-def _print_group(group: Group) -> None:
-    from rich.text import Text
-
-    from edge_apps.camera.output import print_stages
-
-    out = results()
-    out.print(Text(f"{group.device} · {group.device.os} · device {group.fingerprint}"))
-    out.print(
-        Text(
-            f"{group.file} (sha256 {group.sha256[:12]}…): {group.model} {group.precision}, input {group.input}, "
-            f"{group.runtime}, {_count(group.threads, 'thread')}"
-        )
-    )
-    runs = _count(len(group.started), "run")
-    unfinished = f", {group.unfinished} running or killed" if group.unfinished else ""
-    events = "".join(f", {_count(n, 'frame')} {kind}" for kind, n in group.events.items())
-    out.print(Text(f"{group.source}: {runs} since {group.started[0]}{unfinished}{events}"))
-    out.print(f"Cold: loaded in {_range(group.load_ms)} ms, first inference {_range(group.first_ms)} ms")
-    if group.stages:
-        print_stages("", group.stages)
-    else:
-        out.print("No frame was logged.")
-    out.print()
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'s' if n != 1 else ''}"
-
-
-def _range(values: tuple[float, ...]) -> str:
-    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
-    return low if low == high else f"{low}…{high}"
+main.add_command(run)
+main.add_command(log)

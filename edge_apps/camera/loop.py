@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.camera.model import Opened
+from edge_apps.camera.smoothing import Probabilities, Smoother, Unsmoothed
 from edge_apps.camera.sources import Event, Frame, Skipped, Source, TestPattern
 from edge_apps.errors import BadManifest
+from edge_apps.images import Image
 from edge_apps.runtime.latency import StageClock
 from edge_apps.runtime.preprocess import to_batch
 from edge_apps.runtime.runner import Runner
@@ -18,20 +23,82 @@ from edge_apps.runtime.runner import Runner
 NOT_FINITE = "not-finite"
 """Kind of ``Skipped`` for a frame whose logits are not numbers: a label would be an invention."""
 
+Top = tuple[tuple[str, float], ...]
+"""Labels with their probabilities, best first."""
+
 
 @dataclass(frozen=True)
 class Result:
-    """What one frame gave: the ``top`` labels with their probabilities, best first, and nanoseconds per stage."""
+    """What one frame gave: its own ``top`` labels, and nanoseconds per stage.
+
+    ``smoothed`` are the labels after smoothing, and ``decision`` the best of them, None where it is below the
+    threshold. ``image`` is the frame, uint8 ``[H, W, 3]`` RGB.
+    """
 
     sequence: int
     name: str
     captured_at: float
-    top: tuple[tuple[str, float], ...]
+    top: Top
     times: dict[str, int]
+    smoothed: Top = ()
+    decision: str | None = None
+    image: Image | None = field(default=None, compare=False, repr=False)
 
 
 Outcome = Result | Skipped | Event
 """What the loop gives for what the source gave."""
+
+
+class Classifier:
+    """An opened model, and how its answers are read; it lives until another one takes its place."""
+
+    def __init__(self, opened: Opened, *, top_k: int, threshold: float = 0.0, smoother: Smoother | None = None) -> None:
+        self.opened, self.runner = opened, opened.runner
+        self.warmup, self.first_ms = 0, 0.0
+        self._top_k, self._threshold = top_k, threshold
+        self._smoother = smoother or Unsmoothed()
+
+    def warm_up(self, inferences: int) -> None:
+        """Run the network before anything is measured, and remember how long the first, cold inference took."""
+        self.first_ms = warm_up(self.runner, inferences)
+        self.warmup = inferences
+
+    def prepare(self, image: Image) -> NDArray[np.uint8]:
+        """The network's input of one frame."""
+        return to_batch([image], self.runner.manifest.preprocess)
+
+    def forget(self) -> None:
+        """The next frame shows another scene."""
+        self._smoother.reset()
+
+    def answer(self, logits: NDArray[np.float32], at_ns: int) -> tuple[Top, Top, str | None] | None:
+        """A frame's own labels, the smoothed ones, and the decision; None where a logit is not finite."""
+        found = probabilities(logits)
+        if found is None:
+            return None
+        own = self._named(found)
+        smooth = self._smoother.add(found, at_ns)
+        smoothed = own if smooth is found else self._named(smooth)
+        label, probability = smoothed[0]
+        return own, smoothed, label if probability >= self._threshold else None
+
+    def _named(self, found: Probabilities) -> Top:
+        labels = self.runner.manifest.labels
+        return tuple((labels[index], float(found[index])) for index in best(found, self._top_k))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frame as the network of ``classifier`` takes it, and the clock that timed it so far."""
+
+    frame: Frame
+    batch: NDArray[np.uint8]
+    classifier: Classifier
+    clock: StageClock
+
+
+Ready = Prepared | Skipped | Event
+"""What is ready for the network, and what passes it by."""
 
 
 def warm_up(runner: Runner, inferences: int) -> float:
@@ -55,16 +122,39 @@ def warm_up(runner: Runner, inferences: int) -> float:
     return first_ms
 
 
-def classify(source: Source, runner: Runner, top_k: int) -> Iterator[Outcome]:
-    """Classify frame after frame.
+def classify(
+    source: Source,
+    current: Callable[[], Classifier],
+    *,
+    pipelined: bool = False,
+    switched: Callable[[Classifier], None] = lambda _: None,
+) -> Generator[Outcome, None, None]:
+    """Classify frame after frame by the classifier that is current when the frame comes.
+
+    ``switched`` is called with another classifier before its first frame: nothing uses the old one any more.
 
     A stage's time runs from the end of the one before it; what the caller does between two frames is in none.
+    ``pipelined``: a thread captures and prepares the next frame while the network works on this one. More frames are
+    done then where there is a second core, and each is older when its labels are there: ``age`` says how much.
     """
-    labels, preprocess = runner.manifest.labels, runner.manifest.preprocess
-    clock = StageClock()
+    prepared = _prepared(source, current)
+    classifier = current()
+    for item in _one_ahead(prepared) if pipelined else prepared:
+        if isinstance(item, Event):
+            classifier.forget()
+        elif isinstance(item, Prepared):
+            if item.classifier is not classifier:
+                classifier = item.classifier
+                switched(classifier)
+            yield _classified(item)
+            continue
+        yield item
+
+
+def _prepared(source: Source, current: Callable[[], Classifier]) -> Generator[Ready, None, None]:
     frames = iter(source)
     while True:
-        clock.start()
+        clock = StageClock()
         item = next(frames, None)
         if item is None:
             return
@@ -72,29 +162,77 @@ def classify(source: Source, runner: Runner, top_k: int) -> Iterator[Outcome]:
             yield item
             continue
         clock.mark("capture")
-        clock.move(item.decode_ns, "capture", "decode")
-        batch = to_batch([item.image], preprocess)
+        if item.decoded_elsewhere:
+            clock.elsewhere(item.decode_ns, "decode")
+        else:
+            clock.move(item.decode_ns, "capture", "decode")
+        classifier = current()
+        batch = classifier.prepare(item.image)
         clock.mark("preprocess")
-        logits = runner.run(batch)[0]
-        clock.mark("infer")
-        best = top(logits, top_k)
-        clock.mark("postprocess")
-        if best is None:
-            reason = f"The network gave no numbers for '{item.name}' (NaN or infinite logits)."
-            yield Skipped(item.sequence, item.name, item.captured_at, NOT_FINITE, reason)
-            continue
-        named = tuple((labels[index], probability) for index, probability in best)
-        yield Result(item.sequence, item.name, item.captured_at, named, clock.times(item.born_ns))
+        yield Prepared(item, batch, classifier, clock)
 
 
-def top(logits: NDArray[np.float32], k: int) -> list[tuple[int, float]] | None:
-    """The ``k`` most probable classes of logits ``[K]``, best first, the lower index first among equals.
+def _classified(prepared: Prepared) -> Result | Skipped:
+    frame, classifier, clock = prepared.frame, prepared.classifier, prepared.clock
+    clock.resume()
+    logits = classifier.runner.run(prepared.batch)[0]
+    clock.mark("infer")
+    answer = classifier.answer(logits, frame.born_ns)
+    clock.mark("postprocess")
+    if answer is None:
+        reason = f"The network gave no numbers for '{frame.name}' (NaN or infinite logits)."
+        return Skipped(frame.sequence, frame.name, frame.captured_at, NOT_FINITE, reason)
+    own, smoothed, decision = answer
+    times = clock.times(frame.born_ns)
+    return Result(frame.sequence, frame.name, frame.captured_at, own, times, smoothed, decision, frame.image)
 
-    Softmax in float64, shifted by the largest logit so that it cannot overflow. None where a logit is not finite.
+
+def _one_ahead(items: Generator[Ready, None, None]) -> Iterator[Ready]:
+    """The same items, each made by a thread while the caller is busy with the one before, and none earlier than that.
+
+    What goes wrong in the thread is raised here.
+    """
+    made: queue.SimpleQueue[Ready | BaseException | None] = queue.SimpleQueue()
+    wanted = threading.Semaphore(1)
+    over = False
+
+    def make() -> None:
+        try:
+            while wanted.acquire() and not over:
+                item = next(items, None)
+                made.put(item)
+                if item is None:
+                    return
+        except BaseException as error:
+            made.put(error)
+
+    thread = threading.Thread(target=make, name="capture and preprocess", daemon=True)
+    thread.start()
+    try:
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            wanted.release()
+            yield item
+    finally:
+        over = True
+        wanted.release()
+        thread.join()
+        items.close()
+
+
+def probabilities(logits: NDArray[np.float32]) -> Probabilities | None:
+    """Softmax of logits ``[K]`` in float64, shifted by the largest so that it cannot overflow.
+
+    None where a logit is not finite.
     """
     if not np.isfinite(logits).all():
         return None
     exponentials = np.exp(logits.astype(np.float64) - float(logits.max()))
-    probabilities = exponentials / exponentials.sum()
-    order = np.argsort(-probabilities, kind="stable")[:k]
-    return [(int(index), float(probabilities[index])) for index in order]
+    found: Probabilities = exponentials / exponentials.sum()
+    return found
+
+
+def best(values: Probabilities, k: int) -> list[int]:
+    """Indices of the ``k`` largest of ``[K]``, the largest first, the lower index first among equals."""
+    return [int(index) for index in np.argsort(-values, kind="stable")[:k]]

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from edge_apps.camera.log import Session
-from edge_apps.camera.loop import Outcome, Result
+from edge_apps.camera.loop import Outcome, Result, Top
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources import Event, Skipped
 from edge_apps.console import progress, results, table
@@ -41,8 +41,11 @@ class ForPeople:
 
     def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
         tell_start(self._notes, session, passed_over)
-        if self._is_live:
+        if self._is_live and not self._live:
             self._live = Live(self._notes, self._expected)
+
+    def serving(self, url: str) -> None:
+        self._notes.print(Text(f"Live page: {url}"), soft_wrap=True)
 
     def item(self, item: Outcome, tally: Tally) -> None:
         if isinstance(item, Skipped):
@@ -50,7 +53,7 @@ class ForPeople:
         elif isinstance(item, Event):
             self._notes.print(Text(item.reason), soft_wrap=True)
         elif self._lines:
-            print(f"{item.name:<32}  {_labels(item)}", flush=True)
+            print(f"{item.name:<32}  {_answer(item, *item.smoothed[1:])}", flush=True)
         if self._live:
             self._live.show(item, tally)
 
@@ -63,7 +66,11 @@ class ForPeople:
         skipped = f", {tally.skipped} skipped" if tally.skipped else ""
         out = results()
         out.print(f"{tally.frames:,} frames in {tally.seconds:.2f} s, {tally.fps:.1f} fps{skipped}{stopped}")
-        out.print(Text("Most frequent: " + ", ".join(f"{label} {n:,}" for label, n in tally.labels.most_common(5))))
+        if tally.labels:
+            most = ", ".join(f"{label} {n:,}" for label, n in tally.labels.most_common(5))
+            out.print(Text(f"Most frequent: {most}"))
+        if unsure := tally.frames - tally.labels.total():
+            out.print(f"Unsure of {unsure:,} frames: no label reached the threshold.")
         kept = len(tally.times)
         title = "Latency" if kept == tally.frames else f"Latency of the last {kept:,} frames"
         print_stages(title, tally.times.summaries())
@@ -84,6 +91,9 @@ class ForPrograms:
         tell_start(progress(), session, passed_over)
         self._print({"type": "session", "fingerprint": session.device.fingerprint, **msgspec.to_builtins(session)})
 
+    def serving(self, url: str) -> None:
+        progress().print(Text(f"Live page: {url}"), soft_wrap=True)
+
     def item(self, item: Outcome, tally: Tally) -> None:  # noqa: ARG002 - the protocol's signature
         if self._quiet:
             return
@@ -99,7 +109,9 @@ class ForPrograms:
                 "sequence": item.sequence,
                 "name": item.name,
                 "captured_at": item.captured_at,
-                "top": [{"label": label, "probability": probability} for label, probability in item.top],
+                "top": _as_json(item.top),
+                "smoothed": _as_json(item.smoothed),
+                "decision": item.decision,
                 "ms": {stage: nanoseconds / 1e6 for stage, nanoseconds in item.times.items()},
             }
         )
@@ -114,6 +126,7 @@ class ForPrograms:
                 "fps": tally.fps,
                 "ended_by": tally.ended_by,
                 "labels": dict(tally.labels.most_common()),
+                "unsure": tally.frames - tally.labels.total(),
                 "ms": stages_as_json(tally.times.summaries()),
             }
         )
@@ -149,7 +162,7 @@ class Live:
             return
         fps = (tally.frames - self._frames) / (now - self._shown)
         self._shown, self._frames = now, tally.frames
-        best = _label(*item.top[0]) if isinstance(item, Result) else ""
+        best = _answer(item) if isinstance(item, Result) else ""
         line = f"{tally.frames:,} frames  {fps:.1f} fps  {best}"
         if self._bar:
             self._bar.update(self._task, completed=tally.frames + tally.skipped, description=line, refresh=True)
@@ -197,8 +210,14 @@ def stages_as_json(stages: dict[str, Summary]) -> dict[str, Any]:
     return {stage: {**asdict(s), "p99_is_indicative": s.p99_is_indicative} for stage, s in stages.items()}
 
 
-def _labels(item: Result) -> str:
-    return "  ".join(_label(label, probability) for label, probability in item.top)
+def _answer(item: Result, *others: tuple[str, float]) -> str:
+    """The best label, which is no answer below the threshold, and others."""
+    unsure = "" if item.decision is not None else "unsure: "
+    return unsure + "  ".join(_label(label, probability) for label, probability in (item.smoothed[0], *others))
+
+
+def _as_json(top: Top) -> list[dict[str, Any]]:
+    return [{"label": label, "probability": probability} for label, probability in top]
 
 
 def _label(label: str, probability: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,19 +11,68 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edge_apps.camera.log import Session, open_log
-from edge_apps.camera.loop import Outcome, Result, classify, warm_up
+from edge_apps.camera.live_shape import LogState
+from edge_apps.camera.live_state import LiveState, facts_of
+from edge_apps.camera.log import Log, Session, open_log
+from edge_apps.camera.loop import Classifier, Outcome, Result, classify
 from edge_apps.camera.model import Opened
-from edge_apps.camera.sources import Skipped, Source
+from edge_apps.camera.notify import Systemd
+from edge_apps.camera.smoothing import Smoother, Unsmoothed
+from edge_apps.camera.snapshot import SnapshotOptions, Snapshots, check_labels
+from edge_apps.camera.sources import Event, Skipped, Source
 from edge_apps.camera.stop import Stop
+from edge_apps.camera.swap import Models, Watcher
+from edge_apps.camera.web.address import Address
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.images import printable
-from edge_apps.runtime.device import this_device
+from edge_apps.runtime.device import governor, this_device
 from edge_apps.runtime.latency import RecentTimes
 from edge_apps.runtime.manifest import sha256_of
+from edge_apps.runtime.sensors import Sample, Sampler, Sensors
 
 SHOWN = 3
 """Labels per frame without ``--top-k``, where the model has so many."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Where the model lies, and how it is opened again when that changes."""
+
+    path: Path
+    open_again: Callable[[], Opened]
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Where the latency log is, and its caps: bytes of the file, seconds that a frame's row is kept."""
+
+    path: Path
+    max_bytes: int | None = None
+    max_age: float | None = None
+
+
+@dataclass(frozen=True)
+class WebOptions:
+    """Where the live page is served; ``token`` is None only where nobody else can reach it."""
+
+    address: Address
+    token: str | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run classifies, and what it leaves behind."""
+
+    warmup: int = 5
+    top_k: int | None = None
+    threshold: float = 0.0
+    smoothing: Callable[[], Smoother] = Unsmoothed
+    frames: int | None = None
+    pipelined: bool = False
+    log: LogOptions | None = None
+    web: WebOptions | None = None
+    snapshots: SnapshotOptions | None = None
+    watch: Watch | None = None
 
 
 @dataclass
@@ -49,7 +99,8 @@ class Tally:
             self.first_fault = self.first_fault or item.reason
         elif isinstance(item, Result):
             self.frames += 1
-            self.labels[item.top[0][0]] += 1
+            if item.decision is not None:
+                self.labels[item.decision] += 1
             self.times.add(item.times)
 
 
@@ -59,8 +110,11 @@ class Output(Protocol):
     def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
         """The model is warm; frames follow. ``passed_over``: better files of the bundle, and why not they."""
 
+    def serving(self, url: str) -> None:
+        """The live page is at ``url``, which may hold its token: to be shown once."""
+
     def item(self, item: Outcome, tally: Tally) -> None:
-        """One frame is classified, or skipped; ``tally`` counts it already."""
+        """One frame is classified, or skipped, or something happened; ``tally`` counts it already."""
 
     def finished(self, tally: Tally) -> None:
         """The run ended in order."""
@@ -78,68 +132,183 @@ def labels_shown(asked: int | None, labels: int) -> int:
     return asked
 
 
-def run(
-    source: Source,
-    opened: Opened,
-    output: Output,
-    *,
-    warmup: int,
-    top_k: int | None = None,
-    frames: int | None = None,
-    log: Path | None = None,
-) -> Tally:
-    """Classify ``source`` until it ends, ``frames`` are classified, or SIGINT or SIGTERM comes; then close the model.
+def run(source: Source, opened: Opened, output: Output, options: Options) -> Tally:
+    """Classify ``source`` until it ends, enough frames are done, or SIGINT or SIGTERM comes; then close the model.
 
     A frame that cannot be used is told, logged, counted and passed over.
 
     Raises:
         EdgeError: not one frame could be used, or the log could not be written any more.
-        BadInput: ``top_k`` exceeds the labels, or ``log`` is not, and cannot become, a log.
+        BadInput: options that do not fit the model, or a log that is not, and cannot become, one.
     """
-    with contextlib.closing(opened.runner) as runner, contextlib.closing(output):
-        shown = labels_shown(top_k, len(runner.manifest.labels))
-        session = _session(source, opened, warmup)
-        tally = Tally()
-        with Stop() as stop, _logged(log, session, tally) as record:
-            output.started(session, opened.passed_over)
-            start = time.perf_counter()
-            for item in classify(source, runner, shown):
-                tally.add(item)
+    with contextlib.closing(output):
+        return _Run(source, output, options, _warmed(opened, options)).go()
+
+
+class _Run:
+    """The parts of one run, and how they hear of each other."""
+
+    def __init__(self, source: Source, output: Output, options: Options, first: Classifier) -> None:
+        self._source, self._output, self._options = source, output, options
+        self._classifier = first
+        self._models = Models(first)
+        self._tally = Tally()
+        self._told: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._systemd = Systemd()
+        self._log: Log | None = None
+        self._live: LiveState | None = None
+        self._snapshots: Snapshots | None = None
+
+    def go(self) -> Tally:
+        tally = self._tally
+        try:
+            with Stop() as stop, self._parts():
+                self._source.stop = lambda: self._asked_to_end(stop)
+                self._systemd.ready(f"{self._classifier.runner.path.name} on {self._source.text}")
+                for item in self._items(stop):
+                    self._take(item)
+                self._systemd.stopping()
+            if not tally.frames and not stop.reason:
+                raise EdgeError(_nothing(self._source, tally))
+            self._output.finished(tally)
+        finally:
+            self._models.offer(None)
+            self._classifier.runner.close()
+        return tally
+
+    def _items(self, stop: Stop) -> Iterator[Outcome]:
+        """What the loop gives, and between it what other threads told, until it is time to end."""
+        tally, start = self._tally, time.perf_counter()
+        items = classify(self._source, self._models.take, pipelined=self._options.pipelined, switched=self._switched)
+        with contextlib.closing(items):
+            for item in items:
+                yield from self._heard()
                 tally.seconds = time.perf_counter() - start
-                record(item)
-                output.item(item, tally)
-                tally.ended_by = stop.reason or ("frames" if tally.frames == frames else "")
+                yield item
+                tally.ended_by = stop.reason or ("frames" if tally.frames == self._options.frames else "")
                 if tally.ended_by:
-                    break
-            else:
-                tally.ended_by = "end of source"
-        if not tally.frames and not stop.reason:
-            raise EdgeError(_nothing(source, tally))
-        output.finished(tally)
-    return tally
+                    return
+        tally.ended_by = stop.reason or "end of source"
+        yield from self._heard()
+
+    def _heard(self) -> Iterator[Event]:
+        """What other threads told meanwhile."""
+        while not self._told.empty():
+            yield self._told.get()
+
+    def _asked_to_end(self, stop: Stop) -> bool:
+        """Asked by the source while it waits: the loop turns, though there is no frame."""
+        self._systemd.alive()
+        return stop.reason is not None
+
+    def _take(self, item: Outcome) -> None:
+        self._systemd.alive()
+        self._tally.add(item)
+        if self._log:
+            self._log.add(item)
+        if self._live:
+            if not isinstance(item, Result):
+                self._live.event(item)
+            elif item.image is not None:
+                self._live.publish(item.image, item)
+        if self._snapshots and isinstance(item, Result):
+            self._snapshots.see(item)
+        self._output.item(item, self._tally)
+
+    def _sampled(self, sample: Sample) -> None:
+        """Once a second, by the sampler's thread."""
+        if self._log:
+            self._log.sample(sample)
+        if self._live:
+            self._live.sample(sample)
+            if self._log:
+                state = self._log.state
+                self._live.log(LogState("paused" if state.fault else "writing", state.fault, state.dropped))
+
+    def _switched(self, classifier: Classifier) -> None:
+        """Another model's first frame is next: what was measured of the old one is complete."""
+        self._classifier.runner.close()
+        self._classifier = classifier
+        self._told.put(Event(time.time(), "model-changed", f"The model is '{classifier.runner.path.name}' now."))
+        if self._log:
+            self._log.end("another model")
+        self._begin()
+
+    def _begin(self) -> Session:
+        session = session_of(self._source, self._classifier)
+        if self._log:
+            self._log.begin(session)
+        if self._live:
+            self._live.switched(facts_of(session))
+        self._output.started(session, self._classifier.opened.passed_over)
+        return session
+
+    @contextlib.contextmanager
+    def _parts(self) -> Iterator[None]:
+        """Everything that runs beside the loop, ended in order whatever ends it."""
+        options, tell = self._options, self._told.put
+        with contextlib.ExitStack() as stack:
+            if options.log is not None:
+                self._log = stack.enter_context(_ended(options.log, self._tally, tell))
+            session = self._begin()
+            if options.web is not None:
+                self._live = stack.enter_context(LiveState(facts_of(session)))
+                self._output.serving(stack.enter_context(_served(options.web, self._live)))
+            if options.snapshots is not None:
+                self._snapshots = stack.enter_context(Snapshots(options.snapshots, tell))
+            if options.watch is not None:
+                watch = options.watch
+                stack.enter_context(
+                    Watcher(watch.path, lambda: _warmed(watch.open_again(), options), self._models.offer, tell)
+                )
+            if self._log or self._live:
+                stack.enter_context(Sampler(Sensors(), self._sampled))
+            yield
 
 
 @contextlib.contextmanager
-def _logged(path: Path | None, session: Session, tally: Tally) -> Iterator[Callable[[Outcome], None]]:
-    """Where each item is recorded: the log, which learns at the end how the run ended, or nowhere."""
-    if path is None:
-        yield lambda item: None  # noqa: ARG005
-        return
-    with open_log(path) as log:
-        log.begin(session)
+def _served(web: WebOptions, live: LiveState) -> Iterator[str]:
+    """The live page, and where it is."""
+    from edge_apps.camera.web.server import WebServer  # its libraries come with an extra
+
+    with WebServer(live, web.address, web.token) as server:
+        yield server.entry
+
+
+def _warmed(opened: Opened, options: Options) -> Classifier:
+    """A model, the first or one that takes its place, as the loop runs it; closed again where it does not fit."""
+    try:
+        labels = opened.runner.manifest.labels
+        if options.snapshots is not None:
+            check_labels(options.snapshots.labels, labels)
+        shown = labels_shown(options.top_k, len(labels))
+        classifier = Classifier(opened, top_k=shown, threshold=options.threshold, smoother=options.smoothing())
+        classifier.warm_up(options.warmup)
+    except BaseException:
+        opened.runner.close()
+        raise
+    return classifier
+
+
+@contextlib.contextmanager
+def _ended(options: LogOptions, tally: Tally, tell: Callable[[Event], None]) -> Iterator[Log]:
+    """An open log whose last session learns how the run ended."""
+    with open_log(options.path, max_bytes=options.max_bytes, max_age=options.max_age, tell=tell) as log:
         try:
-            yield log.add
+            yield log
         except BaseException as error:
             log.end(f"{type(error).__name__}: {error}")
             raise
         log.end(tally.ended_by)
 
 
-def _session(source: Source, opened: Opened, warmup: int) -> Session:
-    runner = opened.runner
+def session_of(source: Source, classifier: Classifier) -> Session:
+    """What is known of a run when its model is warm."""
+    runner = classifier.runner
     manifest = runner.manifest
     return Session(
         device=this_device(),
+        governor=governor(),
         runtime=runner.runtime,
         threads=runner.threads,
         model=manifest.model,
@@ -149,9 +318,9 @@ def _session(source: Source, opened: Opened, warmup: int) -> Session:
         precision=manifest.precision,
         input=f"{manifest.preprocess.height}×{manifest.preprocess.width}",
         source=source.text,
-        load_ms=opened.load_ms,
-        first_ms=warm_up(runner, warmup),
-        warmup=warmup,
+        load_ms=classifier.opened.load_ms,
+        first_ms=classifier.first_ms,
+        warmup=classifier.warmup,
     )
 
 

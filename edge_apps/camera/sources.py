@@ -1,4 +1,4 @@
-"""Where frames come from: a folder or tar of pictures, a video file, a test pattern.
+"""Where frames come from, as users write it: ``folder:PATH``, ``usb:0``, ``rtsp://…``
 
 A source is iterated once. It gives frames in order, and in their place a ``Skipped`` for what could not be read:
 one bad picture must not end a program that runs for weeks.
@@ -7,223 +7,238 @@ one bad picture must not end a program that runs for weeks.
 from __future__ import annotations
 
 import difflib
-import itertools
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
 
-import cv2
-import numpy as np
+from edge_apps.camera.cameras import check_device, check_host
+from edge_apps.camera.csi import need_tool
+from edge_apps.camera.files import Folder, Video
+from edge_apps.camera.frames import Event, Frame, Item, Skipped, Source
+from edge_apps.camera.live import LiveSource
+from edge_apps.camera.pattern import TestPattern
+from edge_apps.camera.request import Device, Network, Pipe, Request
+from edge_apps.camera.turn import Turn
+from edge_apps.camera.uri import hide_from_process_list, parse_uri
+from edge_apps.errors import BadInput
+from edge_apps.images import printable
 
-from edge_apps.errors import BadImage, BadInput
-from edge_apps.images import Image, decode, list_pictures, printable
+__all__ = [
+    "Event",
+    "Frame",
+    "Item",
+    "Skipped",
+    "Source",
+    "SourceOptions",
+    "TestPattern",
+    "parse_size",
+    "parse_source",
+]
 
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture as the source gave it: ``image`` uint8 ``[H, W, 3]`` RGB."""
-
-    sequence: int  # counts from 0 over frames and skipped ones, on through every loop
-    name: str
-    captured_at: float  # wall clock when the picture was there, seconds since 1970 UTC
-    born_ns: int  # the same moment by time.perf_counter_ns, which all processes of a machine share
-    decode_ns: int  # of the time until the frame was handed over: decoding and converting
-    image: Image
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """What stands in the place of a frame that gave no result: ``kind`` for programs, ``reason`` for people."""
-
-    sequence: int
-    name: str
-    at: float  # wall clock, seconds since 1970 UTC
-    kind: str
-    reason: str
+HANG_AFTER = 5.0
+"""Seconds without a frame after which a camera is taken to hang."""
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that happened to the source itself, such as a camera that was lost: ``kind`` for programs."""
+class SourceOptions:
+    """How a source is read; what has no meaning for it is refused, never ignored.
 
-    at: float  # wall clock, seconds since 1970 UTC
-    kind: str
-    reason: str
+    ``size`` (width, height) and ``fps`` are wishes to a camera. ``rotate`` is in degrees, clockwise; ``mirror``
+    exchanges left and right after that. ``hang_after`` is in seconds.
+    """
 
+    loop: bool = False
+    every_frame: bool = False
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    rotate: int = 0
+    mirror: bool = False
+    hang_after: float | None = None
+    wait_for_source: bool = False
 
-Item = Frame | Skipped | Event
-"""What a source gives."""
+    def turn(self) -> Turn:
+        """What is done to every picture."""
+        return Turn(self.rotate, self.mirror)
 
-
-class Source(Protocol):
-    """Frames in order."""
-
-    @property
-    def text(self) -> str:
-        """The source as the user wrote it."""
-
-    @property
-    def has_names(self) -> bool:
-        """Whether each frame is a picture with a name of its own, that people want to read beside its label."""
-
-    @property
-    def length(self) -> int | None:
-        """How many frames there are, as far as one can know: None for one that does not end."""
-
-    def __iter__(self) -> Iterator[Item]: ...
+    def given(self) -> list[str]:
+        """The fields that say something, as one writes them on the command line."""
+        said = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        return [f"--{name.replace('_', '-')}" for name in said]
 
 
-def parse_source(text: str, loop: bool = False) -> Source:
-    """Make a source of ``folder:PATH``, ``video:PATH`` or ``test-pattern``; ``loop`` starts again at the end.
+NO_OPTIONS = SourceOptions()
+
+ALWAYS = ("--rotate", "--mirror")
+LIVE = ("--hang-after", "--wait-for-source")
+CAMERA = ("--size", "--fps")
+
+MEANINGS = {
+    "folder": (*ALWAYS, "--loop"),
+    "video": (*ALWAYS, "--loop", "--every-frame"),
+    "test-pattern": (*ALWAYS, *CAMERA),
+    "usb": (*ALWAYS, *CAMERA, *LIVE),
+    "v4l2": (*ALWAYS, *CAMERA, *LIVE),
+    "csi": (*ALWAYS, *CAMERA, *LIVE),
+    "rtsp": (*ALWAYS, *LIVE),
+    "http": (*ALWAYS, *LIVE),
+    "https": (*ALWAYS, *LIVE),
+}
+"""Options that each kind of source takes."""
+
+REASONS = {
+    "--loop": "it never ends",
+    "--every-frame": "only a video file drops frames, and only a file can keep them",
+    "--size": "its pictures are as large as they are",
+    "--fps": "it has a pace of its own",
+    "--hang-after": "it is no camera that could hang",
+    "--wait-for-source": "it is there, or is not",
+}
+
+KNOWN = "folder:PATH (also a .tar), video:FILE, test-pattern, usb:N, v4l2:/dev/videoN, csi:N, rtsp://…, http://…"
+
+LARGEST_SIDE, FASTEST = 8192, 1000.0
+
+
+def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
+    """Make a source of what a user wrote. A password in it is hidden from here on, also in the list of processes.
 
     Raises:
-        BadInput: an unknown kind, a path that holds nothing to show, or a loop over what never ends.
+        BadInput: an unknown kind, an option without meaning, a path that holds nothing to show, or a camera that is
+            not there (unless ``wait_for_source``).
     """
     kind, colon, rest = text.partition(":")
-    if kind not in (*_OF_A_PATH, "test-pattern"):
+    if kind not in MEANINGS:
         raise _unknown(text, kind)
-    if kind in _OF_A_PATH:
-        if not rest:
-            raise BadInput(f"'{text}' names no path: write {kind}:PATH.")
-        return _OF_A_PATH[kind](Path(rest), printable(text), loop)
-    if colon:
-        raise BadInput(f"'{text}': the test pattern takes no argument; write 'test-pattern'.")
-    if loop:
-        raise BadInput("A test pattern never ends: --loop has no meaning for it. Leave it out.")
-    return TestPattern()
+    if kind in _NETWORK and not rest.startswith("//"):
+        raise BadInput(f"The address does not begin with {kind}://. Write {kind}://HOST/PATH.")
+    _check(kind, options)
+    if kind in _NETWORK:
+        return _network(text, options)
+    if kind == "test-pattern":
+        if colon:
+            raise BadInput(f"'{printable(text)}': the test pattern takes no argument; write 'test-pattern'.")
+        return TestPattern(options.size or (640, 480), options.fps, options.turn())
+    return _OF_A_NAME[kind](kind, rest, options)
 
 
-class Folder:
-    """Every picture below a folder or in a tar, in name order."""
-
-    has_names = True
-
-    def __init__(self, path: Path, text: str, loop: bool) -> None:
-        self.text = text
-        self._loop = loop
-        self._pictures = list_pictures(path)
-        self.length = None if loop else len(self._pictures)
-
-    def __iter__(self) -> Iterator[Item]:
-        return _repeated(self._once, self._loop)
-
-    def _once(self, start: int) -> Iterator[Item]:
-        for index in range(len(self._pictures)):
-            name = self._pictures.item_name(index)
-            try:
-                data = self._pictures.encoded(index)
-                at, born = now()
-                image = decode(data, name)
-            except BadImage as error:
-                yield Skipped(start + index, name, time.time(), "corrupt", printable(str(error)))
-            else:
-                yield Frame(start + index, name, at, born, time.perf_counter_ns() - born, image)
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of ``640x480``; ``BadInput`` for anything else."""
+    match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(16 <= side <= LARGEST_SIDE for side in size):
+        raise BadInput(f"The size '{text}' is not WIDTHxHEIGHT, as 640x480, with sides of 16 to {LARGEST_SIDE} pixels.")
+    return size
 
 
-class Video:
-    """Every frame of a video file, as fast as they can be decoded."""
-
-    has_names = False
-
-    def __init__(self, path: Path, text: str, loop: bool) -> None:
-        self.text = text
-        self._path, self._loop = path, loop
-        if not path.is_file():
-            raise BadInput(f"No such video file: '{path}'.")
-        capture = self._open()
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        capture.release()
-        self.length = count if count > 0 and not loop else None  # many formats do not say, or guess
-
-    def __iter__(self) -> Iterator[Item]:
-        return _repeated(self._once, self._loop)
-
-    def _once(self, start: int) -> Iterator[Item]:
-        capture = self._open()
-        try:
-            for index in itertools.count():
-                there, picture = capture.read()
-                if not there:
-                    return
-                at, born = now()
-                image: Image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
-                decoded = time.perf_counter_ns() - born
-                yield Frame(start + index, f"{printable(self._path.name)}#{index}", at, born, decoded, image)
-        finally:
-            capture.release()
-
-    def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
-        if not capture.isOpened():
-            raise BadInput(f"'{self._path}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
-        return capture
+def _check(kind: str, options: SourceOptions) -> None:
+    for option in options.given():
+        if option not in MEANINGS[kind]:
+            raise BadInput(f"{option} has no meaning for {_NAMES.get(kind, kind)}: {_why(kind, option)}. Leave it out.")
+    if options.rotate not in (0, 90, 180, 270):
+        raise BadInput(f"--rotate is {options.rotate}; choose 0, 90, 180 or 270.")
+    if options.fps is not None and not 0 < options.fps <= FASTEST:
+        raise BadInput(f"--fps is {options.fps:g}; choose a number above 0, up to {FASTEST:g}.")
+    if options.hang_after is not None and not 0.5 <= options.hang_after <= 3600:
+        raise BadInput(f"--hang-after is {options.hang_after:g} s; choose 0.5 to 3600.")
 
 
-class TestPattern:
-    """Colours that move without end; frame *n* is the same everywhere and every time."""
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
-    has_names = False
-    text = "test-pattern"
-    length = None
-
-    height, width = 480, 640
-    step = 4
-    """Pixels per frame."""
-
-    def __init__(self) -> None:
-        hue = np.linspace(0, 180, self.width, endpoint=False).astype(np.uint8)
-        saturation = np.linspace(255, 64, self.height).astype(np.uint8)
-        hsv = np.full((self.height, self.width, 3), 255, np.uint8)
-        hsv[..., 0] = hue
-        hsv[..., 1] = saturation[:, None]
-        self._rainbow: Image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[assignment]
-
-    def __iter__(self) -> Iterator[Item]:
-        for sequence in itertools.count():
-            image = self.image(sequence)
-            yield Frame(sequence, f"pattern#{sequence}", *now(), 0, image)
-
-    def image(self, sequence: int) -> Image:
-        """Frame number ``sequence``: a rainbow that wanders to the right, a white square that falls."""
-        image: Image = np.roll(self._rainbow, self.step * sequence, axis=1)
-        top = self.step * sequence % (self.height - 80)
-        image[top : top + 80, 280:360] = 255
-        return image
+def _why(kind: str, option: str) -> str:
+    if option in CAMERA and kind in _NETWORK:
+        return "that is set in the camera itself"
+    if option == "--every-frame" and kind == "folder":
+        return "every picture of a folder is classified"
+    return REASONS[option]
 
 
-def now() -> tuple[float, int]:
-    """This moment by both clocks of a frame: the wall's, and the one that never jumps."""
-    return time.time(), time.perf_counter_ns()
+def _folder(kind: str, rest: str, options: SourceOptions) -> Source:
+    return Folder(_path(kind, rest), printable(f"{kind}:{rest}"), loop=options.loop, turn=options.turn())
 
 
-def _repeated(once: Callable[[int], Iterator[Item]], loop: bool) -> Iterator[Item]:
-    """One pass, or pass after pass with the sequence running on, until a pass gives no frame at all."""
-    start = 0
-    while True:
-        frames, following = 0, start
-        for item in once(start):
-            frames += isinstance(item, Frame)
-            if not isinstance(item, Event):
-                following = item.sequence + 1
-            yield item
-        if not loop or not frames:
-            return
-        start = following
+def _video(kind: str, rest: str, options: SourceOptions) -> Source:
+    path, text = _path(kind, rest), printable(f"{kind}:{rest}")
+    return Video(path, text, loop=options.loop, every_frame=options.every_frame, turn=options.turn())
+
+
+def _device(kind: str, rest: str, options: SourceOptions) -> Source:
+    path = Path(f"/dev/video{_number(kind, rest)}") if kind == "usb" else _path(kind, rest)
+    if not options.wait_for_source:
+        check_device(path)
+    return LiveSource(printable(f"{kind}:{rest}"), lambda: _request(Device(str(path)), options))
+
+
+def _csi(kind: str, rest: str, options: SourceOptions) -> Source:
+    number = _number(kind, rest)
+
+    def request() -> Request:
+        return _request(Pipe(need_tool().command(number, options.size, options.fps)), options)
+
+    if not options.wait_for_source:
+        request()
+    return LiveSource(f"{kind}:{number}", request)
+
+
+def _network(text: str, options: SourceOptions) -> Source:
+    uri = parse_uri(text)
+    hide_from_process_list(uri)
+    if not options.wait_for_source:
+        check_host(uri)
+    return LiveSource(uri.shown, lambda: _request(Network(uri.full), options))
+
+
+def _request(camera: Device | Network | Pipe, options: SourceOptions) -> Request:
+    return Request(
+        camera=camera,
+        size=options.size,
+        fps=options.fps,
+        degrees=options.rotate,
+        mirror=options.mirror,
+        patience=options.hang_after or HANG_AFTER,
+    )
+
+
+def _path(kind: str, rest: str) -> Path:
+    if not rest:
+        raise BadInput(f"'{kind}:' names no path: write {kind}:PATH.")
+    return Path(rest)
+
+
+def _number(kind: str, rest: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", rest):
+        raise BadInput(f"'{printable(f'{kind}:{rest}')}' names no camera: write {kind}:0, {kind}:1 …")
+    return int(rest)
 
 
 def _unknown(text: str, kind: str) -> BadInput:
     """Only the kind is repeated: what follows the colon may hold a password."""
     path = Path(text)
-    near = difflib.get_close_matches(kind, (*_OF_A_PATH, "test-pattern"), n=1)
-    if path.exists():
+    near = difflib.get_close_matches(kind, MEANINGS, n=1)
+    if path.is_char_device():
+        near = [f"v4l2:{text}"]
+    elif path.exists():
         near = [f"{'folder' if path.is_dir() or path.suffix == '.tar' else 'video'}:{text}"]
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = f" Did you mean '{printable(near[0])}'?" if near else ""
     return BadInput(f"Unknown source '{printable(kind)}'.{hint} Known: {KNOWN}.")
 
 
-_OF_A_PATH: dict[str, Callable[[Path, str, bool], Source]] = {"folder": Folder, "video": Video}
+_OF_A_NAME: dict[str, Callable[[str, str, SourceOptions], Source]] = {
+    "folder": _folder,
+    "video": _video,
+    "usb": _device,
+    "v4l2": _device,
+    "csi": _csi,
+}
 
-KNOWN = "folder:PATH (also a .tar), video:FILE, test-pattern"
+_NETWORK = ("rtsp", "http", "https")
+
+_NAMES = {
+    "folder": "a folder",
+    "video": "a video",
+    "test-pattern": "the test pattern",
+    "usb": "a USB camera",
+    "v4l2": "a camera",
+    "csi": "a CSI camera",
+    "rtsp": "a network camera",
+    "http": "a network camera",
+    "https": "a network camera",
+}

@@ -22,6 +22,7 @@ ARM_CORES = {
     0xD08: "Cortex-A72",  # Raspberry Pi 4
     0xD0B: "Cortex-A76",  # Raspberry Pi 5
     0xD42: "Cortex-A78AE",  # Jetson Orin
+    0xD83: "Neoverse-V3AE",  # Jetson Thor
 }
 """What 64-bit Linux shows instead of a name (``CPU part`` of implementer 0x41), for the boards meant here."""
 
@@ -82,6 +83,16 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def governor(root: Path = Path("/")) -> str:
+    """Who sets the processor's clock: the kernel's ``ondemand``, ``performance``…; all of them, if cores differ.
+
+    "" where the machine has no such choice, or does not say. It can be changed at any time, so it is no part of what a
+    machine is.
+    """
+    files = sorted(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"))
+    return "+".join(sorted({name for file in files if (name := _text(file))}))
 
 
 def _board(root: Path) -> str:

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,19 @@ FLAGS = (
 
 TIMEOUT = 600.0
 """Seconds for the compiler: 4 on a desktop, under two minutes on a Raspberry Pi 3."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """An executorch wheel, unpacked: this machine's, or for cross-compiling another's."""
+
+    folder: Path
+    version: str
+
+    def module_path(self) -> Path:
+        """Where its module is, or would be: another wheel or another source has another name."""
+        recipe = "\0".join([str(self.folder), self.version, *FLAGS]).encode() + SOURCE.read_bytes()
+        return cache_folder() / f"executorch-{self.version}-{hashlib.sha256(recipe).hexdigest()[:12]}.so"
 
 
 class NativeError(Exception):
@@ -132,24 +146,9 @@ def build(compiler: str = "g++") -> Path:
         MissingExtra: no executorch wheel, or no compiler. EdgeError: the compiler gave up, or what it made does not
             load. BadInput: the cache cannot be written.
     """
-    path = module_path()
-    program = shutil.which(compiler)
-    if program is None:
-        raise MissingExtra(
-            f"Building needs a C++ compiler, and '{compiler}' is not installed: sudo apt install g++. "
-            "With torch installed, .pte files also run without this module."
-        )
-    with tempfile.TemporaryDirectory(prefix="edge-executorch-") as folder:
-        made = Path(folder) / path.name
-        command = [program, *FLAGS, str(SOURCE), *_include(_wheel()), *_link(_wheel()), "-o", str(made)]
-        try:
-            ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
-        except subprocess.TimeoutExpired as error:
-            raise EdgeError(f"'{compiler}' did not end within {TIMEOUT:.0f} s.") from error
-        if ended.returncode != 0:
-            faults = [line for line in ended.stderr.splitlines() if "error" in line.lower()] or [ended.stderr.strip()]
-            raise EdgeError(f"'{compiler}' could not build the module for executorch {version()}: {faults[0]}")
-        write_whole(path, made.read_bytes())
+    wheel = installed()
+    path = wheel.module_path()
+    compile_for(wheel, path, compiler)
     try:
         Native(path)
     except OSError as error:
@@ -159,11 +158,33 @@ def build(compiler: str = "g++") -> Path:
     return path
 
 
+def compile_for(wheel: Wheel, path: Path, compiler: str) -> None:
+    """Compile the module for a wheel, which need not be of this kind of machine, to ``path``; it is not loaded.
+
+    It finds the wheel's libraries where ``wheel.folder`` is now. Raises what ``build`` raises.
+    """
+    program = shutil.which(compiler)
+    if program is None:
+        raise MissingExtra(
+            f"Building needs a C++ compiler, and '{compiler}' is not installed: sudo apt install g++. "
+            "With torch installed, .pte files also run without this module."
+        )
+    with tempfile.TemporaryDirectory(prefix="edge-executorch-") as folder:
+        made = Path(folder) / path.name
+        command = [program, *FLAGS, str(SOURCE), *_include(wheel.folder), *_link(wheel.folder), "-o", str(made)]
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
+        except subprocess.TimeoutExpired as error:
+            raise EdgeError(f"'{compiler}' did not end within {TIMEOUT:.0f} s.") from error
+        if ended.returncode != 0:
+            faults = [line for line in ended.stderr.splitlines() if "error" in line.lower()] or [ended.stderr.strip()]
+            raise EdgeError(f"'{compiler}' could not build the module for executorch {wheel.version}: {faults[0]}")
+        write_whole(path, made.read_bytes())
+
+
 def module_path() -> Path:
-    """Where the module of the installed wheel is, or would be: another wheel or another source has another name."""
-    wheel = _wheel()
-    recipe = "\0".join([str(wheel), version(), *FLAGS]).encode() + SOURCE.read_bytes()
-    return cache_folder() / f"executorch-{version()}-{hashlib.sha256(recipe).hexdigest()[:12]}.so"
+    """Where the module of the installed wheel is, or would be."""
+    return installed().module_path()
 
 
 def cache_folder() -> Path:
@@ -177,12 +198,13 @@ def version() -> str:
     return importlib.metadata.version("executorch")
 
 
-def _wheel() -> Path:
+def installed() -> Wheel:
+    """This machine's wheel; raises ``MissingExtra`` where there is none."""
     found = importlib.util.find_spec("executorch")
     folders = list(found.submodule_search_locations or ()) if found else []
     for folder in map(Path, folders):
         if (folder / "lib" / "libexecutorch.so").is_file() and (folder / "include").is_dir():
-            return folder
+            return Wheel(folder, version())
     raise MissingExtra(
         "Running .pte files needs the executorch wheel (1.5 or newer), which is not installed: "
         "pip install --no-deps executorch."

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 STAGES = ("capture", "decode", "preprocess", "infer", "postprocess", "total", "age")
-"""In the order of a frame's life. ``total``, from asking for the frame to having its labels, is the sum of those before
-it; ``age`` is how old the picture was when its labels were there, whoever held it until it was asked for."""
+"""In the order of a frame's life. ``total`` is the sum of those before it: from asking for the frame to having its
+labels, but for waiting between two stages of a pipeline, and for decoding that another process did. ``age`` is how old
+the picture was when its labels were there, whoever held it meanwhile."""
 
 ENOUGH_FOR_P99 = 10_000
 """With fewer samples, fewer than 100 lie beyond the 99th percentile: it is shown, labelled indicative."""
@@ -29,6 +30,7 @@ class StageClock:
     def start(self) -> None:
         """A frame begins: nothing of it is measured yet."""
         self._times: dict[str, int] = {}
+        self._elsewhere: dict[str, int] = {}
         self._last = time.perf_counter_ns()
 
     def mark(self, stage: str) -> None:
@@ -37,14 +39,23 @@ class StageClock:
         self._times[stage] = now - self._last
         self._last = now
 
+    def resume(self) -> None:
+        """The next stage begins now: what passed since the one before was waiting, in no stage."""
+        self._last = time.perf_counter_ns()
+
     def move(self, nanoseconds: int, source: str, to: str) -> None:
         """So much of the time marked as ``source`` was spent on ``to``, which was not marked itself."""
         self._times[to] = min(nanoseconds, self._times[source])
         self._times[source] -= self._times[to]
 
+    def elsewhere(self, nanoseconds: int, stage: str) -> None:
+        """Another process spent so much on ``stage`` before: it is no part of this frame's total."""
+        self._elsewhere[stage] = nanoseconds
+
     def times(self, born_ns: int) -> dict[str, int]:
         """Nanoseconds of each stage, their sum as ``total``, and the ``age`` of a picture taken at ``born_ns``."""
-        return {**self._times, "total": sum(self._times.values()), "age": self._last - born_ns}
+        total, age = sum(self._times.values()), self._last - born_ns
+        return {**self._times, **self._elsewhere, "total": total, "age": age}
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,17 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def live_camera() -> ModuleType:
+    """``live_camera.py`` as a module: what the live page shows, without a network."""
+    spec = importlib.util.spec_from_file_location("live_camera", Path(__file__).with_name("live_camera.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def model(fake: ModuleType, tmp_path: Path) -> Path:
     """One model file that runs."""

@@ -2,20 +2,30 @@
 
 import itertools
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_apps.camera.loop import NOT_FINITE, Result, classify, top, warm_up
-from edge_apps.camera.sources import Skipped, parse_source
+from edge_apps.camera.loop import NOT_FINITE, Classifier, Result, best, classify, probabilities, warm_up
+from edge_apps.camera.model import Opened
+from edge_apps.camera.smoothing import Majority
+from edge_apps.camera.sources import Event, Frame, Skipped, parse_source
 from edge_apps.errors import BadManifest
 from edge_apps.runtime import latency
 from edge_apps.runtime.latency import STAGES
 
 
+def using(runner, top_k: int = 1, **reading: object) -> Callable[[], Classifier]:
+    """The same classifier for every frame."""
+    classifier = Classifier(Opened(runner, 0.0, ()), top_k=top_k, **reading)
+    return lambda: classifier
+
+
 def test_frames_come_out_with_their_colour(fake, model: Path, pictures: Path) -> None:
-    results = list(classify(parse_source(f"folder:{pictures}"), fake.FakeRunner(model, 1), 2))
+    results = list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 2)))
     assert [(r.name, r.top[0][0]) for r in results] == [
         ("a/red.png", "red"),
         ("b/green.png", "green"),
@@ -29,7 +39,7 @@ def test_frames_come_out_with_their_colour(fake, model: Path, pictures: Path) ->
 
 def test_every_stage_is_timed_and_total_is_their_sum(fake, tmp_path: Path, pictures: Path) -> None:
     model = fake.write_fake(tmp_path / "slow.fake", seconds=0.02)
-    for result in classify(parse_source(f"folder:{pictures}"), fake.FakeRunner(model, 1), 1):
+    for result in classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)):
         assert tuple(result.times) == STAGES
         assert result.times["total"] == sum(result.times[stage] for stage in STAGES[:-2])
         assert result.times["decode"] + 20_000_000 <= result.times["age"] <= result.times["total"], "read, then decoded"
@@ -46,20 +56,20 @@ def test_what_the_caller_does_between_frames_is_in_no_stage(fake, model: Path, p
         return next(ticks) + pause
 
     monkeypatch.setattr(latency.time, "perf_counter_ns", clock)
-    for result in classify(parse_source(f"folder:{pictures}"), fake.FakeRunner(model, 1), 1):
-        assert list(result.times.values()) == [2, 1, 1, 1, 1, 6, 5]
+    for result in classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)):
+        assert list(result.times.values()) == [2, 1, 1, 1, 1, 6, 6]
         pause = next(pauses)
 
 
 def test_a_skipped_frame_is_passed_on_and_the_next_one_classified(fake, model: Path, pictures: Path) -> None:
     (pictures / "a/red.png").write_bytes(b"")
-    items = list(classify(parse_source(f"folder:{pictures}"), fake.FakeRunner(model, 1), 1))
+    items = list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)))
     assert [type(item) for item in items] == [Skipped, Result, Result]
 
 
 def test_logits_that_are_not_numbers_give_no_label(fake, tmp_path: Path, pictures: Path) -> None:
     model = fake.write_fake(tmp_path / "nan.fake", nan_at=[2])
-    items = list(classify(parse_source(f"folder:{pictures}"), fake.FakeRunner(model, 1), 1))
+    items = list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)))
     assert [type(item) for item in items] == [Result, Skipped, Result]
     assert items[1].kind == NOT_FINITE
     assert "b/green.png" in items[1].reason
@@ -67,7 +77,7 @@ def test_logits_that_are_not_numbers_give_no_label(fake, tmp_path: Path, picture
 
 def test_an_endless_source_is_read_only_as_far_as_asked(fake, model: Path) -> None:
     runner = fake.FakeRunner(model, 1)
-    assert len(list(itertools.islice(classify(parse_source("test-pattern"), runner, 1), 7))) == 7
+    assert len(list(itertools.islice(classify(parse_source("test-pattern"), using(runner)), 7))) == 7
     assert runner.calls == 7
 
 
@@ -83,19 +93,125 @@ def test_labels_that_do_not_fit_the_output_are_refused(fake, tmp_path: Path) -> 
         warm_up(runner, 1)
 
 
-def test_top_orders_by_probability_and_then_by_index() -> None:
-    found = top(np.array([1.0, 3.0, 3.0, -2.0], np.float32), 4)
+def test_the_best_come_by_probability_and_then_by_index() -> None:
+    found = probabilities(np.array([1.0, 3.0, 3.0, -2.0], np.float32))
     assert found is not None
-    assert [index for index, _ in found] == [1, 2, 0, 3]
-    assert sum(p for _, p in found) == pytest.approx(1.0, abs=1e-15)
-    assert found[0][1] / found[2][1] == pytest.approx(math.exp(2), rel=1e-14), "float64, not float32"
+    assert best(found, 4) == [1, 2, 0, 3]
+    assert best(found, 2) == [1, 2]
+    assert found.sum() == pytest.approx(1.0, abs=1e-15)
+    assert found[1] / found[0] == pytest.approx(math.exp(2), rel=1e-14), "float64, not float32"
 
 
-def test_top_does_not_overflow() -> None:
-    found = top(np.array([3e38, -3e38], np.float32), 1)
-    assert found == [(0, 1.0)]
+def test_softmax_does_not_overflow() -> None:
+    found = probabilities(np.array([3e38, -3e38], np.float32))
+    assert found is not None
+    assert found.tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_top_refuses_what_is_not_finite(bad: float) -> None:
-    assert top(np.array([0.0, bad], np.float32), 1) is None
+def test_softmax_refuses_what_is_not_finite(bad: float) -> None:
+    assert probabilities(np.array([0.0, bad], np.float32)) is None
+
+
+# --- what is made of the labels ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Frames:
+    """A source of colours, of which some are events."""
+
+    items: list
+    text = "colours"
+    has_names = True
+    length = None
+
+    def __iter__(self) -> Iterator[Frame | Skipped | Event]:
+        for sequence, item in enumerate(self.items):
+            image = np.full((8, 10, 3), COLOURS[item], np.uint8) if isinstance(item, str) else None
+            yield item if image is None else Frame(sequence, f"{item}{sequence}", 0.0, sequence, 0, image)
+
+
+COLOURS = {"red": (200, 10, 10), "green": (10, 180, 10), "reddish": (101, 100, 100)}
+
+
+def test_below_the_threshold_there_is_no_decision(fake, model: Path) -> None:
+    classifier = using(fake.FakeRunner(model, 1), threshold=0.5)
+    sure, unsure = classify(Frames(["red", "reddish"]), classifier)
+    assert (sure.decision, unsure.decision) == ("red", None)
+    assert unsure.top[0][0] == "red"
+
+
+def test_smoothing_changes_what_is_shown_and_not_what_was_seen(fake, model: Path) -> None:
+    colours = ["red", "red", "green", "red"]
+    results = list(classify(Frames(colours), using(fake.FakeRunner(model, 1), smoother=Majority(3))))
+    assert [r.top[0][0] for r in results] == colours
+    assert [r.decision for r in results] == ["red"] * 4
+    assert results[2].smoothed[0] == ("red", pytest.approx(2 / 3))
+
+
+def test_a_camera_that_was_away_shows_another_scene(fake, model: Path) -> None:
+    frames = Frames(["red", "red", Event(0.0, "lost", "gone"), "green"])
+    results = list(classify(frames, using(fake.FakeRunner(model, 1), smoother=Majority(3))))
+    assert [getattr(r, "decision", "event") for r in results] == ["red", "red", "event", "green"]
+
+
+# --- pipelined --------------------------------------------------------------------------------------------------------
+
+
+def test_pipelined_gives_the_same(fake, model: Path, pictures: Path) -> None:
+    (pictures / "b/green.png").write_bytes(b"")
+    in_series, pipelined = (
+        list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1)), pipelined=on))
+        for on in (False, True)
+    )
+    assert [type(item) for item in pipelined] == [Result, Skipped, Result]
+    assert [(r.name, getattr(r, "top", None)) for r in pipelined] == [
+        (r.name, getattr(r, "top", None)) for r in in_series
+    ]
+
+
+def test_pipelined_is_never_more_than_one_frame_ahead(fake, model: Path) -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        for _ in itertools.count():
+            taken += 1
+            yield "red"
+
+    items = classify(Frames(endless()), using(fake.FakeRunner(model, 1)), pipelined=True)
+    for done in range(1, 6):
+        next(items)
+        assert done <= taken <= done + 1
+    items.close()
+    assert taken <= 6, "whoever stops asking stops the capture"
+
+
+def test_pipelined_raises_what_the_source_raised(fake, model: Path) -> None:
+    def broken() -> Iterator[str]:
+        yield "red"
+        raise OSError("the card was pulled")
+
+    items = classify(Frames(broken()), using(fake.FakeRunner(model, 1)), pipelined=True)
+    assert next(items).decision == "red"
+    with pytest.raises(OSError, match="the card was pulled"):
+        next(items)
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_another_classifier_is_announced_before_its_first_frame(fake, model: Path, pipelined: bool) -> None:
+    first, second = (Classifier(Opened(fake.FakeRunner(model, 1), 0.0, ()), top_k=1) for _ in range(2))
+    told: list[tuple[Classifier, int, int]] = []
+    current = first
+
+    def announced(classifier: Classifier) -> None:
+        told.append((classifier, first.runner.calls, second.runner.calls))
+
+    items = classify(Frames(["red"] * 8), lambda: current, pipelined=pipelined, switched=announced)
+    for done, _ in enumerate(items, start=1):
+        if done == 3:
+            current = second
+    assert len(told) == 1
+    assert told[0] == (second, first.runner.calls, 0), "the old one is done, the new one has not begun"
+    assert first.runner.calls in ((3, 4) if pipelined else (3,))
+    assert first.runner.calls + second.runner.calls == 8

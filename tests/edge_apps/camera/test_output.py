@@ -40,7 +40,8 @@ def tell(output: ForPeople, label: str, frames: int = 3) -> None:
     output.started(SESSION, ())
     for sequence in range(frames):
         times = {"capture": 1, "decode": 5, "preprocess": 2, "infer": 3, "postprocess": 4, "total": 15, "age": 16}
-        item = Result(sequence, f"[red]{sequence}.png", 0.0, ((label, 0.5),), times)
+        top = ((label, 0.5),)
+        item = Result(sequence, f"[red]{sequence}.png", 0.0, top, times, top, label)
         tally.add(item)
         tally.seconds = 0.5
         output.item(item, tally)

@@ -9,8 +9,9 @@ import pytest
 
 from edge_apps.camera.loop import Result
 from edge_apps.camera.model import open_model
-from edge_apps.camera.run import Tally, labels_shown, run
-from edge_apps.camera.sources import Skipped, parse_source
+from edge_apps.camera.run import LogOptions, Options, Tally, Watch, labels_shown, run
+from edge_apps.camera.snapshot import SnapshotOptions
+from edge_apps.camera.sources import Event, Skipped, parse_source
 from edge_apps.errors import BadInput, EdgeError
 
 
@@ -27,6 +28,9 @@ class Recorder:
     def started(self, session, passed_over) -> None:  # noqa: ARG002
         self.session = session
 
+    def serving(self, url) -> None:
+        self.url = url
+
     def item(self, item, tally) -> None:  # noqa: ARG002
         self.items.append(item)
         self.at(item)
@@ -36,6 +40,10 @@ class Recorder:
 
     def close(self) -> None:
         self.closed = True
+
+
+def logged(path: Path, **options: object) -> Options:
+    return Options(warmup=1, log=LogOptions(path), **options)
 
 
 def query(path: Path, sql: str) -> list[tuple]:
@@ -49,14 +57,19 @@ def query(path: Path, sql: str) -> list[tuple]:
 def test_a_model_file_whose_name_is_no_utf8_is_logged(fake, pictures: Path, tmp_path: Path) -> None:
     path = fake.write_fake(Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.fake")))
     output, log = Recorder(), tmp_path / "latency.db"
-    run(parse_source(f"folder:{pictures}"), open_model(path, None, None, 1), output, warmup=1, log=log)
+    run(
+        parse_source(f"folder:{pictures}"),
+        open_model(path, None, None, 1),
+        output,
+        logged(log),
+    )
     assert query(log, "SELECT file, ended_by FROM session") == [(r"m\udcff.fake", "end of source")]
 
 
 def test_every_frame_is_told_counted_and_logged(model: Path, pictures: Path, tmp_path: Path) -> None:
     output, log = Recorder(), tmp_path / "latency.db"
     opened = open_model(model, None, None, 1)
-    tally = run(parse_source(f"folder:{pictures}"), opened, output, warmup=5, log=log)
+    tally = run(parse_source(f"folder:{pictures}"), opened, output, Options(warmup=5, log=LogOptions(log)))
     assert [item.top[0][0] for item in output.items] == ["red", "green", "blue"]
     assert (tally.frames, tally.skipped, tally.ended_by) == (3, 0, "end of source")
     assert tally.labels == {"red": 1, "green": 1, "blue": 1}
@@ -78,7 +91,12 @@ def test_every_frame_is_told_counted_and_logged(model: Path, pictures: Path, tmp
 
 def test_frames_ends_an_endless_source(model: Path, tmp_path: Path) -> None:
     log = tmp_path / "latency.db"
-    tally = run(parse_source("test-pattern"), open_model(model, None, None, 1), Recorder(), warmup=1, frames=7, log=log)
+    tally = run(
+        parse_source("test-pattern"),
+        open_model(model, None, None, 1),
+        Recorder(),
+        Options(warmup=1, frames=7, log=LogOptions(log)),
+    )
     assert (tally.frames, tally.ended_by) == (7, "frames")
     assert query(log, "SELECT count(*) FROM frame") == [(7,)]
 
@@ -86,14 +104,19 @@ def test_frames_ends_an_endless_source(model: Path, tmp_path: Path) -> None:
 def test_frames_counts_classified_ones(model: Path, pictures: Path) -> None:
     (pictures / "a/red.png").write_bytes(b"")
     output = Recorder()
-    run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), output, warmup=1, frames=1)
+    run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), output, Options(warmup=1, frames=1))
     assert [item.name for item in output.items] == ["a/red.png", "b/green.png"]
 
 
 def test_a_corrupt_picture_is_an_event_and_the_run_goes_on(model: Path, pictures: Path, tmp_path: Path) -> None:
     (pictures / "b/green.png").write_bytes(b"")
     log = tmp_path / "latency.db"
-    tally = run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), Recorder(), warmup=1, log=log)
+    tally = run(
+        parse_source(f"folder:{pictures}"),
+        open_model(model, None, None, 1),
+        Recorder(),
+        logged(log),
+    )
     assert (tally.frames, tally.skipped) == (2, 1)
     assert query(log, "SELECT sequence, name, kind FROM event") == [(1, "b/green.png", "corrupt")]
     assert query(log, "SELECT sequence FROM frame") == [(0,), (2,)]
@@ -104,7 +127,7 @@ def test_nothing_but_corrupt_pictures_is_a_failure(model: Path, pictures: Path, 
         picture.write_bytes(b"no")
     log, opened = tmp_path / "latency.db", open_model(model, None, None, 1)
     with pytest.raises(EdgeError, match=r"None of the 3 frames .* The first: Corrupt image 'a/red.png'") as error:
-        run(parse_source(f"folder:{pictures}"), opened, Recorder(), warmup=1, log=log)
+        run(parse_source(f"folder:{pictures}"), opened, Recorder(), logged(log))
     assert error.value.exit_status == 1
     assert opened.runner.closed
     assert query(log, "SELECT count(*) FROM event") == [(3,)]
@@ -116,7 +139,7 @@ def test_a_signal_ends_the_run_in_order(model: Path, tmp_path: Path, number: sig
     before = signal.getsignal(number)
     log = tmp_path / "latency.db"
     output = Recorder(at=lambda item: os.kill(os.getpid(), number) if item.sequence == 4 else None)
-    tally = run(parse_source("test-pattern"), open_model(model, None, None, 1), output, warmup=1, log=log)
+    tally = run(parse_source("test-pattern"), open_model(model, None, None, 1), output, logged(log))
     assert (tally.frames, tally.ended_by) == (5, number.name)
     assert query(log, "SELECT count(*) FROM frame") == [(5,)]
     assert query(log, "SELECT ended_by FROM session WHERE ended IS NOT NULL") == [(number.name,)]
@@ -127,7 +150,7 @@ def test_a_runtime_that_breaks_leaves_a_complete_log(fake, tmp_path: Path) -> No
     opened = open_model(fake.write_fake(tmp_path / "m.fake", fails_at=4), None, None, 1)
     log, output = tmp_path / "latency.db", Recorder()
     with pytest.raises(RuntimeError, match="broke"):
-        run(parse_source("test-pattern"), opened, output, warmup=1, log=log)
+        run(parse_source("test-pattern"), opened, output, logged(log))
     assert query(log, "SELECT count(*) FROM frame") == [(2,)], "one of four inferences was the warm-up, one failed"
     assert query(log, "SELECT ended_by FROM session") == [("RuntimeError: the fake runtime broke",)]
     assert opened.runner.closed
@@ -137,7 +160,12 @@ def test_a_runtime_that_breaks_leaves_a_complete_log(fake, tmp_path: Path) -> No
 def test_more_labels_than_there_are_is_refused_before_anything_runs(model: Path, tmp_path: Path) -> None:
     opened = open_model(model, None, None, 1)
     with pytest.raises(BadInput, match="has 3 labels"):
-        run(parse_source("test-pattern"), opened, Recorder(), top_k=4, warmup=1, log=tmp_path / "latency.db")
+        run(
+            parse_source("test-pattern"),
+            opened,
+            Recorder(),
+            logged(tmp_path / "latency.db", top_k=4),
+        )
     assert opened.runner.calls == 0
     assert opened.runner.closed
     assert not (tmp_path / "latency.db").exists()
@@ -147,3 +175,60 @@ def test_labels_shown() -> None:
     assert labels_shown(None, 10) == 3
     assert labels_shown(None, 2) == 2
     assert labels_shown(10, 10) == 10
+
+
+def test_a_replaced_model_takes_over_between_two_frames(fake, model: Path, tmp_path: Path) -> None:
+    """Its frames are a session of their own; what does not work is told, and the old model goes on."""
+    opened: list = []
+
+    def open_again():
+        opened.append(open_model(model, None, None, 1))
+        return opened[-1]
+
+    def at(item) -> None:
+        if isinstance(item, Event):
+            kinds.append(item.kind)
+            if item.kind == "model-refused":
+                fake.write_fake(model, manifest={"model": "brighter"})
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+        elif len(output.items) == 3:
+            model.write_bytes(b"garbage")
+
+    kinds: list[str] = []
+    output, log = Recorder(at), tmp_path / "latency.db"
+    options = Options(warmup=2, log=LogOptions(log), watch=Watch(model, open_again))
+    tally = run(parse_source("test-pattern"), open_again(), output, options)
+    assert kinds == ["model-refused", "model-changed"]
+    assert tally.ended_by == "SIGTERM"
+    assert all(one.runner.closed for one in opened)
+    assert query(log, "SELECT model, ended_by, warmup FROM session ORDER BY id") == [
+        ("colours", "another model", 2),
+        ("brighter", "SIGTERM", 2),
+    ]
+    frames = query(log, "SELECT session, count(*), min(sequence) FROM frame GROUP BY session ORDER BY session")
+    assert sum(count for _, count, _ in frames) == tally.frames
+    assert frames[1][2] == frames[0][1], "no frame was lost between the two"
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_what_was_asked_for_is_kept(model: Path, pictures: Path, tmp_path: Path, pipelined: bool) -> None:
+    snapshots = SnapshotOptions(tmp_path / "kept", ("green",), 0.0)
+    options = Options(warmup=1, snapshots=snapshots, pipelined=pipelined)
+    run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), Recorder(), options)
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert "_000001_green_" in kept.name
+
+
+def test_a_label_to_wait_for_must_exist(model: Path, pictures: Path, tmp_path: Path) -> None:
+    opened = open_model(model, None, None, 1)
+    options = Options(warmup=1, snapshots=SnapshotOptions(tmp_path, ("purple",)))
+    with pytest.raises(BadInput, match="'purple', which this model does not know"):
+        run(parse_source(f"folder:{pictures}"), opened, Recorder(), options)
+    assert opened.runner.closed
+
+
+def test_what_is_below_the_threshold_is_counted_and_named_nowhere(model: Path, pictures: Path) -> None:
+    options = Options(warmup=1, threshold=1.0)
+    tally = run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), Recorder(), options)
+    assert (tally.frames, tally.labels.total()) == (3, 0)

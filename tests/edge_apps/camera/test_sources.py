@@ -2,13 +2,14 @@
 
 import itertools
 import tarfile
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_apps.camera.sources import Frame, Skipped, TestPattern, parse_source
+from edge_apps.camera.sources import Frame, Skipped, SourceOptions, TestPattern, parse_size, parse_source
 from edge_apps.errors import BadInput
 from edge_apps.images import write_png
 
@@ -64,7 +65,7 @@ def test_a_picture_that_goes_away_is_skipped(pictures: Path) -> None:
 
 
 def test_a_looped_folder_counts_on(pictures: Path) -> None:
-    source = parse_source(f"folder:{pictures}", loop=True)
+    source = parse_source(f"folder:{pictures}", SourceOptions(loop=True))
     assert source.length is None
     assert names(source, 5) == [
         (0, "a/red.png"),
@@ -77,7 +78,7 @@ def test_a_looped_folder_counts_on(pictures: Path) -> None:
 
 def test_a_loop_over_nothing_but_corrupt_pictures_ends(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"no picture")
-    assert [type(item) for item in parse_source(f"folder:{tmp_path}", loop=True)] == [Skipped]
+    assert [type(item) for item in parse_source(f"folder:{tmp_path}", SourceOptions(loop=True))] == [Skipped]
 
 
 def test_a_name_that_is_no_utf8_can_be_printed(tmp_path: Path) -> None:
@@ -90,17 +91,83 @@ def test_a_name_that_is_no_utf8_can_be_printed(tmp_path: Path) -> None:
     name.encode("utf-8")
 
 
+EVERY = SourceOptions(every_frame=True)
+
+
 def test_a_video_gives_every_frame(video: Path) -> None:
-    frames = list(parse_source(f"video:{video}"))
+    frames = list(parse_source(f"video:{video}", EVERY))
     assert [frame.name for frame in frames] == [f"clip.avi#{n}" for n in range(6)]
     means = np.array([frame.image.mean((0, 1)) for frame in frames])
     assert np.abs(means[:, 0] - range(0, 240, 40)).max() < 4, "red is the first channel; JPEG costs a little"
-    assert parse_source(f"video:{video}").length == 6
+    assert parse_source(f"video:{video}", EVERY).length == 6
 
 
 def test_a_looped_video_starts_again(video: Path) -> None:
-    found = names(parse_source(f"video:{video}", loop=True), 8)
+    found = names(parse_source(f"video:{video}", SourceOptions(loop=True, every_frame=True)), 8)
     assert found[5:] == [(5, "clip.avi#5"), (6, "clip.avi#0"), (7, "clip.avi#1")]
+
+
+def test_a_video_keeps_its_pace_and_drops_what_nobody_was_ready_for(video: Path) -> None:
+    source = parse_source(f"video:{video}")  # 25 frames a second
+    assert source.length is None
+    start = time.monotonic()
+    items = []
+    for item in source:
+        items.append(item)
+        if len(items) == 2:
+            time.sleep(0.13)  # three frames long
+    seconds = time.monotonic() - start
+    numbers = [int(item.name.partition("#")[2]) for item in items]
+    assert numbers[:2] == [0, 1]
+    assert numbers[2] >= 4
+    assert numbers == sorted(set(numbers))
+    assert [item.sequence for item in items] == list(range(len(items)))
+    assert seconds >= numbers[-1] / 25
+    for item, number in zip(items, numbers, strict=True):
+        assert abs(item.image[..., 0].mean() - 40 * number) < 4, "the frame that its name says"
+
+
+def test_a_looped_video_that_drops_frames_counts_on(video: Path) -> None:
+    found = names(parse_source(f"video:{video}", SourceOptions(loop=True)), 9)
+    assert [sequence for sequence, _ in found] == list(range(9))
+
+
+def test_a_video_that_waits_ends_when_it_is_asked_to(video: Path) -> None:
+    source = parse_source(f"video:{video}", SourceOptions(loop=True))
+    given = []
+    source.stop = lambda: len(given) >= 3
+    for item in source:
+        given.append(item)
+    assert len(given) == 3
+
+
+def test_pictures_are_turned_and_then_mirrored(tmp_path: Path) -> None:
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    write_png(tmp_path / "x.png", image)
+    for degrees, mirror in itertools.product((0, 90, 180, 270), (False, True)):
+        source = parse_source(f"folder:{tmp_path}", SourceOptions(rotate=degrees, mirror=mirror))
+        expected = np.rot90(image, -degrees // 90)  # numpy turns counterclockwise
+        (frame,) = source
+        assert (frame.image == (expected[:, ::-1] if mirror else expected)).all()
+        assert frame.image.flags.c_contiguous
+
+
+def test_the_test_pattern_takes_a_size_and_a_pace() -> None:
+    source = parse_source("test-pattern", SourceOptions(size=(100, 60), fps=50, rotate=90))
+    start = time.monotonic()
+    frames = list(itertools.islice(iter(source), 6))
+    assert time.monotonic() - start >= 5 / 50 * 0.99
+    assert frames[0].image.shape == (100, 60, 3)
+    assert (TestPattern((16, 16)).image(99) == TestPattern((16, 16)).image(99)).all()
+
+
+def test_the_test_pattern_that_waits_ends_when_it_is_asked_to() -> None:
+    source = parse_source("test-pattern", SourceOptions(fps=0.001))
+    given = []
+    source.stop = lambda: len(given) >= 1
+    for item in source:
+        given.append(item)
+    assert len(given) == 1
 
 
 def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
@@ -124,6 +191,20 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
         ("video:/no/such/clip.mp4", "No such video file: '/no/such/clip.mp4'"),
         ("test-pattern:3", "takes no argument"),
         ("", "Unknown source ''"),
+        ("usb:", "'usb:' names no camera: write usb:0"),
+        ("usb:x", "'usb:x' names no camera"),
+        ("usb:-1", "names no camera"),
+        ("usb0", "Did you mean 'usb'?"),
+        ("usb:987", "No such camera: '/dev/video987'"),
+        ("v4l2:", "names no path"),
+        ("v4l2:/dev/no-video", "No such camera: '/dev/no-video'"),
+        ("v4l2:/dev/null", "'/dev/null' is no video device"),
+        ("v4l2:/etc/passwd", "'/etc/passwd' is no video device"),
+        ("csi:first", "names no camera: write csi:0"),
+        ("/dev/null", "Did you mean 'v4l2:/dev/null'?"),
+        ("rtsp:camera", "does not begin with rtsp://"),
+        ("http://", "names no host"),
+        ("http://host-" + 70 * "x", "Unknown host 'host-xxx"),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(text: str, says: str) -> None:
@@ -139,15 +220,59 @@ def test_a_bare_path_gets_the_source_it_should_have_been(pictures: Path, video: 
         assert f"Did you mean '{kind}:{path}'?" in str(error.value)
 
 
-def test_a_password_in_an_unknown_source_is_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "text", ["rtps://user:secret@camera/1", "rtsp:user:secret@camera", "http://user:secret@host-" + 70 * "x"]
+)
+def test_a_password_in_what_is_no_source_is_not_repeated(text: str) -> None:
     with pytest.raises(BadInput) as error:
-        parse_source("rtsp://user:secret@camera/1")
+        parse_source(text)
     assert "secret" not in str(error.value)
+
+
+def test_a_camera_that_is_not_there_yet_can_be_waited_for() -> None:
+    for text in ("usb:987", "csi:0", "http://host-" + 70 * "x"):
+        assert parse_source(text, SourceOptions(wait_for_source=True)).length is None
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        ("usb:0", {"loop": True}, "--loop has no meaning for a USB camera: it never ends"),
+        ("usb:0", {"every_frame": True}, "--every-frame has no meaning"),
+        ("rtsp://camera/1", {"size": (640, 480)}, "--size has no meaning for a network camera: that is set in"),
+        ("http://camera/1", {"fps": 5.0}, "--fps has no meaning"),
+        ("folder:x", {"every_frame": True}, "every picture of a folder is classified"),
+        ("folder:x", {"fps": 5.0}, "--fps has no meaning for a folder"),
+        ("folder:x", {"hang_after": 5.0}, "--hang-after has no meaning for a folder"),
+        ("video:x", {"size": (64, 48)}, "--size has no meaning for a video"),
+        ("video:x", {"wait_for_source": True}, "--wait-for-source has no meaning for a video"),
+        ("test-pattern", {"every_frame": True}, "--every-frame has no meaning for the test pattern"),
+        ("test-pattern", {"rotate": 45}, "--rotate is 45; choose 0, 90, 180 or 270"),
+        ("test-pattern", {"fps": 0.0}, "--fps is 0"),
+        ("test-pattern", {"fps": float("nan")}, "--fps is nan"),
+        ("usb:0", {"hang_after": 0.01}, "--hang-after is 0.01 s; choose 0.5 to 3600"),
+    ],
+)
+def test_an_option_without_meaning_or_sense_is_refused(text: str, options: dict, says: str) -> None:
+    with pytest.raises(BadInput) as error:
+        parse_source(text, SourceOptions(**options))
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["640", "640x", "x480", "0x0", "15x480", "99999x10", "640*480", "-640x480", "6e2x480"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="is not WIDTHxHEIGHT"):
+        parse_size(text)
+
+
+def test_a_size_is_width_and_height() -> None:
+    assert parse_size("640x480") == (640, 480)
+    assert parse_size("1920×1080") == (1920, 1080)
 
 
 def test_a_loop_over_the_test_pattern_is_refused() -> None:
     with pytest.raises(BadInput, match="--loop"):
-        parse_source("test-pattern", loop=True)
+        parse_source("test-pattern", SourceOptions(loop=True))
 
 
 def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:

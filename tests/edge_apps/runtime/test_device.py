@@ -1,13 +1,14 @@
 """Who am I: on boards that are described by files, and here."""
 
 import getpass
+import hashlib
 import socket
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from edge_apps.runtime.device import this_device, usable_cores
+from edge_apps.runtime.device import governor, this_device, usable_cores
 
 PI_4_CPUINFO = """\
 processor\t: 0
@@ -38,6 +39,51 @@ def test_a_raspberry_pi(pi: Path) -> None:
     assert device.soc == "brcm,bcm2711"
     assert device.cpu == "Cortex-A72"
     assert str(device).startswith("Raspberry Pi 4 Model B Rev 1.4, Cortex-A72, ")
+
+
+@pytest.mark.parametrize(
+    ("part", "cpu", "model", "compatible", "soc"),
+    [
+        (
+            "0xd0b",
+            "Cortex-A76",
+            "Raspberry Pi 5 Model B Rev 1.0",
+            "raspberrypi,5-model-b\0brcm,bcm2712",
+            "brcm,bcm2712",
+        ),
+        (
+            "0xd42",
+            "Cortex-A78AE",
+            "NVIDIA Jetson Orin Nano Developer Kit",
+            "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234",
+            "nvidia,tegra234",
+        ),
+    ],
+)
+def test_other_boards(pi: Path, part: str, cpu: str, model: str, compatible: str, soc: str) -> None:
+    (pi / "proc/device-tree/model").write_text(f"{model}\0")
+    (pi / "proc/device-tree/compatible").write_text(f"{compatible}\0")
+    (pi / "proc/cpuinfo").write_text(PI_4_CPUINFO.replace("0xd08", part))
+    device = this_device(pi)
+    assert (device.board, device.cpu, device.soc) == (model, cpu, soc)
+
+
+def test_the_governor_of_all_cores(tmp_path: Path) -> None:
+    assert governor(tmp_path) == ""
+    for core, name in enumerate(["schedutil", "schedutil", "performance", "schedutil"]):
+        file = tmp_path / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{name}\n")
+        if core == 1:
+            assert governor(tmp_path) == "schedutil"
+    assert governor(tmp_path) == "performance+schedutil"
+
+
+def test_the_fingerprint_never_changes(pi: Path) -> None:
+    """Logs of years are compared by it: sha256 of these six lines."""
+    device = msgspec.structs.replace(this_device(pi), arch="aarch64", cores=4, memory_mb=3980)
+    lines = "Raspberry Pi 4 Model B Rev 1.4\nbrcm,bcm2711\nCortex-A72\naarch64\n4\n4"
+    assert device.fingerprint == hashlib.sha256(lines.encode()).hexdigest()[:12] == "202590ad5739"
 
 
 def test_a_pc(tmp_path: Path) -> None:

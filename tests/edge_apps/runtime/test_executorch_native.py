@@ -160,6 +160,14 @@ def test_another_wheel_is_another_module(cache: Path, monkeypatch: pytest.Monkey
     assert executorch_native.find() is None
 
 
+def test_a_module_can_be_compiled_for_elsewhere(empty: Path, tmp_path: Path) -> None:
+    there = tmp_path / "board" / "module.so"
+    executorch_native.compile_for(executorch_native.installed(), there, "g++")
+    assert executorch_native.Native(there).library.et_threads() >= 1
+    assert executorch_native.find() is None  # nothing was put in this user's cache
+    assert not (empty / "edge-pipeline").exists()
+
+
 @pytest.mark.usefixtures("cache")
 def test_what_others_may_write_is_not_run() -> None:
     path = executorch_native.module_path()

@@ -52,6 +52,17 @@ def test_a_clock_times_stage_after_stage(monkeypatch) -> None:
     assert clock.times(1_000) == {"capture": 1, "total": 1, "age": 1}, "nothing of the frame before is left"
 
 
+def test_what_another_process_did_is_no_part_of_the_total(monkeypatch) -> None:
+    ticks = iter([0, 0, 5, 9])
+    monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: next(ticks))
+    clock = StageClock()
+    clock.start()
+    clock.mark("capture")
+    clock.elsewhere(70, "decode")
+    clock.mark("infer")
+    assert clock.times(-80) == {"capture": 5, "decode": 70, "infer": 4, "total": 9, "age": 89}
+
+
 def test_no_more_time_is_moved_than_there_was(monkeypatch) -> None:
     """A capture process decodes while nobody waits."""
     ticks = iter([0, 0, 5])

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from edge_apps.camera.log import Session, open_log
+from edge_apps.camera.log.summary import summarize_log
 from edge_apps.camera.loop import Result
 from edge_apps.camera.sources import Skipped
-from edge_apps.camera.summary import summarize_log
 from edge_apps.errors import BadInput
 from edge_apps.runtime.device import this_device
+from edge_apps.runtime.histogram import RELATIVE_ERROR
 from edge_apps.runtime.latency import STAGES
 
 FIELDS = {
@@ -128,4 +129,79 @@ def test_a_damaged_log_is_named(tmp_path: Path) -> None:
     data[4096 * 6 : 4096 * 10] = b"\xff" * (4096 * 4)
     path.write_bytes(data)
     with pytest.raises(BadInput, match=r"latency\.db' is damaged"):
+        summarize_log(path)
+
+
+def test_dropped_rows_are_replaced_by_the_histograms_of_their_windows(logs, tmp_path: Path, clock) -> None:
+    """Three windows: one whose rows are gone, one whose rows are there in part, one that is whole."""
+    path = tmp_path / "latency.db"
+    chance = random.Random(2)
+    infer = [chance.randrange(10**6, 10**8) for _ in range(900)]
+    with open_log(path) as log:
+        log.begin(logs.session())
+        for sequence, nanoseconds in enumerate(infer):
+            log.add(logs.frame(sequence, infer=nanoseconds))
+            clock.pass_(10.001 if sequence in (299, 599) else 0)
+        log.end("frames")
+    (before,) = summarize_log(path)
+    assert (before.by_histogram, before.missing, before.frames_dropped) == (0, 0, 0)
+    logs.change(path, "DELETE FROM frame WHERE sequence < 400")
+    logs.change(path, "UPDATE session SET frames_dropped = 400")
+    (group,) = summarize_log(path)
+    assert (group.frames_dropped, group.by_histogram, group.missing) == (400, 600, 0)
+    told, exact = group.stages["infer"], before.stages["infer"]
+    assert (told.n, told.max) == (900, exact.max)
+    assert told.mean == pytest.approx(exact.mean, rel=1e-12)
+    for name in ("p50", "p90", "p95", "p99"):
+        assert getattr(told, name) == pytest.approx(getattr(exact, name), rel=RELATIVE_ERROR)
+    assert group.fps == pytest.approx(before.fps, rel=1e-9)
+    logs.change(path, "DELETE FROM window WHERE number = 0")
+    (group,) = summarize_log(path)
+    assert (group.stages["infer"].n, group.by_histogram, group.missing) == (600, 300, 300)
+
+
+def test_frames_per_second_are_of_the_time_between_first_and_last(logs, tmp_path: Path, clock) -> None:
+    path = tmp_path / "latency.db"
+    for _ in range(2):
+        with open_log(path) as log:
+            log.begin(logs.session())
+            clock.pass_(500)  # until the first frame: no time of frames
+            for sequence in range(11):
+                log.add(logs.frame(sequence))
+                clock.pass_(2)
+            log.end("frames")
+    (group,) = summarize_log(path)
+    assert group.fps == pytest.approx(20 / 40, rel=0.05)
+
+
+def test_one_frame_has_no_rate(logs, tmp_path: Path) -> None:
+    logs.write(tmp_path / "latency.db", [logs.frame(0)])
+    assert summarize_log(tmp_path / "latency.db")[0].fps is None
+
+
+def test_how_the_device_did(logs, tmp_path: Path) -> None:
+    path = tmp_path / "latency.db"
+    samples = [
+        logs.sample(temperature_c=50.0, clock_mhz=1500.0),
+        logs.sample(temperature_c=81.5, clock_mhz=600.0, throttled=("frequency capped", "under-voltage")),
+        logs.sample(temperature_c=None, throttled=("under-voltage (earlier)",)),
+        logs.sample(throttled=("frequency capped",), power_mode="15W", memory_mb=120.0),
+        logs.sample(throttled=None, clock_mhz=None),
+    ]
+    logs.write(path, [logs.frame(0), *samples], governor="ondemand")
+    (group,) = summarize_log(path)
+    state = group.state
+    assert (state.samples, state.throttled) == (5, 2 / 4)
+    assert state.throttled_by == {"frequency capped": 2, "under-voltage": 1}
+    assert (state.temperature_max, state.clock_min, state.memory_max) == (81.5, 600.0, 120.0)
+    assert (state.power_modes, group.governors) == (("15W",), ("ondemand",))
+
+
+def test_a_histogram_that_is_damaged_is_named(logs, tmp_path: Path) -> None:
+    path = tmp_path / "latency.db"
+    logs.write(path, [logs.frame(n) for n in range(10)])
+    logs.change(path, "DELETE FROM frame")
+    logs.change(path, "UPDATE session SET frames_dropped = 10")
+    logs.change(path, "UPDATE window SET histogram = x'00ff'")
+    with pytest.raises(BadInput, match=r"latency\.db' is damaged: a histogram of format 0"):
         summarize_log(path)

@@ -1,0 +1,130 @@
+"""Sources that are files: a folder or tar of pictures, a video. Read in this process."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+
+from edge_apps.camera.frames import Event, Frame, Item, Skipped, never, now, waited
+from edge_apps.camera.turn import Turn
+from edge_apps.errors import BadImage, BadInput
+from edge_apps.images import Image, decode, list_pictures, printable
+
+
+class Folder:
+    """Every picture below a folder or in a tar, in name order."""
+
+    has_names = True
+
+    def __init__(self, path: Path, text: str, *, loop: bool = False, turn: Turn = Turn()) -> None:  # noqa: B008
+        self.text = text
+        self.stop: Callable[[], bool] = never
+        self._loop, self._turn = loop, turn
+        self._pictures = list_pictures(path)
+        self.length = None if loop else len(self._pictures)
+
+    def __iter__(self) -> Iterator[Item]:
+        return _repeated(self._once, self._loop)
+
+    def _once(self, start: int) -> Iterator[Item]:
+        for index in range(len(self._pictures)):
+            name = self._pictures.item_name(index)
+            try:
+                data = self._pictures.encoded(index)
+                at, born = now()
+                image = self._turn(decode(data, name))
+            except BadImage as error:
+                yield Skipped(start + index, name, time.time(), "corrupt", printable(str(error)))
+            else:
+                yield Frame(start + index, name, at, born, time.perf_counter_ns() - born, image)
+
+
+class Video:
+    """A video file: at its own pace as a camera would show it, frames dropped that nobody was ready for, or each one.
+
+    ``every_frame`` gives all of them as fast as they are asked for.
+    """
+
+    has_names = False
+
+    def __init__(
+        self,
+        path: Path,
+        text: str,
+        *,
+        loop: bool = False,
+        every_frame: bool = False,
+        turn: Turn = Turn(),  # noqa: B008 - immutable
+    ) -> None:
+        self.text = text
+        self.stop: Callable[[], bool] = never
+        self._path, self._loop, self._every_frame, self._turn = path, loop, every_frame, turn
+        if not path.is_file():
+            raise BadInput(f"No such video file: '{path}'.")
+        capture = self._open()
+        count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        capture.release()
+        self._fps = fps
+        if not every_frame and not (math.isfinite(fps) and fps > 0):
+            raise BadInput(f"'{path}' does not say how many frames a second it has: give --every-frame.")
+        # Many formats do not say how long they are, or guess; and who drops frames does not know how many.
+        self.length = int(count) if count > 0 and every_frame and not loop else None
+
+    def __iter__(self) -> Iterator[Item]:
+        return _repeated(self._once, self._loop)
+
+    def _once(self, start: int) -> Iterator[Item]:
+        capture = self._open()
+        began = time.monotonic()
+        given, index = 0, 0  # frames handed over, and the number of the next one in the file
+        try:
+            while self._wait_for(index, began):
+                missed = 0 if self._every_frame else self._due(began) - index
+                for _ in range(missed):
+                    if not capture.grab():
+                        return
+                index += missed
+                there, picture = capture.read()
+                if not there:
+                    return
+                at, born = now()
+                image: Image = self._turn(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
+                decoded = time.perf_counter_ns() - born
+                yield Frame(start + given, f"{printable(self._path.name)}#{index}", at, born, decoded, image)
+                given, index = given + 1, index + 1
+        finally:
+            capture.release()
+
+    def _wait_for(self, index: int, began: float) -> bool:
+        """Until frame ``index`` is due; False where the source shall stop."""
+        return self._every_frame or waited(began + index / self._fps - time.monotonic(), self.stop)
+
+    def _due(self, began: float) -> int:
+        """The frame that a camera would show now."""
+        return int((time.monotonic() - began) * self._fps)
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self._path))
+        if not capture.isOpened():
+            raise BadInput(f"'{self._path}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
+        return capture
+
+
+def _repeated(once: Callable[[int], Iterator[Item]], loop: bool) -> Iterator[Item]:
+    """One pass, or pass after pass with the sequence running on, until a pass gives no frame at all."""
+    start = 0
+    for _ in itertools.count():
+        frames, following = 0, start
+        for item in once(start):
+            frames += isinstance(item, Frame)
+            if not isinstance(item, Event):
+                following = item.sequence + 1
+            yield item
+        if not loop or not frames:
+            return
+        start = following

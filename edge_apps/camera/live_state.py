@@ -1,0 +1,234 @@
+"""What is known of a running camera, between the frame loop that knows it and any number of viewers who ask.
+
+The loop hands over references and goes on: it never encodes, counts percentiles, takes a lock that a viewer holds, or
+waits. Two threads do the rest, one for the picture (``preview.py``) and one for the figures (``recent.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from edge_apps import __version__
+from edge_apps.camera.live_shape import Facts, Happening, Health, Label, Labels, LogState, State
+from edge_apps.camera.loop import Result, Top
+from edge_apps.camera.overlay import captioned
+from edge_apps.camera.preview import Preview
+from edge_apps.camera.recent import POINTS, STEP, Histogram, Recent
+from edge_apps.camera.sources import Event, Skipped
+from edge_apps.errors import first_line
+from edge_apps.images import Image
+from edge_apps.runtime.sensors import Sample
+
+if TYPE_CHECKING:
+    from edge_apps.camera.log import Session
+
+STALE_AFTER = 10.0
+"""Seconds without a frame after which the camera is not healthy; a slow network on a slow board takes one or two."""
+
+EVENTS = 50
+"""Happenings that are kept."""
+
+RESTARTED = "restarted"
+"""Kind of event that is counted as a restart of the source."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One frame and what is said of it."""
+
+    image: Image
+    result: Result
+    top: Top
+    at: float  # time.monotonic when it was published
+
+
+class LiveState:
+    """Use it as a context manager: its threads work inside the block.
+
+    ``publish``, ``event`` and ``sample`` are cheap and never raise or block. Everything else may be called from any
+    thread.
+    """
+
+    def __init__(self, facts: Facts, *, stale_after: float = STALE_AFTER) -> None:
+        self._facts = facts
+        self._stale_after = stale_after
+        self._started, self._born = time.time(), time.monotonic()
+        self._shown: Shown | None = None
+        self._frames = 0
+        self._fault = ""
+        self._log = LogState()
+        self._lock = threading.Lock()  # of the three below; held for microseconds
+        self._events: deque[Happening] = deque(maxlen=EVENTS)
+        self._kinds: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._sample: Sample | None = None
+        self._samples: deque[Sample] = deque(maxlen=POINTS)
+        self._recent = Recent()
+        self.preview: Preview[Shown] = Preview(self._draw, self._cannot_draw)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._collect_every_second, name="live figures", daemon=True)
+
+    def __enter__(self) -> LiveState:
+        self.preview.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.preview.stop()
+        self._stop.set()
+        self._thread.join()
+
+    # For the frame loop.
+
+    def publish(self, image: Image, result: Result, top: Top | None = None) -> None:
+        """One classified frame. ``image``, uint8 ``[H, W, 3]`` RGB, must not change any more: it is not copied.
+
+        ``top`` are the labels to show, by default the result's smoothed ones.
+        """
+        shown = Shown(image, result, top or result.smoothed or result.top, time.monotonic())
+        self._shown = shown
+        self._frames += 1
+        self._recent.add(result.times)
+        self.preview.offer(shown)
+
+    def event(self, item: Event | Skipped) -> None:
+        """Something that happened. What happens again and again in a row is one happening that counts its times."""
+        with self._lock:
+            counts = self._skipped if isinstance(item, Skipped) else self._kinds
+            counts[item.kind] += 1
+            times = 1
+            if self._events and self._events[-1].kind == item.kind:
+                times += self._events.pop().times
+            self._events.append(Happening(item.at, item.kind, item.reason, times))
+
+    def sample(self, sample: Sample) -> None:
+        """What the sensors say; one in ``STEP`` seconds is kept for the last minutes."""
+        with self._lock:
+            self._sample = sample
+            if not self._samples or not 0 <= sample.at - self._samples[-1].at < STEP:
+                self._samples.append(sample)
+
+    # For the program around it.
+
+    def log(self, state: LogState) -> None:
+        """How the latency log fares from now on."""
+        self._log = state
+
+    def switched(self, facts: Facts) -> None:
+        """Another model runs from now on."""
+        self._facts = facts
+
+    def fail(self, reason: str) -> None:
+        """The camera is not healthy, whatever frames still come: the model failed, say. Empty: it is again."""
+        self._fault = reason
+
+    # For those who look.
+
+    def health(self) -> Health:
+        """Whether frames flow, and if not, why."""
+        if self._fault:
+            return Health(False, self._fault)
+        shown = self._shown
+        silent = time.monotonic() - (shown.at if shown else self._born)
+        if silent > self._stale_after:
+            return Health(False, f"no frame for {silent:.0f} s")
+        return Health(True, "") if shown else Health(False, "no frame yet")
+
+    def labels(self) -> Labels | None:
+        """What the latest frame shows; None before the first."""
+        shown = self._shown
+        if shown is None:
+            return None
+        result = shown.result
+        return Labels(
+            sequence=result.sequence,
+            name=result.name,
+            captured_at=result.captured_at,
+            top=_labels(shown.top),
+            raw=_labels(result.top),
+            decision=result.decision,
+            infer_ms=result.times["infer"] / 1e6,
+            total_ms=result.times["total"] / 1e6,
+            age_ms=result.times["age"] / 1e6,
+        )
+
+    def state(self) -> State:
+        """Everything, as it is now."""
+        self._recent.collect()
+        with self._lock:
+            events, samples, sample = tuple(self._events), tuple(self._samples), self._sample
+            skipped, restarts = self._skipped.total(), self._kinds[RESTARTED]
+        return State(
+            at=time.time(),
+            started=self._started,
+            health=self.health(),
+            facts=self._facts,
+            frames=self._frames,
+            skipped=skipped,
+            restarts=restarts,
+            viewers=self.preview.viewers,
+            fps=self._recent.fps(),
+            labels=self.labels(),
+            latency=self._recent.now(),
+            history=self._recent.history(),
+            sample=sample,
+            samples=samples,
+            events=events,
+            log=self._log,
+        )
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Events, and skipped frames, by kind."""
+        with self._lock:
+            return dict(self._kinds), dict(self._skipped)
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Every frame since the start, by stage."""
+        self._recent.collect()
+        return self._recent.histograms()
+
+    def _collect_every_second(self) -> None:
+        while not self._stop.wait(1.0):
+            with contextlib.suppress(Exception):  # figures may miss a second; they may not end with it
+                self._recent.collect()
+
+    def _draw(self, shown: Shown) -> Image:
+        note = f"{self._recent.fps():.1f} fps   {shown.result.times['infer'] / 1e6:.1f} ms"
+        return captioned(shown.image, shown.top, note)
+
+    def _cannot_draw(self, error: Exception) -> None:
+        reason = f"The picture cannot be shown: {type(error).__name__}: {first_line(error)}."
+        self.event(Event(time.time(), "no-picture", reason))
+
+
+def facts_of(session: Session) -> Facts:
+    """What of a session is shown."""
+    return Facts(
+        model=session.model,
+        file=session.file,
+        sha256=session.sha256,
+        target=session.target,
+        precision=session.precision,
+        input=session.input,
+        runtime=session.runtime,
+        threads=session.threads,
+        source=session.source,
+        load_ms=session.load_ms,
+        first_ms=session.first_ms,
+        device=session.device,
+        device_name=str(session.device),
+        fingerprint=session.device.fingerprint,
+        program=__version__,
+    )
+
+
+def _labels(top: Top) -> tuple[Label, ...]:
+    return tuple(Label(label, probability) for label, probability in top)

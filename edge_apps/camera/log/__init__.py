@@ -1,0 +1,20 @@
+"""The latency log: one SQLite file with a row per frame, written by a thread of its own.
+
+::
+
+    session   one run: device, runtime, model file and its hash, source, load time, first inference, how it ended
+    frame     one classified frame: nanoseconds per stage, best label
+    window    ten seconds of a session: percentiles of each stage, and a histogram that can be merged
+    sample    the device, once a second: temperature, clock, throttling, memory, power mode
+    event     one frame that was skipped, or what happened to the source, the clock or the log, and why
+
+Runs add their sessions to one file. Rows are committed every half second with ``synchronous=FULL``, so that a power
+cut or ``kill -9`` costs at most the last second; and because a thread does it, a slow SD card stops no frame. Order
+and windows follow the monotonic clock; the wall clock, which may be set at any time, is written down beside it.
+"""
+
+from edge_apps.camera.log.database import check_is_log, read_log
+from edge_apps.camera.log.session import Session
+from edge_apps.camera.log.writer import Log, LogState, open_log
+
+__all__ = ["Log", "LogState", "Session", "check_is_log", "open_log", "read_log"]

@@ -1,0 +1,267 @@
+"""A log's file: is it one, is it whole; opening it to write and to read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge_apps.camera.log import schema
+from edge_apps.errors import BadInput
+
+PATIENCE = 10.0
+"""Seconds to wait for another program that writes to the same file."""
+
+SMALL = 16_000_000
+"""Bytes up to which a file is checked in full; beyond, its indexes are not compared with its tables."""
+
+PASSING = {errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+"""What may be over in a while: a disk that is full, or that its system has set read-only."""
+
+_BESIDE = ("-wal", "-shm", "-journal", "")
+"""What SQLite keeps beside a database, then the database: no journal may be left for a new one of that name."""
+
+
+class Damaged(Exception):
+    """The file is such a log, and broken."""
+
+
+def check_is_log(path: Path) -> None:
+    """Refuse what exists and is no log of this program; nothing is written, not even a journal.
+
+    An SQLite file says so in its first 16 bytes; ``user_version`` and ``application_id`` lie at bytes 60 and 68,
+    big-endian (SQLite database file format, section 1.3).
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise BadInput(f"'{path}' is a folder: name a file for the log, as '{path / 'latency.db'}'.")
+        if not stat.S_ISREG(mode):
+            raise BadInput(f"'{path}' is no regular file: name a file for the log.")
+        with path.open("rb") as stream:
+            head = stream.read(100)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise cannot_open(path, error) from error
+    if not head:
+        return  # an empty file, as mktemp makes it, is an empty database
+    version, application = int.from_bytes(head[60:64], "big"), int.from_bytes(head[68:72], "big")
+    if not head.startswith(b"SQLite format 3\0") or application != schema.APPLICATION_ID:
+        raise BadInput(f"'{path}' is not a latency log of edge-camera; it was left untouched. Choose another file.")
+    if version > schema.SCHEMA_VERSION:
+        raise BadInput(
+            f"'{path}' is a log of version {version}; this program knows up to {schema.SCHEMA_VERSION}: "
+            "upgrade edge-pipeline."
+        )
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where no log can be written; one where none can be written *now* (a full disk) is no mistake."""
+    check_is_log(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        if error.errno in PASSING:
+            return
+        raise cannot_open(path, error) from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise BadInput(f"Cannot write beside '{path}', as SQLite must. Choose a folder that you can write to.")
+
+
+def open_to_write(path: Path, *, check: bool, wal_pages: int) -> sqlite3.Connection:
+    """Open a log, new or with earlier sessions, whatever its version; ``check`` reads it through first.
+
+    Raises:
+        Damaged: it is broken.
+        sqlite3.Error: it cannot be opened now.
+        BadInput: what lies there is no log.
+    """
+    check_is_log(path)
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    try:
+        if check:
+            _check_whole(database, path)
+        _prepare(database)
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")
+        # A journal that grew under a long reader is cut back when it is begun anew.
+        database.execute(f"PRAGMA journal_size_limit = {wal_pages * 4096}")
+    except BaseException as error:
+        database.close()
+        if is_damage(error):
+            raise Damaged(str(error)) from error
+        raise
+    return database
+
+
+def is_damage(error: BaseException) -> bool:
+    """SQLITE_CORRUPT and SQLITE_NOTADB are DatabaseError itself; the rest, a full disk among it, are its subclasses."""
+    return type(error) is sqlite3.DatabaseError
+
+
+def is_busy(error: BaseException) -> bool:
+    """Another program is writing."""
+    return isinstance(error, sqlite3.OperationalError) and "is locked" in str(error)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a broken log, with what SQLite keeps beside it, to a name that was free; nothing is deleted."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    names = (f"{path.name}.damaged-{stamp}{again}" for again in ("", *(f"-{n}" for n in range(2, 10_000))))
+    aside = next(free for name in names if not (free := path.with_name(name)).exists())
+    for suffix in _BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+@contextlib.contextmanager
+def transaction(database: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Short, and taken at once: other programs may write their sessions to the same file."""
+    database.execute(begin)
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # a full disk has rolled it back already
+            database.execute("ROLLBACK")
+        raise
+
+
+def read_log(path: Path) -> sqlite3.Connection:
+    """Open a log to read from, also while a camera program writes to it, and on a read-only disk.
+
+    It has the tables of ``schema``: one of an older version is copied, and the copy upgraded, in a nameless temporary
+    database that SQLite deletes.
+
+    Raises:
+        BadInput: no such file, one that is no such log, or a damaged one.
+    """
+    if not _exists(path):
+        raise BadInput(f"No such log: '{path}'. 'edge-camera run --log {path}' would write one.")
+    check_is_log(path)
+    if not path.stat().st_size:
+        raise BadInput(f"'{path}' is empty: no run has been logged in it.")
+    with damage_named(path):
+        try:
+            database = _read_only(path)
+            return database if schema.is_current(database) else _upgraded_copy(database)
+        except sqlite3.OperationalError as error:
+            raise cannot_open(path, error) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """``read_log``, closed at the end; its rows have names. A damaged log is named: ``BadInput``."""
+    with damage_named(path), contextlib.closing(read_log(path)) as database:
+        database.row_factory = sqlite3.Row
+        yield database
+
+
+@contextlib.contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """What SQLite says of a broken file, in one line."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise BadInput(
+            f"The log '{path}' is damaged or cannot be read: {error}. 'sqlite3 {path} .recover' may save parts of it."
+        ) from error
+
+
+def cannot_open(path: Path, error: OSError | sqlite3.Error) -> BadInput:
+    """The error for it."""
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return BadInput(f"Cannot open the log '{path}': {said}. Choose another file, or set this one aside.")
+
+
+def _exists(path: Path) -> bool:
+    """A folder that may not be looked into is told by ``check_is_log``."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
+def _check_whole(database: sqlite3.Connection, path: Path) -> None:
+    pragma = "integrity_check" if path.stat().st_size <= SMALL else "quick_check"
+    (said,) = database.execute(f"PRAGMA {pragma}(1)").fetchone()
+    if said != "ok":
+        raise Damaged(said.replace("\n", " "))
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    # A new file gets its marks in the commit that makes it: half made, it would be refused for ever. And free pages
+    # can be given back only where that was said before anything else, which BEGIN IMMEDIATE would be.
+    with transaction(database, "BEGIN"):
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")  # writes, in an empty file; does nothing in another
+        if not _tables(database):
+            schema.create(database)
+    if not schema.is_current(database):
+        with transaction(database):
+            schema.upgrade(database)
+    # Only now: in WAL mode the file's marks would reach the file itself, where check_is_log looks, when the run ends.
+    _switch_to_wal(database)
+
+
+def _tables(database: sqlite3.Connection) -> int:
+    n: int = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return n
+
+
+def _switch_to_wal(database: sqlite3.Connection) -> None:
+    """SQLite does not wait here as it does elsewhere when another program is just opening the same new log."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Merges what a killed run left beside the file (mode=ro could not, and would litter), then only reads."""
+    where = path.absolute().as_uri()
+    try:
+        database = _opened(f"{where}?mode=rw")
+    except sqlite3.OperationalError:
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        # Nothing waits to be merged, so nobody writes: on a read-only disk SQLite can read it without its helper files.
+        database = _opened(f"{where}?mode=ro&immutable=1")
+    database.execute("PRAGMA query_only = ON")
+    return database
+
+
+def _opened(uri: str) -> sqlite3.Connection:
+    database = sqlite3.connect(uri, uri=True, timeout=PATIENCE)
+    try:
+        database.execute("SELECT count(*) FROM session").fetchone()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _upgraded_copy(database: sqlite3.Connection) -> sqlite3.Connection:
+    with contextlib.closing(database):
+        copy = sqlite3.connect("", isolation_level=None)
+        try:
+            database.backup(copy)
+            with transaction(copy):
+                schema.upgrade(copy)
+        except BaseException:
+            copy.close()
+            raise
+    return copy

@@ -1,0 +1,158 @@
+"""What a latency log says: per device, model file and runtime, the percentiles of every stage."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_apps.camera.log.database import reading
+from edge_apps.camera.log.figures import figures
+from edge_apps.errors import BadInput
+from edge_apps.runtime.device import Device
+from edge_apps.runtime.latency import Summary
+
+SAME = ("fingerprint", "sha256", "runtime", "threads", "source")
+"""Sessions that agree in these measured the same thing: their frames are pooled. Another source, another capture."""
+
+HELD_BACK = "(earlier)"
+"""Ends the words for what held the device back before, and does no longer (``edge_apps.runtime.sensors``)."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How the device did meanwhile, of ``samples`` looks at it; None: it does not say."""
+
+    samples: int
+    throttled: float | None  # share of the samples in which something held it back
+    throttled_by: dict[str, int]  # by what, in how many samples
+    temperature_max: float | None  # °C
+    clock_min: float | None  # MHz
+    memory_max: float | None  # 10^6 bytes, of the program
+    power_modes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sessions of one device, model file, runtime, thread count and source; no ``stages`` where no frame was logged.
+
+    ``frames_dropped`` rows were taken away by the log's caps, or while the disk could not be written; see ``Figures``
+    for ``by_histogram`` and ``missing``.
+    """
+
+    device: Device
+    fingerprint: str
+    model: str
+    file: str
+    sha256: str
+    target: str
+    precision: str
+    input: str
+    runtime: str
+    threads: int
+    source: str
+    governors: tuple[str, ...]
+    started: tuple[str, ...]
+    unfinished: int
+    load_ms: tuple[float, ...]
+    first_ms: tuple[float, ...]
+    events: dict[str, int]
+    stages: dict[str, Summary]
+    fps: float | None
+    frames_dropped: int
+    by_histogram: int
+    missing: int
+    state: State
+
+
+def summarize_log(path: Path) -> list[Group]:
+    """Read a log, and pool the sessions that measured the same thing, in the order of their first run.
+
+    Raises:
+        BadInput: no such log, a file that is none, a damaged one, or one without a session.
+    """
+    with reading(path) as database:
+        groups = summarize(database, str(path))
+    if not groups:
+        raise BadInput(f"'{path}' holds no session yet: run 'edge-camera run … --log {path}'.")
+    return groups
+
+
+def summarize(database: sqlite3.Connection, name: str) -> list[Group]:
+    """Of an open log, whose rows have names, as one moment shows it.
+
+    Raises:
+        BadInput: what is in it makes no sense; ``name`` says which log.
+    """
+    database.execute("BEGIN")
+    try:
+        alike: dict[tuple[Any, ...], list[sqlite3.Row]] = {}
+        for session in database.execute("SELECT * FROM session ORDER BY id"):
+            alike.setdefault(tuple(session[name] for name in SAME), []).append(session)
+        return [_group(database, rows) for rows in alike.values()]
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise BadInput(f"The log '{name}' is damaged: {error}.") from error
+    finally:
+        database.execute("ROLLBACK")
+
+
+def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row]) -> Group:
+    last = sessions[-1]
+    ids = [session["id"] for session in sessions]
+    these = f"session IN ({', '.join(map(str, ids))})"
+    events = database.execute(f"SELECT kind, count(*) FROM event WHERE {these} GROUP BY kind ORDER BY kind")
+    found = figures(database, ids)
+    return Group(
+        device=msgspec.json.decode(last["device"], type=Device),
+        fingerprint=last["fingerprint"],
+        model=last["model"],
+        file=last["file"],
+        sha256=last["sha256"],
+        target=last["target"],
+        precision=last["precision"],
+        input=last["input"],
+        runtime=last["runtime"],
+        threads=last["threads"],
+        source=last["source"],
+        governors=tuple(sorted({session["governor"] for session in sessions} - {""})),
+        started=tuple(session["started"] for session in sessions),
+        unfinished=sum(session["ended"] is None for session in sessions),
+        load_ms=tuple(session["load_ms"] for session in sessions),
+        first_ms=tuple(session["first_ms"] for session in sessions),
+        events=dict(events),
+        stages=found.stages,
+        fps=found.fps,
+        frames_dropped=sum(session["frames_dropped"] for session in sessions),
+        by_histogram=found.by_histogram,
+        missing=found.missing,
+        state=_state(database, these),
+    )
+
+
+def _state(database: sqlite3.Connection, these: str) -> State:
+    (samples, temperature, clock, memory) = database.execute(
+        f"SELECT count(*), max(temperature_c), min(clock_mhz), max(memory_mb) FROM sample WHERE {these}"
+    ).fetchone()
+    modes = database.execute(f"SELECT DISTINCT power_mode FROM sample WHERE {these} AND power_mode != '' ORDER BY 1")
+    said = held = 0
+    by: dict[str, int] = {}
+    for text, n in database.execute(
+        f"SELECT throttled, count(*) FROM sample WHERE {these} AND throttled IS NOT NULL GROUP BY throttled"
+    ):
+        words = [word for word in msgspec.json.decode(text, type=list[str]) if not word.endswith(HELD_BACK)]
+        said += n
+        held += n if words else 0
+        for word in words:
+            by[word] = by.get(word, 0) + n
+    return State(
+        samples=samples,
+        throttled=held / said if said else None,
+        throttled_by=by,
+        temperature_max=temperature,
+        clock_min=clock,
+        memory_max=memory,
+        power_modes=tuple(row[0] for row in modes),
+    )

@@ -1,0 +1,63 @@
+"""Tells systemd that the program is ready, alive and stopping: ``sd_notify(3)``, one datagram to a socket.
+
+Without ``NOTIFY_SOCKET`` in the environment, which a service of ``Type=notify`` has, every call does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+
+FEED_SHARE = 4
+"""The watchdog is fed this often within its limit."""
+
+
+class Systemd:
+    """The service manager, if there is one."""
+
+    def __init__(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._every = _watchdog_seconds() / FEED_SHARE
+        self._fed = 0.0
+
+    def ready(self, status: str) -> None:
+        """The first frame can come."""
+        self._send("READY=1", f"STATUS={status}")
+
+    def status(self, text: str) -> None:
+        """A line for ``systemctl status``."""
+        self._send(f"STATUS={text}")
+
+    def alive(self) -> None:
+        """The frame loop turns. Sent no more often than the watchdog needs."""
+        if not self._every:
+            return
+        now = time.monotonic()
+        if now - self._fed >= self._every:
+            self._fed = now
+            self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Asked to end; what is open is being closed."""
+        self._send("STOPPING=1")
+
+    def _send(self, *lines: str) -> None:
+        if not self._address:
+            return
+        # Nothing that goes wrong here may end the program.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.setblocking(False)
+            out.sendto("\n".join(line.replace("\n", " ") for line in lines).encode(), self._address)
+
+
+def _watchdog_seconds() -> float:
+    """Of ``WatchdogSec=``; 0 where it is not set, or set for another process."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    try:
+        return int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
+    except ValueError:
+        return 0.0

@@ -1,0 +1,238 @@
+"""The command ``edge-camera run``: parse, call. What it needs is imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edge_apps.camera.model import Opened
+    from edge_apps.camera.run import LogOptions, WebOptions
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    from edge_apps.camera.config import read_config
+
+    return read_config(context, parameter, path)
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,  # before the others: what it says are their defaults
+    callback=_read_config,
+    expose_value=False,
+    help="A TOML file with any of these options; 'edge-camera config' prints one. The command line wins.",
+)
+@click.option(
+    "--model", "-m", required=True, type=click.Path(path_type=Path), help="A bundle, or one exported file of any kind."
+)
+@click.option(
+    "--target",
+    help="Which files of a bundle: a target (executorch, coreml, tflite) or suffix (pte, mlpackage). "
+    "A single file must be of it.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "int8-weights"]),
+    help="Likewise. Without both: an int8 file that this machine can run, else fp16, else fp32; .tflite first.",
+)
+@click.option(
+    "--source",
+    "-s",
+    "source_text",
+    required=True,
+    metavar="SOURCE",
+    help="A camera: usb:N, v4l2:/dev/videoN, csi:N, rtsp://… or http://… (MJPEG); folder:PATH (all pictures below a "
+    "folder or in a .tar, by name), video:FILE, or test-pattern. 'edge-camera sources' lists what is there.",
+)
+@click.option("--loop", is_flag=True, help="Start a folder or video again when it ends.")
+@click.option(
+    "--every-frame",
+    is_flag=True,
+    help="Classify each frame of a video file, as fast as possible. Without it the video keeps its own pace, as a "
+    "camera would show it, and frames that nobody was ready for are dropped.",
+)
+@click.option("--size", metavar="WxH", help="Ask a camera (or the test pattern) for this size. [CSI: 640x480]")
+@click.option("--fps", type=float, help="Ask it for so many frames a second. [CSI: 30]")
+@click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", help="Degrees, clockwise.")
+@click.option("--mirror", is_flag=True, help="Exchange left and right, after --rotate.")
+@click.option(
+    "--hang-after", type=float, metavar="SECONDS", help="Restart a camera that gives no frame for so long. [default: 5]"
+)
+@click.option(
+    "--wait-for-source", is_flag=True, help="A camera that does not exist (yet) is waited for, instead of an error."
+)
+@click.option("--frames", type=click.IntRange(min=1), help="Stop after this many classified frames.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Labels shown per frame. [default: 3]")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="A frame whose best label is less probable gets none.",
+)
+@click.option(
+    "--smooth",
+    metavar="HOW",
+    help="Over frames: exponential[:SECONDS] (default 0.5) or majority[:FRAMES] (default 15). The log keeps the label "
+    "of each frame alone.",
+)
+@click.option(
+    "--pipelined",
+    is_flag=True,
+    help="Capture and preprocess the next frame while the network works on this one: more frames a second where there "
+    "is a second core, each a little older.",
+)
+@click.option("--watch", is_flag=True, help="When the model's files change, use the new ones, if they work.")
+@click.option(
+    "--snapshot", type=click.Path(path_type=Path), metavar="DIR", help="Keep frames as JPEG files, with --snapshot-on."
+)
+@click.option("--snapshot-on", multiple=True, metavar="LABEL", help="Keep those of this label. May be repeated.")
+@click.option(
+    "--snapshot-every", type=click.FloatRange(0), metavar="SECONDS", help="Not more often than that. [default: 10]"
+)
+@click.option("--snapshot-most", type=click.IntRange(1), metavar="N", help="Not more in one run. [default: 1000]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: all cores, at most 4]")
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Inferences before the first frame; the first of them is logged as the cold one.",
+)
+@click.option("--log", type=click.Path(path_type=Path), help="Append this run to a latency log (SQLite).")
+@click.option("--log-max-size", metavar="SIZE", help="The oldest rows make room when the log is larger, as 200M.")
+@click.option("--log-max-age", metavar="AGE", help="Rows of frames older than that go, as 30d or 12h; windows stay.")
+@click.option(
+    "--web",
+    metavar="[HOST:]PORT",
+    help="Serve the live page. Without HOST only to this machine; elsewhere, as with 0.0.0.0:8080, a token is needed, "
+    "which is printed once.",
+)
+@click.option(
+    "--web-token-file",
+    type=click.Path(path_type=Path),
+    help="Use the token in this file. (Or in the environment variable EDGE_CAMERA_TOKEN.)",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No word per frame: only the start and the summary.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines: session, frame, skipped, event, summary.")
+def run(
+    model: Path,
+    target: str | None,
+    precision: str | None,
+    source_text: str,
+    loop: bool,
+    every_frame: bool,
+    size: str | None,
+    fps: float | None,
+    rotate: str,
+    mirror: bool,
+    hang_after: float | None,
+    wait_for_source: bool,
+    frames: int | None,
+    top_k: int | None,
+    threshold: float,
+    smooth: str | None,
+    pipelined: bool,
+    watch: bool,
+    snapshot: Path | None,
+    snapshot_on: tuple[str, ...],
+    snapshot_every: float | None,
+    snapshot_most: int | None,
+    threads: int | None,
+    warmup: int,
+    log: Path | None,
+    log_max_size: str | None,
+    log_max_age: str | None,
+    web: str | None,
+    web_token_file: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Classify frame after frame: capture, preprocess, infer, postprocess, each timed.
+
+    Ends when the source ends, after --frames, or in order on Ctrl-C or SIGTERM: the log is then complete and the exit
+    status is 0, as for every run that classified a frame. A picture that cannot be read is told, logged, counted and
+    skipped; the status is 1 if there was no other.
+    """
+    from edge_apps.camera.model import open_model
+    from edge_apps.camera.output import ForPeople, ForPrograms
+    from edge_apps.camera.run import Options, Watch
+    from edge_apps.camera.run import run as run_camera
+    from edge_apps.camera.smoothing import parse_smoothing
+    from edge_apps.camera.snapshot import snapshot_options
+    from edge_apps.camera.sources import SourceOptions, parse_size, parse_source
+
+    source_options = SourceOptions(
+        loop=loop,
+        every_frame=every_frame,
+        size=None if size is None else parse_size(size),
+        fps=fps,
+        rotate=int(rotate),
+        mirror=mirror,
+        hang_after=hang_after,
+        wait_for_source=wait_for_source,
+    )
+    source = parse_source(source_text, source_options)
+    smoothing = parse_smoothing(smooth)
+    snapshots = snapshot_options(snapshot, snapshot_on, snapshot_every, snapshot_most)
+    log_options = _log_options(log, log_max_size, log_max_age)
+    web_options = _web_options(web, web_token_file)
+
+    def open_again() -> Opened:
+        return open_model(model, target, precision, threads)
+
+    opened = open_again()
+    expected = min((n for n in (source.length, frames) if n is not None), default=None)
+    output = ForPrograms(quiet=quiet) if as_json else ForPeople(lines=source.has_names, quiet=quiet, expected=expected)
+    options = Options(
+        warmup=warmup,
+        top_k=top_k,
+        threshold=threshold,
+        smoothing=smoothing,
+        frames=frames,
+        pipelined=pipelined,
+        log=log_options,
+        web=web_options,
+        snapshots=snapshots,
+        watch=Watch(model, open_again) if watch else None,
+    )
+    run_camera(source, opened, output, options)
+
+
+def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOptions | None:
+    from edge_apps.camera.log import check_is_log
+    from edge_apps.camera.log.limits import Limits, parse_age, parse_size
+    from edge_apps.camera.run import LogOptions
+    from edge_apps.errors import BadInput
+
+    if path is None:
+        if size or age:
+            raise BadInput(f"{'--log-max-size' if size else '--log-max-age'} needs a log: add --log FILE.")
+        return None
+    limits = Limits(parse_size(size) if size else None, parse_age(age) if age else None)
+    check_is_log(path)  # before the model is loaded; the file itself is made when the first frame is near
+    return LogOptions(path, limits.max_bytes, limits.max_age)
+
+
+def _web_options(text: str | None, token_file: Path | None) -> WebOptions | None:
+    if text is None:
+        if token_file:
+            from edge_apps.errors import BadInput
+
+            raise BadInput("--web-token-file needs a page: add --web [HOST:]PORT.")
+        return None
+    import os
+
+    from edge_apps.camera.run import WebOptions
+    from edge_apps.camera.web import check_installed
+    from edge_apps.camera.web.address import parse_web
+    from edge_apps.camera.web.auth import choose_token
+
+    check_installed()
+    address = parse_web(text)
+    return WebOptions(address, choose_token(address, os.environ, token_file))

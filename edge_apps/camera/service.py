@@ -1,0 +1,134 @@
+"""``edge-camera install-service``: a systemd unit that runs the camera program from start to shutdown.
+
+What will be done is shown first, and nothing is done without being asked to.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_apps.errors import BadInput, EdgeError, MissingExtra
+from edge_apps.files import write_whole
+
+UNIT = """\
+[Unit]
+Description=Edge Pipeline camera ({config})
+Documentation=https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html
+# No network and no set clock are needed: neither network-online.target nor time-sync.target is waited for.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+WorkingDirectory={folder}
+{user}\
+Restart=always
+RestartSec=5
+WatchdogSec={watchdog}
+# SIGTERM ends the program within two seconds with its log complete.
+TimeoutStopSec=10
+KillMode=mixed
+Nice=-5
+Environment=PYTHONUNBUFFERED=1
+NoNewPrivileges=true
+PrivateTmp=true
+ProtectSystem=full
+
+[Install]
+WantedBy={wanted_by}
+"""
+
+WATCHDOG = 60
+"""Seconds in which the frame loop must turn once, or systemd starts the program again."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A unit, where it goes, and the commands that make systemd know it."""
+
+    name: str
+    unit: str
+    path: Path
+    commands: tuple[tuple[str, ...], ...]
+
+    def steps(self) -> list[str]:
+        """What ``install`` does, a line each."""
+        return [f"write {self.path}", *(f"run {shlex.join(command)}" for command in self.commands)]
+
+
+def plan(config: Path, *, name: str = "edge-camera", for_user: bool = False, root: Path = Path("/")) -> Service:
+    """The service that runs ``edge-camera run --config CONFIG``, of the machine or of the user who asks.
+
+    Raises:
+        BadInput: no such file, or a name that is none for a unit.
+    """
+    if not NAME.fullmatch(name):
+        raise BadInput(f"'{name}' is no name for a unit: use letters and digits first, then '-', '_' and '.' too.")
+    if not config.is_file():
+        raise BadInput(f"No such configuration: '{config}'. Make one with 'edge-camera config > {config}'.")
+    config = config.absolute()
+    systemctl = ("systemctl", "--user") if for_user else ("systemctl",)
+    folder = Path.home() / ".config/systemd/user" if for_user else root / "etc/systemd/system"
+    unit = UNIT.format(
+        config=_plain(str(config)),
+        command=" ".join(map(_quoted, (*_program(), "run", "--quiet", "--config", str(config)))),
+        folder=_plain(str(config.parent)),
+        user="" if for_user else f"User={getpass.getuser()}\n",
+        watchdog=WATCHDOG,
+        wanted_by="default.target" if for_user else "multi-user.target",
+    )
+    return Service(
+        name=name,
+        unit=unit.replace("Nice=-5\n", "") if for_user else unit,  # a user may not ask for that
+        path=folder / f"{name}.service",
+        commands=((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", name)),
+    )
+
+
+def install(service: Service) -> None:
+    """Write the unit, and let systemd start it now and at every start of the machine.
+
+    Raises:
+        MissingExtra: no systemd here. BadInput: the unit cannot be written. EdgeError: systemd refused; it says why.
+    """
+    if shutil.which("systemctl") is None:
+        raise MissingExtra("There is no 'systemctl' here: this system is not run by systemd. The unit was not written.")
+    write_whole(service.path, service.unit.encode())
+    service.path.chmod(0o644)
+    for command in service.commands:
+        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, check=False)
+        if ended.returncode != 0:
+            said = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+            raise EdgeError(f"'{shlex.join(command)}' failed: {said}. The unit is in '{service.path}'.")
+
+
+def _program() -> tuple[str, ...]:
+    """How systemd starts this program: it knows no PATH of a virtual environment."""
+    beside = Path(sys.executable).with_name("edge-camera")
+    if beside.is_file() and os.access(beside, os.X_OK):
+        return (str(beside),)
+    return (sys.executable, "-m", "edge_apps.camera")
+
+
+def _quoted(word: str) -> str:
+    """A word of ExecStart: systemd expands % and $, and splits at spaces."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if re.fullmatch(r"[\w./%:@=+-]+", escaped) else f'"{escaped}"'
+
+
+def _plain(text: str) -> str:
+    """In other lines only % is special, and a line must not end."""
+    if not text.isprintable():
+        raise BadInput(f"{text!r} holds characters that a unit cannot: choose another folder.")
+    return text.replace("%", "%%")

@@ -1,0 +1,115 @@
+"""Another model without a pause: a new bundle is verified and warmed beside the old one, then takes its place.
+
+A thread looks at the model's path now and then. The loop asks for the current classifier before each frame; the moment
+it gets another one, the old one is closed by the loop itself, which is the only user of both.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from edge_apps.camera.loop import Classifier
+from edge_apps.camera.sources import Event
+from edge_apps.errors import first_line
+from edge_apps.images import printable
+from edge_apps.runtime.manifest import MANIFEST
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the model's path."""
+
+SETTLED = 2
+"""Looks that must agree before a changed path is opened: a copy may still be under way."""
+
+
+class Models:
+    """The classifier in use, and the next one where there is one."""
+
+    def __init__(self, first: Classifier) -> None:
+        self._current = first
+        self._next: Classifier | None = None
+        self._lock = threading.Lock()
+
+    def take(self) -> Classifier:
+        """The one for the next frame. Whoever takes another one than before closes the old one."""
+        with self._lock:
+            if self._next is not None:
+                self._current, self._next = self._next, None
+            return self._current
+
+    def offer(self, classifier: Classifier | None) -> None:
+        """Use this one from the next frame on; one that was offered before and never taken is closed."""
+        with self._lock:
+            unused, self._next = self._next, classifier
+        if unused is not None:
+            unused.runner.close()
+
+
+class Watcher:
+    """Opens the model again when its path has changed; use it in a ``with`` block.
+
+    ``prepare`` opens, verifies and warms; ``offer`` gets what it made. Where it fails the old model stays, and ``tell``
+    gets an Event that says why.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        prepare: Callable[[], Classifier],
+        offer: Callable[[Classifier], None],
+        tell: Callable[[Event], None],
+        *,
+        every: float = LOOK_EVERY,
+    ) -> None:
+        self._path, self._prepare, self._offer, self._tell, self._every = path, prepare, offer, tell, every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="model watcher", daemon=True)
+        self._seen = state_of(path)
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        looked, agreed = self._seen, 0
+        while not self._stop.wait(self._every):
+            state = state_of(self._path)
+            agreed = agreed + 1 if state == looked else 1
+            looked = state
+            if state != self._seen and agreed >= SETTLED:
+                self._seen = state
+                self._open_again()
+
+    def _open_again(self) -> None:
+        try:
+            classifier = self._prepare()
+        except Exception as error:  # whatever is wrong with the new one, the old one goes on
+            reason = printable(first_line(error))
+            self._tell(
+                Event(time.time(), "model-refused", f"The changed model is not used; the old one stays. {reason}")
+            )
+        else:
+            self._offer(classifier)
+
+
+def state_of(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """What changes when a model or a bundle is replaced, edited or removed: of its files inode, size and time."""
+    listed = [path]
+    if path.is_dir():
+        with suppress(OSError):
+            listed = [path / MANIFEST, *sorted(entry for entry in path.iterdir() if entry.is_file())]
+    states = []
+    for file in listed:
+        try:
+            about = file.stat()
+        except OSError:
+            continue
+        states.append((about.st_ino, about.st_size, about.st_mtime_ns))
+    return tuple(states)

@@ -1,0 +1,92 @@
+"""Logs of several devices as one: every row once, whichever files it is in."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_apps.camera.log import merge, open_log
+from edge_apps.camera.log.merge import merge_logs
+from edge_apps.camera.log.summary import summarize_log
+from edge_apps.camera.sources import Event
+from edge_apps.errors import BadInput
+from edge_apps.runtime.device import this_device
+
+PI = msgspec.structs.replace(this_device(), board="Raspberry Pi 5 Model B")
+
+
+def test_sessions_of_two_devices(logs, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(merge, "AT_ONCE", 7)
+    one, two, out = (tmp_path / name for name in ("1.db", "2.db", "all.db"))
+    logs.write(one, [logs.frame(n, infer=n) for n in range(50)])
+    logs.write(two, [logs.frame(0, infer=9), logs.sample(), Event(3.0, "lost", "gone")], device=PI)
+    logs.write(two, [logs.frame(n, infer=n) for n in range(20)], device=PI)
+    assert merge_logs(out, [one, two]) == 3
+    assert [(g.device.board, g.stages["infer"].n) for g in summarize_log(out)] == [
+        (this_device().board, 50),
+        (PI.board, 21),
+    ]
+    assert logs.rows(out, "SELECT session, number, kind FROM event") == [(2, 0, "lost")]
+    assert logs.rows(out, "SELECT count(*) FROM sample") == [(1,)]
+    for table in ("frame", "window"):
+        names = "infer_ns" if table == "frame" else "stage, histogram"
+        parts = [row for path in (one, two) for row in logs.rows(path, f"SELECT {names} FROM {table}")]
+        assert sorted(logs.rows(out, f"SELECT {names} FROM {table}")) == sorted(parts)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.db", "2.db", "all.db"]
+    logs.write(out, [logs.frame(0)])  # it is a log like any other
+    assert logs.rows(out, "SELECT count(*) FROM session") == [(4,)]
+
+
+def test_a_session_in_two_files_is_one(logs, tmp_path: Path) -> None:
+    path, copy = tmp_path / "latency.db", tmp_path / "copy.db"
+    logs.write(path, [logs.frame(n) for n in range(10)])
+    shutil.copy(path, copy)
+    logs.write(path, [logs.frame(n) for n in range(5)])
+    assert merge_logs(tmp_path / "all.db", [copy, path, path, tmp_path / "." / "copy.db"]) == 2
+    assert logs.rows(tmp_path / "all.db", "SELECT count(*) FROM frame GROUP BY session") == [(10,), (5,)]
+    assert logs.rows(tmp_path / "all.db", "SELECT count(*) FROM window WHERE stage = 'age'") == [(2,)]
+
+
+def test_what_one_file_dropped_another_may_have(logs, tmp_path: Path) -> None:
+    early, late = tmp_path / "early.db", tmp_path / "late.db"
+    logs.write(early, [logs.frame(n) for n in range(10)])
+    shutil.copy(early, late)
+    logs.change(early, "DELETE FROM frame WHERE sequence >= 6")  # copied while it ran
+    logs.change(early, "UPDATE session SET ended = NULL, ended_by = NULL")
+    logs.change(early, "UPDATE window SET n = 6")
+    logs.change(late, "DELETE FROM frame WHERE sequence < 4")
+    logs.change(late, "UPDATE session SET frames_dropped = 4")
+    for order in ([early, late], [late, early]):
+        out = tmp_path / f"{order[0].stem}-first.db"
+        merge_logs(out, order)
+        assert logs.rows(out, "SELECT frames_dropped, ended_by FROM session") == [(0, "end of source")]
+        assert logs.rows(out, "SELECT count(*) FROM frame") == [(10,)]
+        assert logs.rows(out, "SELECT DISTINCT n FROM window") == [(10,)]
+
+
+def test_what_cannot_be_merged_leaves_nothing(logs, tmp_path: Path) -> None:
+    good, out = tmp_path / "good.db", tmp_path / "out.db"
+    logs.write(good, [logs.frame(n) for n in range(2_000)])
+    (tmp_path / "photo.jpg").write_bytes(b"no")
+    (tmp_path / "empty.db").touch()
+    with open_log(tmp_path / "none.db"):
+        pass
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(good.read_bytes()[:40_000])
+    for file, says in (
+        ("photo.jpg", "is not a latency log"),
+        ("empty.db", "is empty"),
+        ("nothing.db", "No such log"),
+        ("damaged.db", r"damaged\.db' is damaged"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            merge_logs(out, [good, tmp_path / file])
+    with pytest.raises(BadInput, match=r"There is no session in '.*none\.db'"):
+        merge_logs(out, [tmp_path / "none.db"])
+    with pytest.raises(BadInput, match=r"good\.db' exists: name a new file"):
+        merge_logs(good, [good])
+    with pytest.raises(BadInput, match="Cannot write"):
+        merge_logs(Path("/proc/out.db"), [good])
+    assert not out.exists()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

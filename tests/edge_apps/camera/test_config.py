@@ -1,0 +1,98 @@
+"""The configuration file: every option, of its type, and nothing else."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_apps.camera.cli import main
+from edge_apps.camera.config import options_in, options_of, template
+
+RUN = main.commands["run"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["run", *map(str, arguments)])
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "camera.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_file_says_what_the_command_line_does_not(written, model: Path, pictures: Path) -> None:
+    config = written(f"model = '{model}'\nsource = 'folder:{pictures}'\nframes = 2\nquiet = true\njson = true\n")
+    two = run("--config", config)
+    assert two.exit_code == 0, two.output
+    assert '"frames":2' in two.stdout
+    one = run("--config", config, "--frames", 1)
+    assert '"frames":1' in one.stdout
+
+
+def test_the_template_is_a_configuration_with_every_option(fake: ModuleType, written, model: Path) -> None:
+    del fake
+    text = template(RUN)
+    assert CliRunner().invoke(main, ["config"]).output == text
+    assert msgspec.toml.decode(text.encode()) == {}, "all is commented out"
+    filled = re.sub(r"^#(?=[a-z0-9-]+ = )", "", text, flags=re.MULTILINE)
+    assert set(options_in(written(filled), RUN)) == {option.name for option in options_of(RUN).values()}
+    assert {"config", "help"}.isdisjoint(options_of(RUN))
+    assert model.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("modle = 'x'", "sets 'modle', which is no option of 'run'. Did you mean 'model'?"),
+        ("model = 3", "sets model to 3; it takes a text in quotes."),
+        ("frames = 2.5", "sets frames to 2.5; it takes a whole number."),
+        ("frames = '2'", "sets frames to a str; it takes a whole number."),
+        ("frames = true", "sets frames to True; it takes a whole number."),
+        ("threshold = 'x'", "it takes a number."),
+        ("loop = 1", "sets loop to 1; it takes true or false."),
+        ("snapshot-on = 'cat'", "it takes a list of texts in quotes."),
+        ("snapshot-on = [1]", "it takes a list of texts in quotes."),
+        ("= 3", "is no TOML"),
+        ("config = 'other.toml'", "sets 'config', which is no option"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(written, text: str, words: str) -> None:
+    ended = run("--config", written(text))
+    assert ended.exit_code == 2
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_what_click_checks_is_checked(written) -> None:
+    ended = run("--config", written("model = 'm'\nsource = 'test-pattern'\nframes = 0"))
+    assert ended.exit_code == 2
+    assert "--frames" in ended.stderr
+
+
+def test_a_password_in_a_file_is_not_repeated(written) -> None:
+    ended = run("--config", written("threads = 'rtsp://user:secret@host'"))
+    assert "secret" not in ended.output
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    ended = run("--config", tmp_path / "none.toml")
+    assert ended.exit_code == 2
+    assert "Cannot read the configuration" in ended.stderr
+
+
+def test_every_type_of_option_is_known() -> None:
+    """Another type of option would be taken for a text."""
+    for name, option in options_of(RUN).items():
+        if not (option.is_flag or option.multiple):
+            kinds = (click.types.IntParamType, click.types.FloatParamType, click.types.StringParamType, click.Path)
+            assert isinstance(option.type, (*kinds, click.Choice)), name

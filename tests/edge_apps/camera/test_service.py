@@ -1,0 +1,120 @@
+"""The unit, as systemd itself reads it, and what installing does."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge_apps.camera import service
+from edge_apps.camera.cli import main
+from edge_apps.camera.service import install, plan
+from edge_apps.errors import BadInput, EdgeError, MissingExtra
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "my camera 100%" / "camera.toml"
+    path.parent.mkdir()
+    path.write_text('model = "bundle"\nsource = "test-pattern"\n')
+    return path
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemctl that writes down how it was called, and fails when the file ``refuse`` is there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "systemctl"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> {folder}/calls\n'
+        f'if [ -e {folder}/refuse ]; then echo "Failed to enable unit: Access denied" >&2; exit 4; fi\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="NOT RUN: no systemd-analyze here")
+@pytest.mark.parametrize("for_user", [False, True])
+def test_systemd_finds_nothing_wrong_with_the_unit(config: Path, tmp_path: Path, for_user: bool) -> None:
+    path = tmp_path / "edge-camera.service"
+    path.write_text(plan(config, for_user=for_user).unit)
+    ended = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *(["--user"] if for_user else []), path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    ours = [line for line in ended.stderr.splitlines() if "edge-camera.service" in line]
+    assert ours == [], ended.stderr
+
+
+def test_what_the_unit_says(config: Path) -> None:
+    unit = plan(config).unit
+    assert "Type=notify\n" in unit
+    assert "WatchdogSec=60\n" in unit
+    assert "Restart=always\n" in unit
+    assert 'run --quiet --config "' in unit
+    assert "my camera 100%%/camera.toml" in unit
+    assert "\nUser=" in unit
+    assert "WantedBy=multi-user.target" in unit
+    user = plan(config, for_user=True).unit
+    assert "\nUser=" not in user
+    assert "Nice=" not in user
+    assert "WantedBy=default.target" in user
+
+
+def test_installing_writes_the_unit_and_starts_it(config: Path, systemctl: Path, tmp_path: Path) -> None:
+    planned = plan(config, name="door", root=tmp_path)
+    assert planned.steps() == [
+        f"write {tmp_path}/etc/systemd/system/door.service",
+        "run systemctl daemon-reload",
+        "run systemctl enable --now door",
+    ]
+    install(planned)
+    assert (tmp_path / "etc/systemd/system/door.service").read_text() == planned.unit
+    assert (systemctl / "calls").read_text().splitlines() == ["daemon-reload", "enable --now door"]
+
+
+def test_what_systemd_refuses_is_said(config: Path, systemctl: Path, tmp_path: Path) -> None:
+    (systemctl / "refuse").touch()
+    with pytest.raises(EdgeError, match="'systemctl daemon-reload' failed: Failed to enable unit: Access denied"):
+        install(plan(config, root=tmp_path))
+
+
+def test_without_systemd_nothing_is_written(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingExtra, match="not run by systemd"):
+        install(plan(config, root=tmp_path))
+    assert not (tmp_path / "etc").exists()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 200])
+def test_names_that_are_none(config: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="is no name for a unit"):
+        plan(config, name=name)
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No such configuration.*edge-camera config >"):
+        plan(tmp_path / "none.toml")
+
+
+def test_words_that_systemd_would_expand() -> None:
+    assert service._quoted("/plain/path") == "/plain/path"
+    assert service._quoted('a "b" $HOME 5%') == '"a \\"b\\" $$HOME 5%%"'
+
+
+def test_the_command_only_shows_unless_it_is_told_to_do_it(config: Path, systemctl: Path) -> None:
+    shown = CliRunner().invoke(main, ["install-service", str(config), "--user"])
+    assert shown.exit_code == 0
+    assert "Will run systemctl --user enable --now edge-camera" in shown.output
+    assert "Nothing was done. Do it: add --yes." in shown.output
+    assert not (systemctl / "calls").exists()
+    config.write_text("modle = 'x'")
+    refused = CliRunner().invoke(main, ["install-service", str(config)])
+    assert refused.exit_code == 2
+    assert "Did you mean 'model'?" in refused.output

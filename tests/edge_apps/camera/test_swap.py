@@ -1,0 +1,139 @@
+"""A model that is replaced while the program runs: taken when it works, refused when it does not."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_apps.camera.loop import Classifier
+from edge_apps.camera.model import Opened
+from edge_apps.camera.sources import Event
+from edge_apps.camera.swap import Models, Watcher, state_of
+from edge_apps.errors import BadInput
+
+SOON = 10.0
+"""Seconds; what is waited for comes within a few hundredths."""
+
+
+def classifier(fake, model: Path) -> Classifier:
+    return Classifier(Opened(fake.FakeRunner(model, 1), 0.0, ()), top_k=1)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
+
+
+def test_what_was_offered_is_taken_once(fake, model: Path) -> None:
+    first, second = classifier(fake, model), classifier(fake, model)
+    models = Models(first)
+    assert models.take() is first
+    models.offer(second)
+    assert [models.take(), models.take()] == [second, second]
+    assert not first.runner.closed, "the loop closes it, when nothing uses it any more"
+
+
+def test_what_was_never_taken_is_closed(fake, model: Path) -> None:
+    first, second, third = (classifier(fake, model) for _ in range(3))
+    models = Models(first)
+    models.offer(second)
+    models.offer(third)
+    assert second.runner.closed
+    models.offer(None)
+    assert third.runner.closed
+    assert models.take() is first
+    assert not first.runner.closed
+
+
+class Watched:
+    """A watcher of ``path`` that counts what it opened and keeps what it told."""
+
+    def __init__(self, path: Path, fake) -> None:
+        self.offered: list[str] = []
+        self.told: list[Event] = []
+        self.fails: Exception | None = None
+
+        def prepare() -> Classifier:
+            if self.fails:
+                raise self.fails
+            return classifier(fake, path)
+
+        self.watcher = Watcher(path, prepare, self.offered.append, self.told.append, every=0.01)
+
+
+@pytest.fixture
+def watched(model: Path, fake) -> Watched:
+    return Watched(model, fake)
+
+
+def test_nothing_happens_while_nothing_changes(watched: Watched) -> None:
+    with watched.watcher:
+        time.sleep(0.2)
+    assert (watched.offered, watched.told) == ([], [])
+    assert threading.active_count() == 1 or "model watcher" not in [t.name for t in threading.enumerate()]
+
+
+def test_a_changed_file_is_opened_once(watched: Watched, model: Path, fake) -> None:
+    with watched.watcher:
+        fake.write_fake(model, seconds=0.0)
+        until(lambda: watched.offered)
+        time.sleep(0.1)
+    assert len(watched.offered) == 1
+    assert watched.told == []
+
+
+def test_what_fails_is_told_and_what_is_mended_is_taken(watched: Watched, model: Path, fake) -> None:
+    watched.fails = BadInput("it is garbage\nof two lines")
+    with watched.watcher:
+        model.write_bytes(b"garbage")
+        until(lambda: watched.told)
+        watched.fails = None
+        fake.write_fake(model)
+        until(lambda: watched.offered)
+    (event,) = watched.told
+    assert event.kind == "model-refused"
+    assert event.reason == "The changed model is not used; the old one stays. it is garbage"
+
+
+def test_a_model_that_goes_away_and_comes_back(watched: Watched, model: Path) -> None:
+    watched.fails = BadInput("No such bundle or file")
+    with watched.watcher:
+        kept = model.read_bytes()
+        model.unlink()
+        until(lambda: watched.told)
+        watched.fails = None
+        model.write_bytes(kept)
+        until(lambda: watched.offered)
+
+
+def test_a_copy_that_is_still_under_way_is_waited_for(watched: Watched, model: Path) -> None:
+    watched.fails = BadInput("half a file")
+    with watched.watcher, model.open("ab") as stream:
+        for _ in range(50):
+            stream.write(b" ")
+            stream.flush()
+            time.sleep(0.002)
+    assert len(watched.told) <= 25, "not at every look"
+
+
+def test_a_bundle_changes_when_a_file_or_the_whole_of_it_does(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = make_bundle([{"target": "tflite", "precision": "int8"}])
+    before = state_of(bundle)
+    assert state_of(bundle) == before
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    link = tmp_path / "current"
+    link.symlink_to(bundle)
+    assert state_of(link) == before
+    link.unlink()
+    link.symlink_to(copy)
+    assert state_of(link) != before
+    (bundle / "manifest.json").write_text("{}")
+    assert state_of(bundle) != before
+    shutil.rmtree(bundle)
+    assert state_of(bundle) == ()

@@ -1,0 +1,246 @@
+"""The page as a person sees it, in a headless Chromium."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edge_apps.camera import recent
+from edge_apps.camera.live_state import LiveState
+from edge_apps.camera.sources import Event
+from edge_apps.camera.web.address import Address
+from edge_apps.camera.web.server import WebServer
+
+TOKEN = "correct-horse-battery-staple"
+STATUS = "document.getElementById('status').textContent"
+CHART = """(() => {
+    const canvas = document.getElementById("chart");
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const [r, g, b] = getComputedStyle(document.documentElement).getPropertyValue("--infer").trim()
+        .match(/\\w\\w/g).map((digits) => parseInt(digits, 16));
+    let found = 0;
+    for (let at = 0; at < pixels.length; at += 4)
+        found += pixels[at] === r && pixels[at + 1] === g && pixels[at + 2] === b && pixels[at + 3] === 255;
+    return found;
+})()"""
+"""How many pixels of the chart have the colour of the stage 'infer'."""
+
+
+@pytest.fixture(scope="module")
+def page(chromium: ModuleType) -> Iterator[Any]:
+    """One Chromium for all tests here: it takes seconds to start."""
+    with chromium.browser(chromium.find()) as page:
+        page.size(1280, 900)
+        yield page
+
+
+@pytest.fixture(autouse=True)
+def quick_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point of the chart every half second."""
+    monkeypatch.setattr(recent, "STEP", 0.5)
+
+
+def part(page: Any, selector: str) -> np.ndarray:
+    """What is seen of one element."""
+    box = page.ask(
+        f"(({{x, y, width, height}}) => [x, y, width, height])"
+        f"(document.querySelector('{selector}').getBoundingClientRect())"
+    )
+    x, y, width, height = (round(side) for side in box)
+    return page.picture()[y : y + height, x : x + width]
+
+
+def test_the_picture_moves_labels_change_and_the_chart_draws(page: Any, serve: Callable, chromium: ModuleType) -> None:
+    camera = serve()
+    camera.live.event(Event(1.0, "lost", "<b>The cable</b> & its plug"))
+    page.size(1280, 900)
+    page.open(camera.server.url)
+    page.wait(f"{STATUS} === 'Live'")
+    page.wait("document.getElementById('frame').classList.contains('has-picture')")
+    first = part(page, "#video")
+    assert first.std() > 30
+    chromium.until(lambda: (part(page, "#video") != first).mean() > 0.3, "the picture moves")
+    label = page.wait("document.querySelector('#labels .name span')?.textContent")
+    page.wait(f"document.querySelector('#labels .name span').textContent !== '{label}'")
+    assert page.ask("document.querySelectorAll('#labels li').length") == 3
+    assert page.ask("document.querySelector('#labels .name span + span').textContent") == "75.0 %"
+    page.wait(f"{CHART} > 200")
+    assert page.ask("document.querySelector('#stages tbody tr:nth-child(4) td').textContent") != "–"
+    assert "infer 1" in page.ask("document.getElementById('chart').ariaLabel")
+    page.wait("document.getElementById('device-temperature')?.textContent.endsWith('°C')")
+    assert page.wait("document.getElementById('spoken').textContent") in page.ask("document.body.textContent")
+    # Text that came from outside is text.
+    assert (
+        page.ask("document.querySelector('#events .kind').parentNode.textContent") == "lost<b>The cable</b> & its plug"
+    )
+    assert page.ask("document.querySelectorAll('#events b').length") == 0
+
+
+def test_a_still_picture_is_shown_at_once(
+    page: Any, serve: Callable, live_camera: ModuleType, chromium: ModuleType
+) -> None:
+    """A browser shows a part of the stream when the next one begins: here there is none."""
+    camera = serve(frames=False)
+    page.open(camera.server.url)
+    for grey in (40, 200):
+        camera.live.publish(np.full((480, 640, 3), grey, np.uint8), live_camera.some_result(grey))
+        page.wait("document.getElementById('video').naturalWidth === 640")
+
+        def is_shown(grey: int = grey) -> bool:
+            seen = part(page, "#video")
+            return abs(float(np.median(seen)) - grey) < 5
+
+        chromium.until(is_shown, f"a picture of {grey}")
+
+
+def test_a_stage_can_be_left_out_of_the_chart(page: Any, serve: Callable) -> None:
+    camera = serve()
+    page.open(camera.server.url)
+    page.wait(f"{CHART} > 200")
+    page.ask("document.querySelector('tr[data-stage=infer] button').click()")
+    page.wait(f"{CHART} === 0")
+    assert page.ask("document.querySelector('tr[data-stage=infer] button').ariaPressed") == "false"
+    page.ask("document.querySelector('tr[data-stage=infer] button').click()")
+    page.wait(f"{CHART} > 200")
+
+
+def test_no_picture_no_frames_and_no_server_are_said_and_it_comes_back(
+    page: Any, serve: Callable, live_camera: ModuleType
+) -> None:
+    with ExitStack() as running:
+        live = running.enter_context(LiveState(live_camera.some_facts(), stale_after=1.0))
+        pause = running.enter_context(live_camera.running(live))
+        server = running.enter_context(WebServer(live, Address("127.0.0.1", 0), None))
+        port = server._address.port
+        page.open(server.url)
+        page.wait(f"{STATUS} === 'Live'")
+        pause.set()
+        page.wait(f"{STATUS}.startsWith('No frame for')")
+        assert page.ask("document.body.classList.contains('is-old')")
+        assert page.ask("document.getElementById('veil').hidden") is False
+        pause.clear()
+        page.wait(f"{STATUS} === 'Live'")
+        assert page.ask("document.getElementById('veil').hidden") is True
+        server.stop()
+        page.wait(f"{STATUS} === 'Disconnected, trying again…'")
+        assert "Disconnected" in page.ask("document.title")
+    camera = serve(port=port)
+    page.wait(f"{STATUS} === 'Live'")
+    page.wait("document.getElementById('video').naturalWidth === 640")
+    assert camera.live.preview.viewers == 1
+
+
+def test_nobody_looks_while_the_page_is_hidden(page: Any, serve: Callable, chromium: ModuleType) -> None:
+    camera = serve()
+    page.open(camera.server.url)
+    chromium.until(lambda: camera.live.preview.viewers == 1, "somebody looks")
+    hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.ask(hide % "true" + tell)
+    chromium.until(lambda: camera.live.preview.viewers == 0, "nobody looks")
+    page.ask(hide % "false" + tell)
+    chromium.until(lambda: camera.live.preview.viewers == 1, "somebody looks again")
+    page.wait(f"{STATUS} === 'Live'")
+
+
+def test_the_token_is_asked_for_refused_and_accepted(page: Any, serve: Callable) -> None:
+    camera = serve(token=TOKEN)
+    page.open(camera.server.url)
+    assert page.ask("document.querySelector('h1').textContent") == "This camera asks for its token"
+    assert page.ask("getComputedStyle(document.querySelector('button')).backgroundColor") == "rgb(31, 111, 92)"
+    page.ask("document.querySelector('input').value = 'guess'; document.querySelector('button').click()")
+    page.wait("document.querySelector('[role=alert]')?.textContent === 'That token is wrong.'")
+    page.ask(f"document.querySelector('input').value = '{TOKEN}'; document.querySelector('button').click()")
+    page.wait(f"document.getElementById('status') && {STATUS} === 'Live'")
+    assert page.ask("location.href") == camera.server.url
+    assert page.ask("document.cookie") == ""  # a script cannot read it
+    assert page.ask("document.referrer") == ""
+    page.wait("document.getElementById('video').naturalWidth === 640")
+
+
+def test_the_address_that_is_shown_at_the_start_opens_it(page: Any, serve: Callable) -> None:
+    camera = serve(token=TOKEN)
+    page.open(camera.server.entry)
+    page.wait(f"document.getElementById('status') && {STATUS} === 'Live'")
+    assert page.ask("location.href") == camera.server.url
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(320, 640), (768, 1024), (1280, 900)])
+def test_it_fits_on_the_screen(
+    page: Any, serve: Callable, live_camera: ModuleType, tmp_path: Path, width: int, height: int, dark: bool
+) -> None:
+    """Pictures of it stay in the test's folder, to be looked at."""
+    camera = serve(frames=False)
+    facts = live_camera.some_facts()
+    camera.live.switched(msgspec.structs.replace(facts, file="x" * 200, model="a_model_with_quite_a_long_name_v2"))
+    camera.live.event(Event(1.0, "lost", "rtsp://" + "y" * 200))
+    label = "Long-horned-beetle" * 6
+    page.size(width, height, dark=dark)
+    page.open(camera.server.url)
+    with live_camera.running(camera.live):
+        page.wait(f"{CHART} > 100")
+    camera.live.publish(np.full((480, 640, 3), 90, np.uint8), live_camera.some_result(1, label))
+    page.wait(f"document.querySelector('#labels .name span').textContent === '{label}'")
+    assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+    cut = page.ask("""[...document.querySelectorAll("section, section *, header *")]
+        .filter((one) => !one.closest(".unseen") && one.getBoundingClientRect().right > innerWidth + 1).length""")
+    assert cut == 0
+    seen = page.picture()
+    assert seen.shape == (height, width, 3)
+    assert bool(np.median(seen[:, :8]) < 80) is dark
+    assert cv2.imwrite(str(tmp_path / f"{width}-{'dark' if dark else 'light'}.png"), seen)
+
+
+def test_nothing_breaks_the_policy_and_nothing_comes_from_elsewhere(page: Any, serve: Callable) -> None:
+    camera = serve()
+    page.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="""
+        window.faults = [];
+        addEventListener("securitypolicyviolation", (event) => faults.push(event.blockedURI));
+        addEventListener("error", (event) => faults.push(String(event.message)));
+    """,
+    )
+    page.open(camera.server.url)
+    page.wait(f"{CHART} > 200")
+    assert page.ask("faults") == []
+    names = page.ask("performance.getEntriesByType('resource').map((one) => one.name)")
+    assert names
+    assert all(name.startswith(camera.server.url) for name in names)
+
+
+def test_colours_can_be_told_from_the_ground(page: Any, serve: Callable) -> None:
+    """At least 4.5 to 1 for text (WCAG 2.2, 1.4.3)."""
+    camera = serve()
+    for dark in (False, True):
+        page.size(1280, 900, dark=dark)
+        page.open(camera.server.url)
+        page.wait(f"{STATUS} === 'Live'")
+        for ground, text in itertools.product(("card", "ground"), ("ink", "soft", "accent", "warn", "bad")):
+            assert contrast(colour(page, ground), colour(page, text)) >= 4.5, (dark, ground, text)
+
+
+def colour(page: Any, name: str) -> str:
+    """A colour of the page, by the name of its variable."""
+    return page.ask(f"getComputedStyle(document.documentElement).getPropertyValue('--{name}').trim()")
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours ``#rgb`` or ``#rrggbb``, by the formula of WCAG."""
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(digit * 2 for digit in colour[1:])
+        values = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted([luminance(one), luminance(other)], reverse=True)
+    return (light + 0.05) / (dark + 0.05)

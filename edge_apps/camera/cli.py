@@ -117,14 +117,16 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
     Prints the unit and what will be done. --yes does it; for a service of the machine that needs root.
     """
     from edge_apps.camera.config import options_in
-    from edge_apps.camera.service import install, plan
+    from edge_apps.camera.service import advice, install, plan
 
     service = plan(config_file, name=name, for_user=for_user)
-    options_in(config_file, run)
+    hints = advice(config_file, options_in(config_file, run))
     out = results()
     out.print(service.unit, markup=False, highlight=False, soft_wrap=True)
     for step in service.steps():
         out.print(f"{'Will ' if not yes else ''}{step}", markup=False, highlight=False, soft_wrap=True)
+    for hint in hints:
+        out.print(f"Note: {hint}", markup=False, highlight=False, soft_wrap=True)
     if yes:
         install(service)
         out.print(f"Running. See it: systemctl {'--user ' if for_user else ''}status {name}", highlight=False)

@@ -12,9 +12,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from edge_apps.camera.sources import MEANINGS, NETWORK
+from edge_apps.camera.uri import parse_uri
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
 from edge_apps.files import write_whole
 
@@ -84,7 +88,7 @@ def plan(config: Path, *, name: str = "edge-camera", for_user: bool = False, roo
         config=_plain(str(config)),
         command=" ".join(map(_quoted, (*_program(), "run", "--quiet", "--config", str(config)))),
         folder=_plain(str(config.parent)),
-        user="" if for_user else f"User={getpass.getuser()}\n",
+        user="" if for_user else f"User={_user()}\n",
         watchdog=WATCHDOG,
         wanted_by="default.target" if for_user else "multi-user.target",
     )
@@ -94,6 +98,30 @@ def plan(config: Path, *, name: str = "edge-camera", for_user: bool = False, roo
         path=folder / f"{name}.service",
         commands=((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", name)),
     )
+
+
+def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
+    """What a service had better have in its configuration.
+
+    Raises:
+        BadInput: a password that other users of the machine can read; no model or source.
+    """
+    for key, name in (("model", "model"), ("source_text", "source")):
+        if key not in options:
+            raise BadInput(f"'{config}' sets no {name}: nobody types one when a service starts.")
+    source = str(options["source_text"])
+    kind = source.partition(":")[0]
+    takes = MEANINGS.get(kind, ())
+    if kind in NETWORK and parse_uri(source).full != parse_uri(source).shown and config.stat().st_mode & 0o077:
+        raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
+    hints = []
+    if "--wait-for-source" in takes and not options.get("wait_for_source"):
+        hints.append("without wait-for-source = true it ends, and is started again, until its camera is there.")
+    if "log" not in options:
+        hints.append('without log = "latency.db" nothing is written down.')
+    elif "log_max_size" not in options:
+        hints.append('without log-max-size = "1G" the log grows until the disk is full.')
+    return hints
 
 
 def install(service: Service) -> None:
@@ -111,6 +139,11 @@ def install(service: Service) -> None:
         if ended.returncode != 0:
             said = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
             raise EdgeError(f"'{shlex.join(command)}' failed: {said}. The unit is in '{service.path}'.")
+
+
+def _user() -> str:
+    """Who asks, also by sudo: the camera needs no root, and its cache and its group 'video' are this user's."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
 def _program() -> tuple[str, ...]:

@@ -110,10 +110,10 @@ def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
     kind, colon, rest = text.partition(":")
     if kind not in MEANINGS:
         raise _unknown(text, kind)
-    if kind in _NETWORK and not rest.startswith("//"):
+    if kind in NETWORK and not rest.startswith("//"):
         raise BadInput(f"The address does not begin with {kind}://. Write {kind}://HOST/PATH.")
     _check(kind, options)
-    if kind in _NETWORK:
+    if kind in NETWORK:
         return _network(text, options)
     if kind == "test-pattern":
         if colon:
@@ -144,7 +144,7 @@ def _check(kind: str, options: SourceOptions) -> None:
 
 
 def _why(kind: str, option: str) -> str:
-    if option in CAMERA and kind in _NETWORK:
+    if option in CAMERA and kind in NETWORK:
         return "that is set in the camera itself"
     if option == "--every-frame" and kind == "folder":
         return "every picture of a folder is classified"
@@ -229,7 +229,7 @@ _OF_A_NAME: dict[str, Callable[[str, str, SourceOptions], Source]] = {
     "csi": _csi,
 }
 
-_NETWORK = ("rtsp", "http", "https")
+NETWORK = ("rtsp", "http", "https")
 
 _NAMES = {
     "folder": "a folder",

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from edge_apps.camera import service
 from edge_apps.camera.cli import main
-from edge_apps.camera.service import install, plan
+from edge_apps.camera.service import advice, install, plan
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
 
 
@@ -67,6 +67,11 @@ def test_what_the_unit_says(config: Path) -> None:
     assert "WantedBy=default.target" in user
 
 
+def test_the_service_is_not_roots_because_sudo_installs_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    assert "\nUser=anna\n" in plan(config).unit
+
+
 def test_installing_writes_the_unit_and_starts_it(config: Path, systemctl: Path, tmp_path: Path) -> None:
     planned = plan(config, name="door", root=tmp_path)
     assert planned.steps() == [
@@ -101,6 +106,35 @@ def test_names_that_are_none(config: Path, name: str) -> None:
 def test_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No such configuration.*edge-camera config >"):
         plan(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("options", "hints"),
+    [
+        ({"source_text": "test-pattern"}, ["nothing is written down"]),
+        ({"source_text": "usb:0", "log": "l.db"}, ["wait-for-source", "log-max-size"]),
+        ({"source_text": "usb:0", "log": "l.db", "log_max_size": "1G", "wait_for_source": True}, []),
+    ],
+)
+def test_what_a_service_had_better_have(config: Path, options: dict, hints: list[str]) -> None:
+    said = advice(config, {"model": "m", **options})
+    assert len(said) == len(hints)
+    assert all(hint in line for hint, line in zip(hints, said, strict=True))
+
+
+def test_a_password_is_for_one_reader(config: Path) -> None:
+    options = {"model": "m", "source_text": "rtsp://user:secret@host/", "wait_for_source": True}
+    config.chmod(0o644)
+    with pytest.raises(BadInput, match="others can read it: chmod 600") as caught:
+        advice(config, options)
+    assert "secret" not in str(caught.value)
+    config.chmod(0o600)
+    assert advice(config, options)
+
+
+def test_a_service_needs_a_model_and_a_source(config: Path) -> None:
+    with pytest.raises(BadInput, match="sets no source"):
+        advice(config, {"model": "m"})
 
 
 def test_words_that_systemd_would_expand() -> None:

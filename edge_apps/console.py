@@ -62,12 +62,21 @@ def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
     )
 
 
+def own_stdout() -> IO[str]:
+    """A stdout for lines that go on while another thread hushes a library."""
+    return _own(sys.stdout, sys.__stdout__)
+
+
 def _own_stderr() -> IO[str]:
-    """A descriptor of our own for the process's stderr; what a test or a caller put in its place is left alone."""
-    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
+    return _own(sys.stderr, sys.__stderr__)
+
+
+def _own(stream: IO[str], original: IO[str] | None) -> IO[str]:
+    """A descriptor of our own for a stream of the process; what a test or a caller put in its place is left alone."""
+    if stream is original and stream is not None:
         with contextlib.suppress(OSError, ValueError):
-            return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
-    return sys.stderr
+            return os.fdopen(os.dup(stream.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
+    return stream
 
 
 def table(title: str | None = None) -> Table:

@@ -121,6 +121,7 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
 
     service = plan(config_file, name=name, for_user=for_user)
     hints = advice(config_file, options_in(config_file, run))
+    run.make_context("run", ["--config", str(config_file)])  # as 'run' would take it: types, ranges, names
     out = results()
     out.print(service.unit, markup=False, highlight=False, soft_wrap=True)
     for step in service.steps():

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.camera.frames import POLL
 from edge_apps.camera.model import Opened
 from edge_apps.camera.smoothing import Probabilities, Smoother, Unsmoothed
 from edge_apps.camera.sources import Event, Frame, Skipped, Source, TestPattern
@@ -19,6 +21,9 @@ from edge_apps.images import Image
 from edge_apps.runtime.latency import StageClock
 from edge_apps.runtime.preprocess import to_batch
 from edge_apps.runtime.runner import Runner
+
+if TYPE_CHECKING:
+    from edge_apps.camera.log.session import Session
 
 NOT_FINITE = "not-finite"
 """Kind of ``Skipped`` for a frame whose logits are not numbers: a label would be an invention."""
@@ -55,6 +60,7 @@ class Classifier:
     def __init__(self, opened: Opened, *, top_k: int, threshold: float = 0.0, smoother: Smoother | None = None) -> None:
         self.opened, self.runner = opened, opened.runner
         self.warmup, self.first_ms = 0, 0.0
+        self.session: Session | None = None  # what the log says of it; set by who knows the source
         self._top_k, self._threshold = top_k, threshold
         self._smoother = smoother or Unsmoothed()
 
@@ -128,6 +134,7 @@ def classify(
     *,
     pipelined: bool = False,
     switched: Callable[[Classifier], None] = lambda _: None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
     """Classify frame after frame by the classifier that is current when the frame comes.
 
@@ -136,10 +143,11 @@ def classify(
     A stage's time runs from the end of the one before it; what the caller does between two frames is in none.
     ``pipelined``: a thread captures and prepares the next frame while the network works on this one. More frames are
     done then where there is a second core, and each is older when its labels are there: ``age`` says how much.
+    ``waiting`` is called now and then while such a loop waits for a frame.
     """
     prepared = _prepared(source, current)
     classifier = current()
-    for item in _one_ahead(prepared) if pipelined else prepared:
+    for item in _one_ahead(prepared, waiting) if pipelined else prepared:
         if isinstance(item, Event):
             classifier.forget()
         elif isinstance(item, Prepared):
@@ -187,7 +195,7 @@ def _classified(prepared: Prepared) -> Result | Skipped:
     return Result(frame.sequence, frame.name, frame.captured_at, own, times, smoothed, decision, frame.image)
 
 
-def _one_ahead(items: Generator[Ready, None, None]) -> Iterator[Ready]:
+def _one_ahead(items: Generator[Ready, None, None], waiting: Callable[[], None]) -> Iterator[Ready]:
     """The same items, each made by a thread while the caller is busy with the one before, and none earlier than that.
 
     What goes wrong in the thread is raised here.
@@ -209,7 +217,14 @@ def _one_ahead(items: Generator[Ready, None, None]) -> Iterator[Ready]:
     thread = threading.Thread(target=make, name="capture and preprocess", daemon=True)
     thread.start()
     try:
-        while (item := made.get()) is not None:
+        while True:
+            try:
+                item = made.get(timeout=POLL)
+            except queue.Empty:
+                waiting()
+                continue
+            if item is None:
+                return
             if isinstance(item, BaseException):
                 raise item
             wanted.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +17,7 @@ from edge_apps.camera.log import Session
 from edge_apps.camera.loop import Outcome, Result, Top
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources import Event, Skipped
-from edge_apps.console import progress, results, table
+from edge_apps.console import own_stdout, progress, results, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
 LIVE_EVERY = 0.25
@@ -32,7 +33,8 @@ class ForPeople:
     """Labels line by line (``lines``), or one live line; a table at the end."""
 
     def __init__(self, *, lines: bool, quiet: bool, expected: int | None) -> None:
-        self._lines = lines and not quiet
+        self._quiet, self._lines = quiet, lines and not quiet
+        self._out = own_stdout()
         self._notes = progress()
         self._expected = expected
         # Lines that go to the terminal say enough; a live line between them would tear them apart.
@@ -48,14 +50,16 @@ class ForPeople:
         self._notes.print(Text(f"Live page: {url}"), soft_wrap=True)
 
     def item(self, item: Outcome, tally: Tally) -> None:
-        if isinstance(item, Skipped):
-            self._notes.print(Text(f"Skipped: {item.reason}"), soft_wrap=True)
-        elif isinstance(item, Event):
-            self._notes.print(Text(item.reason), soft_wrap=True)
-        elif self._lines:
-            print(f"{item.name:<32}  {_answer(item, *item.smoothed[1:])}", flush=True)
+        with suppress(OSError):  # nobody reads the notes, or their disk is full: that ends no camera
+            if isinstance(item, Event):
+                self._notes.print(Text(plain(item.reason)), soft_wrap=True)
+            elif isinstance(item, Skipped) and not self._quiet:
+                self._notes.print(Text(plain(f"Skipped: {item.reason}")), soft_wrap=True)
+        if isinstance(item, Result) and self._lines:
+            print(plain(f"{item.name:<32}  {_answer(item, *item.smoothed[1:])}"), file=self._out, flush=True)
         if self._live:
-            self._live.show(item, tally)
+            with suppress(OSError):
+                self._live.show(item, tally)
 
     def finished(self, tally: Tally) -> None:
         self.close()
@@ -86,6 +90,7 @@ class ForPrograms:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        self._out = own_stdout()
 
     def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
         tell_start(progress(), session, passed_over)
@@ -95,13 +100,13 @@ class ForPrograms:
         progress().print(Text(f"Live page: {url}"), soft_wrap=True)
 
     def item(self, item: Outcome, tally: Tally) -> None:  # noqa: ARG002 - the protocol's signature
+        if isinstance(item, Event):
+            self._print({"type": "event", **asdict(item)})
+            return
         if self._quiet:
             return
         if isinstance(item, Skipped):
             self._print({"type": "skipped", **asdict(item)})
-            return
-        if isinstance(item, Event):
-            self._print({"type": "event", **asdict(item)})
             return
         self._print(
             {
@@ -135,7 +140,7 @@ class ForPrograms:
         """Every line is out already."""
 
     def _print(self, line: dict[str, Any]) -> None:
-        print(msgspec.json.encode(line).decode(), flush=True)
+        print(msgspec.json.encode(line).decode(), file=self._out, flush=True)
 
 
 class Live:
@@ -208,6 +213,11 @@ def print_stages(title: str, stages: dict[str, Summary]) -> None:
 def stages_as_json(stages: dict[str, Summary]) -> dict[str, Any]:
     """The same figures for programs."""
     return {stage: {**asdict(s), "p99_is_indicative": s.p99_is_indicative} for stage, s in stages.items()}
+
+
+def plain(text: str) -> str:
+    """Without the characters by which a file's name could steer a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _answer(item: Result, *others: tuple[str, float]) -> str:

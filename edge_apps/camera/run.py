@@ -21,7 +21,7 @@ from edge_apps.camera.smoothing import Smoother, Unsmoothed
 from edge_apps.camera.snapshot import SnapshotOptions, Snapshots, check_labels
 from edge_apps.camera.sources import Event, Skipped, Source
 from edge_apps.camera.stop import Stop
-from edge_apps.camera.swap import Models, Watcher
+from edge_apps.camera.swap import Models, State, Watcher
 from edge_apps.camera.web.address import Address
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.images import printable
@@ -36,10 +36,11 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Watch:
-    """Where the model lies, and how it is opened again when that changes."""
+    """Where the model lies, how it is opened again when that changes, and how it was there when it was opened."""
 
     path: Path
     open_again: Callable[[], Opened]
+    seen: State
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def run(source: Source, opened: Opened, output: Output, options: Options) -> Tal
         BadInput: options that do not fit the model, or a log that is not, and cannot become, one.
     """
     with contextlib.closing(output):
-        return _Run(source, output, options, _warmed(opened, options)).go()
+        return _Run(source, output, options, _warmed(source, opened, options)).go()
 
 
 class _Run:
@@ -154,6 +155,7 @@ class _Run:
         self._models = Models(first)
         self._tally = Tally()
         self._told: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._is_ending = False
         self._systemd = Systemd()
         self._log: Log | None = None
         self._live: LiveState | None = None
@@ -168,19 +170,30 @@ class _Run:
                 for item in self._items(stop):
                     self._take(item)
                 self._systemd.stopping()
+        except EdgeError:
+            if tally.frames:
+                self._output.finished(tally)  # what was classified is told, whatever became of the log
+            raise
+        else:
             if not tally.frames and not stop.reason:
                 raise EdgeError(_nothing(self._source, tally))
             self._output.finished(tally)
         finally:
-            self._models.offer(None)
+            self._models.close()
             self._classifier.runner.close()
         return tally
 
     def _items(self, stop: Stop) -> Iterator[Outcome]:
         """What the loop gives, and between it what other threads told, until it is time to end."""
         tally, start = self._tally, time.perf_counter()
-        items = classify(self._source, self._models.take, pipelined=self._options.pipelined, switched=self._switched)
-        with contextlib.closing(items):
+        items = classify(
+            self._source,
+            self._models.take,
+            pipelined=self._options.pipelined,
+            switched=self._switched,
+            waiting=self._systemd.alive,
+        )
+        try:
             for item in items:
                 yield from self._heard()
                 tally.seconds = time.perf_counter() - start
@@ -188,18 +201,25 @@ class _Run:
                 tally.ended_by = stop.reason or ("frames" if tally.frames == self._options.frames else "")
                 if tally.ended_by:
                     return
-        tally.ended_by = stop.reason or "end of source"
-        yield from self._heard()
+            tally.ended_by = stop.reason or "end of source"
+        finally:
+            self._is_ending = True  # a source that waits for its next frame in another thread gives up
+            items.close()
 
     def _heard(self) -> Iterator[Event]:
         """What other threads told meanwhile."""
         while not self._told.empty():
             yield self._told.get()
 
+    def _hear_the_last(self) -> None:
+        for event in self._heard():
+            self._take(event)
+
     def _asked_to_end(self, stop: Stop) -> bool:
         """Asked by the source while it waits: the loop turns, though there is no frame."""
-        self._systemd.alive()
-        return stop.reason is not None
+        if not self._options.pipelined:  # else another thread asks, which says nothing about the loop
+            self._systemd.alive()
+        return self._is_ending or stop.reason is not None
 
     def _take(self, item: Outcome) -> None:
         self._systemd.alive()
@@ -235,7 +255,8 @@ class _Run:
         self._begin()
 
     def _begin(self) -> Session:
-        session = session_of(self._source, self._classifier)
+        session = self._classifier.session
+        assert session is not None  # of _warmed
         if self._log:
             self._log.begin(session)
         if self._live:
@@ -254,12 +275,19 @@ class _Run:
             if options.web is not None:
                 self._live = stack.enter_context(LiveState(facts_of(session)))
                 self._output.serving(stack.enter_context(_served(options.web, self._live)))
+            stack.callback(self._hear_the_last)  # when the parts below have ended, and the log is still open
             if options.snapshots is not None:
                 self._snapshots = stack.enter_context(Snapshots(options.snapshots, tell))
             if options.watch is not None:
                 watch = options.watch
                 stack.enter_context(
-                    Watcher(watch.path, lambda: _warmed(watch.open_again(), options), self._models.offer, tell)
+                    Watcher(
+                        watch.path,
+                        lambda: _warmed(self._source, watch.open_again(), options),
+                        self._models.offer,
+                        tell,
+                        seen=watch.seen,
+                    )
                 )
             if self._log or self._live:
                 stack.enter_context(Sampler(Sensors(), self._sampled))
@@ -275,7 +303,7 @@ def _served(web: WebOptions, live: LiveState) -> Iterator[str]:
         yield server.entry
 
 
-def _warmed(opened: Opened, options: Options) -> Classifier:
+def _warmed(source: Source, opened: Opened, options: Options) -> Classifier:
     """A model, the first or one that takes its place, as the loop runs it; closed again where it does not fit."""
     try:
         labels = opened.runner.manifest.labels
@@ -284,6 +312,7 @@ def _warmed(opened: Opened, options: Options) -> Classifier:
         shown = labels_shown(options.top_k, len(labels))
         classifier = Classifier(opened, top_k=shown, threshold=options.threshold, smoother=options.smoothing())
         classifier.warm_up(options.warmup)
+        classifier.session = session_of(source, classifier)
     except BaseException:
         opened.runner.close()
         raise

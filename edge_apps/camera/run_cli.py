@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from edge_apps.camera.model import Opened
     from edge_apps.camera.run import LogOptions, WebOptions
+
+
+class Finite(click.FloatRange):
+    """A range of numbers, of which NaN is none and infinity neither."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -70,7 +81,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 @click.option("--top-k", type=click.IntRange(min=1), help="Labels shown per frame. [default: 3]")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.0,
     show_default=True,
     help="A frame whose best label is less probable gets none.",
@@ -92,9 +103,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     "--snapshot", type=click.Path(path_type=Path), metavar="DIR", help="Keep frames as JPEG files, with --snapshot-on."
 )
 @click.option("--snapshot-on", multiple=True, metavar="LABEL", help="Keep those of this label. May be repeated.")
-@click.option(
-    "--snapshot-every", type=click.FloatRange(0), metavar="SECONDS", help="Not more often than that. [default: 10]"
-)
+@click.option("--snapshot-every", type=Finite(0), metavar="SECONDS", help="Not more often than that. [default: 10]")
 @click.option("--snapshot-most", type=click.IntRange(1), metavar="N", help="Not more in one run. [default: 1000]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: all cores, at most 4]")
 @click.option(
@@ -166,6 +175,7 @@ def run(
     from edge_apps.camera.smoothing import parse_smoothing
     from edge_apps.camera.snapshot import snapshot_options
     from edge_apps.camera.sources import SourceOptions, parse_size, parse_source
+    from edge_apps.camera.swap import state_of
 
     source_options = SourceOptions(
         loop=loop,
@@ -186,6 +196,7 @@ def run(
     def open_again() -> Opened:
         return open_model(model, target, precision, threads)
 
+    seen = state_of(model)  # before it is opened: what changes from here on is noticed
     opened = open_again()
     expected = min((n for n in (source.length, frames) if n is not None), default=None)
     output = ForPrograms(quiet=quiet) if as_json else ForPeople(lines=source.has_names, quiet=quiet, expected=expected)
@@ -199,7 +210,7 @@ def run(
         log=log_options,
         web=web_options,
         snapshots=snapshots,
-        watch=Watch(model, open_again) if watch else None,
+        watch=Watch(model, open_again, seen) if watch else None,
     )
     run_camera(source, opened, output, options)
 

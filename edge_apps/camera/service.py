@@ -37,6 +37,8 @@ WorkingDirectory={folder}
 {user}\
 Restart=always
 RestartSec=5
+# A configuration that cannot work is not tried for ever.
+RestartPreventExitStatus=2
 WatchdogSec={watchdog}
 # SIGTERM ends the program within two seconds with its log complete.
 TimeoutStopSec=10
@@ -44,8 +46,8 @@ KillMode=mixed
 Nice=-5
 Environment=PYTHONUNBUFFERED=1
 NoNewPrivileges=true
-PrivateTmp=true
 ProtectSystem=full
+ReadWritePaths={writable}
 
 [Install]
 WantedBy={wanted_by}
@@ -88,6 +90,7 @@ def plan(config: Path, *, name: str = "edge-camera", for_user: bool = False, roo
         config=_plain(str(config)),
         command=" ".join(map(_quoted, (*_program(), "run", "--quiet", "--config", str(config)))),
         folder=_plain(str(config.parent)),
+        writable='"' + _plain(str(config.parent)).replace("\\", "\\\\").replace('"', '\\"') + '"',
         user="" if for_user else f"User={_user()}\n",
         watchdog=WATCHDOG,
         wanted_by="default.target" if for_user else "multi-user.target",
@@ -116,7 +119,7 @@ def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
         raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
     hints = []
     if "--wait-for-source" in takes and not options.get("wait_for_source"):
-        hints.append("without wait-for-source = true it ends, and is started again, until its camera is there.")
+        hints.append("without wait-for-source = true it ends for good when its camera is not there at the start.")
     if "log" not in options:
         hints.append('without log = "latency.db" nothing is written down.')
     elif "log_max_size" not in options:

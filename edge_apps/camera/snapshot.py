@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,9 @@ from edge_apps.files import check_writable, write_whole
 from edge_apps.images import Image
 
 QUALITY = 92
+LAST_WAIT = 1.0
+"""Seconds for the pictures that still wait when the run ends; a card that hangs must not keep the program."""
+
 WAITING = 4
 """Pictures that may wait for the card; beyond that a frame is not kept, and counted."""
 
@@ -37,13 +41,16 @@ class SnapshotOptions:
 class Snapshots:
     """Takes pictures; use it in a ``with`` block.
 
+    ``taken`` are handed to the thread, ``kept`` are files, ``missed`` found too many waiting.
+
     ``tell`` hears of what could not be written, once for each kind of fault, and when the last picture was taken.
     """
 
     def __init__(self, options: SnapshotOptions, tell: Callable[[Event], None]) -> None:
         self._options, self._tell = options, tell
-        self.taken = self.missed = 0
+        self.taken = self.kept = self.missed = 0
         self._last_ns: int | None = None
+        self._is_ending = False
         self._faults: set[str] = set()
         self._waiting: queue.Queue[tuple[str, Image] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._write, name="snapshots", daemon=True)
@@ -54,8 +61,13 @@ class Snapshots:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waiting.put(None)
-        self._thread.join()
+        self._is_ending = True
+        with suppress(queue.Full):  # a thread that still works looks at the flag
+            self._waiting.put_nowait(None)
+        self._thread.join(LAST_WAIT)
+        missed = self.missed + self.taken - self.kept
+        if missed:
+            self._tell(Event(time.time(), "snapshot", f"{missed} snapshots were not kept; {self.kept} were."))
 
     def see(self, result: Result) -> None:
         """Keep this frame if it is one to keep."""
@@ -80,9 +92,11 @@ class Snapshots:
             name, image = item
             try:
                 write_whole(self._options.folder / name, jpeg(image))
+                self.kept += 1
             except Exception as error:
-                self.missed += 1
                 self._say(f"A snapshot is not kept: {first_line(error)}")
+            if self._is_ending and self._waiting.empty():
+                return
 
     def _say(self, reason: str) -> None:
         if reason not in self._faults:

@@ -1,4 +1,4 @@
-"""Ending in order: SIGINT and SIGTERM ask the frame loop to stop after the frame it is at."""
+"""Ending in order: SIGINT, SIGTERM and SIGHUP ask the frame loop to stop after the frame it is at."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Catches the two signals inside a ``with`` block; ``reason`` is then the name of the one that came.
+    """Catches the signals inside a ``with`` block; ``reason`` is then the name of the first that came.
 
-    The second one does what it always does, so that a program that hangs can still be ended by Ctrl-C. A signal that
+    After it Ctrl-C does what it always does, so that a program that hangs can still be ended; the others change nothing
+    more: supervisors send them twice (timeout(1) does), and a lost terminal sends one beside them. A signal that
     the program was started to ignore (``nohup``, a shell's background job) stays ignored. Main thread only.
     """
 
@@ -32,8 +33,10 @@ class Stop:
         self._restore()
 
     def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's signature
-        self.reason = signal.Signals(number).name
-        self._restore()
+        if self.reason is None:
+            self.reason = signal.Signals(number).name
+            if signal.SIGINT in self._before:
+                signal.signal(signal.SIGINT, self._before.pop(signal.SIGINT))
 
     def _restore(self) -> None:
         while self._before:

@@ -21,6 +21,12 @@ from edge_apps.runtime.manifest import MANIFEST
 LOOK_EVERY = 1.0
 """Seconds between two looks at the model's path."""
 
+State = tuple[tuple[str, int, int, int], ...]
+"""Of each file its name, inode, size and time."""
+
+LAST_WAIT = 0.5
+"""Seconds for a model that is being opened when the run ends; what comes later is closed unused."""
+
 SETTLED = 2
 """Looks that must agree before a changed path is opened: a copy may still be under way."""
 
@@ -31,6 +37,7 @@ class Models:
     def __init__(self, first: Classifier) -> None:
         self._current = first
         self._next: Classifier | None = None
+        self._is_closed = False
         self._lock = threading.Lock()
 
     def take(self) -> Classifier:
@@ -40,10 +47,18 @@ class Models:
                 self._current, self._next = self._next, None
             return self._current
 
-    def offer(self, classifier: Classifier | None) -> None:
+    def offer(self, classifier: Classifier) -> None:
         """Use this one from the next frame on; one that was offered before and never taken is closed."""
         with self._lock:
-            unused, self._next = self._next, classifier
+            unused, self._next = (classifier, None) if self._is_closed else (self._next, classifier)
+        if unused is not None:
+            unused.runner.close()
+
+    def close(self) -> None:
+        """Nothing is taken any more: what is offered, now or later, is closed."""
+        with self._lock:
+            self._is_closed = True
+            unused, self._next = self._next, None
         if unused is not None:
             unused.runner.close()
 
@@ -62,12 +77,13 @@ class Watcher:
         offer: Callable[[Classifier], None],
         tell: Callable[[Event], None],
         *,
+        seen: State,
         every: float = LOOK_EVERY,
     ) -> None:
         self._path, self._prepare, self._offer, self._tell, self._every = path, prepare, offer, tell, every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="model watcher", daemon=True)
-        self._seen = state_of(path)
+        self._seen = seen
 
     def __enter__(self) -> Watcher:
         self._thread.start()
@@ -75,7 +91,7 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(LAST_WAIT)
 
     def _watch(self) -> None:
         looked, agreed = self._seen, 0
@@ -99,17 +115,20 @@ class Watcher:
             self._offer(classifier)
 
 
-def state_of(path: Path) -> tuple[tuple[int, int, int], ...]:
-    """What changes when a model or a bundle is replaced, edited or removed: of its files inode, size and time."""
-    listed = [path]
+def state_of(path: Path) -> State:
+    """What changes when a model or a bundle is replaced, edited or removed.
+
+    Of a file also the manifest beside it, to which it is held where it lies in a bundle.
+    """
+    listed = [path, path.with_name(MANIFEST)]
     if path.is_dir():
         with suppress(OSError):
-            listed = [path / MANIFEST, *sorted(entry for entry in path.iterdir() if entry.is_file())]
+            listed = sorted(entry for entry in path.rglob("*") if entry.is_file())
     states = []
     for file in listed:
         try:
             about = file.stat()
         except OSError:
             continue
-        states.append((about.st_ino, about.st_size, about.st_mtime_ns))
+        states.append((file.name, about.st_ino, about.st_size, about.st_mtime_ns))
     return tuple(states)

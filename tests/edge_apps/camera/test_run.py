@@ -3,15 +3,18 @@
 import os
 import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
+from edge_apps.camera.log import Log
 from edge_apps.camera.loop import Result
 from edge_apps.camera.model import open_model
 from edge_apps.camera.run import LogOptions, Options, Tally, Watch, labels_shown, run
 from edge_apps.camera.snapshot import SnapshotOptions
-from edge_apps.camera.sources import Event, Skipped, parse_source
+from edge_apps.camera.sources import Event, Skipped, SourceOptions, parse_source
+from edge_apps.camera.swap import state_of
 from edge_apps.errors import BadInput, EdgeError
 
 
@@ -197,7 +200,7 @@ def test_a_replaced_model_takes_over_between_two_frames(fake, model: Path, tmp_p
 
     kinds: list[str] = []
     output, log = Recorder(at), tmp_path / "latency.db"
-    options = Options(warmup=2, log=LogOptions(log), watch=Watch(model, open_again))
+    options = Options(warmup=2, log=LogOptions(log), watch=Watch(model, open_again, state_of(model)))
     tally = run(parse_source("test-pattern"), open_again(), output, options)
     assert kinds == ["model-refused", "model-changed"]
     assert tally.ended_by == "SIGTERM"
@@ -232,3 +235,44 @@ def test_what_is_below_the_threshold_is_counted_and_named_nowhere(model: Path, p
     options = Options(warmup=1, threshold=1.0)
     tally = run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), Recorder(), options)
     assert (tally.frames, tally.labels.total()) == (3, 0)
+
+
+def test_a_pipelined_run_does_not_wait_for_a_frame_that_nobody_wants(model: Path) -> None:
+    source = parse_source("test-pattern", SourceOptions(fps=0.02))
+    start = time.monotonic()
+    tally = run(source, open_model(model, None, None, 1), Recorder(), Options(warmup=1, frames=1, pipelined=True))
+    assert tally.frames == 1
+    assert time.monotonic() - start < 25, "the next frame would come after 50 s"
+
+
+def test_what_was_classified_is_told_although_the_log_was_lost(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Recorder()
+
+    def breaks(*_: object) -> None:
+        raise EdgeError("the disk is full")
+
+    monkeypatch.setattr(Log, "close", breaks)
+    with pytest.raises(EdgeError, match="the disk is full"):
+        run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), output, logged(tmp_path / "l.db"))
+    assert output.tally is not None
+    assert output.tally.frames == 3
+
+
+def test_what_is_told_last_is_heard_and_logged(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """Snapshots are written by a thread; what it could not write is known when it has ended."""
+    folder, log = tmp_path / "kept", tmp_path / "latency.db"
+
+    def spoil(item) -> None:
+        if isinstance(item, Result) and item.sequence == 0:
+            folder.rmdir()
+            folder.write_text("a file now")
+
+    output = Recorder(spoil)
+    folder.mkdir()
+    options = Options(warmup=1, log=LogOptions(log), snapshots=SnapshotOptions(folder, ("green", "blue"), 0.0))
+    run(parse_source(f"folder:{pictures}"), open_model(model, None, None, 1), output, options)
+    last = [item.reason for item in output.items if isinstance(item, Event)][-1]
+    assert last == "2 snapshots were not kept; 0 were."
+    assert (last,) in query(log, "SELECT detail FROM event")

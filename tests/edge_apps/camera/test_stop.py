@@ -17,6 +17,14 @@ def test_the_first_signal_asks_and_the_second_one_insists() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_who_asks_twice_insists_on_nothing() -> None:
+    """timeout(1) sends SIGTERM twice; a terminal that goes away sends SIGHUP beside it."""
+    with Stop() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+    assert stop.reason == "SIGTERM"
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -44,8 +44,11 @@ def test_what_was_never_taken_is_closed(fake, model: Path) -> None:
     models.offer(second)
     models.offer(third)
     assert second.runner.closed
-    models.offer(None)
+    models.close()
     assert third.runner.closed
+    late = classifier(fake, model)
+    models.offer(late)
+    assert late.runner.closed, "it was still being warmed when the run ended"
     assert models.take() is first
     assert not first.runner.closed
 
@@ -63,7 +66,7 @@ class Watched:
                 raise self.fails
             return classifier(fake, path)
 
-        self.watcher = Watcher(path, prepare, self.offered.append, self.told.append, every=0.01)
+        self.watcher = Watcher(path, prepare, self.offered.append, self.told.append, seen=state_of(path), every=0.01)
 
 
 @pytest.fixture

@@ -167,3 +167,42 @@ def test_from_elsewhere_the_page_needs_the_token_that_was_printed(start: Callabl
         assert json.load(answer)["facts"]["source"] == "test-pattern"
     assert sum(found[2] in line for line in program.said) == 1, "once"
     program.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_it_ends_in_order_under_load(
+    start: Callable[..., Program], model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Everything at once, at full speed."""
+    log, kept = tmp_path / "latency.db", tmp_path / "kept"
+    labels = [word for label in ("red", "green", "blue") for word in ("--snapshot-on", label)]
+    everything = ["--pipelined", "--watch", "--web", 0, "--snapshot", kept, *labels, "--snapshot-every", 0.05]
+    program = start("--source", "test-pattern", "--log", log, *everything)
+    url = program.until_it_says(r"Live page: (\S+)")[1]
+    with urllib.request.urlopen(f"{url}stream", timeout=SOON) as stream:
+        stream.read(1000)
+        model.write_bytes(model.read_bytes())
+        program.until_it_says("The model is")
+        assert program.end(number) < 2.0
+    assert [ended for (ended,) in rows(log, "SELECT ended_by FROM session ORDER BY id")] == [
+        "another model",
+        number.name,
+    ]
+    assert rows(log, "SELECT count(*) = max(sequence) - min(sequence) + 1 FROM frame") == [(1,)]
+    assert list(kept.iterdir())
+
+
+def test_frames_go_on_while_a_model_is_opened(start: Callable[..., Program], model: Path) -> None:
+    """Opening one hushes its library, for the whole process."""
+    program = start("--source", "test-pattern", "--fps", 200, "--watch", "--json")
+    lines: list[dict] = []
+    assert program._process.stdout is not None
+    for line in program._process.stdout:
+        lines.append(json.loads(line))
+        if len(lines) == 50:
+            model.write_bytes(model.read_bytes())
+        if lines[-1].get("kind") == "model-changed":
+            break
+    program.kill()
+    numbers = [line["sequence"] for line in lines if line["type"] == "frame"]
+    assert numbers == list(range(len(numbers)))

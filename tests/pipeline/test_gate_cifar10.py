@@ -16,6 +16,7 @@ NETWORKS = Path(__file__).resolve().parents[2] / "docs" / "networks" / "cifar10"
 FLOAT_TOP1 = {
     "efficientnet_b0": 80.0,
     "effnet": 79.0,
+    "fd_mobilenet": 78.0,
     "mobilenet_v1": 78.0,
     "resnet_cifar": 80.0,
     "shufflenet_v1": 80.0,

@@ -67,6 +67,11 @@ def own_stdout() -> IO[str]:
     return _own(sys.stdout, sys.__stdout__)
 
 
+def visible(text: str) -> str:
+    """Without the characters by which a file's name, or a library, could steer a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def _own_stderr() -> IO[str]:
     return _own(sys.stderr, sys.__stderr__)
 
@@ -209,6 +214,4 @@ def _fault(error: Exception, debug: bool) -> NoReturn:
 
 def _say(message: str) -> None:
     """One line of characters that can be seen, whatever a library or a hostile file put into the message."""
-    line = " ".join(message.splitlines())
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
-    sys.stderr.write(f"Error: {shown}\n")
+    sys.stderr.write(f"Error: {visible(' '.join(message.splitlines()))}\n")

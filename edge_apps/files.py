@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_apps.errors import BadInput
@@ -14,20 +16,30 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         BadInput: the folder cannot be written; nothing is left behind.
     """
+    with whole_file(path) as beside:
+        beside.write_bytes(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The same for what is written piece by piece: where to write it meanwhile. An error inside leaves the old file.
+
+    Raises:
+        BadInput: the folder cannot be written, or the disk is full; nothing is left behind.
+    """
     beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
+        yield beside
+        with beside.open("rb") as stream:
             os.fsync(stream.fileno())
         beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise BadInput(f"Cannot write '{path}': {error.strerror}. Choose a folder that you can write to.") from error
     finally:
-        if beside.exists():
-            beside.unlink()
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

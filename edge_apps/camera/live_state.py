@@ -93,7 +93,7 @@ class LiveState:
 
         ``top`` are the labels to show, by default the result's smoothed ones.
         """
-        shown = Shown(image, result, top or result.smoothed or result.top, time.monotonic())
+        shown = Shown(image, result, top or result.shown, time.monotonic())
         self._shown = shown
         self._frames += 1
         self._recent.add(result.times)

@@ -49,6 +49,11 @@ class Result:
     decision: str | None = None
     image: Image | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def shown(self) -> Top:
+        """The labels for people: smoothed where there is smoothing."""
+        return self.smoothed or self.top
+
 
 Outcome = Result | Skipped | Event
 """What the loop gives for what the source gave."""

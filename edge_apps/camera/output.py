@@ -17,7 +17,7 @@ from edge_apps.camera.log import Session
 from edge_apps.camera.loop import Outcome, Result, Top
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources import Event, Skipped
-from edge_apps.console import own_stdout, progress, results, table
+from edge_apps.console import own_stdout, progress, results, table, visible
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
 LIVE_EVERY = 0.25
@@ -52,11 +52,11 @@ class ForPeople:
     def item(self, item: Outcome, tally: Tally) -> None:
         with suppress(OSError):  # nobody reads the notes, or their disk is full: that ends no camera
             if isinstance(item, Event):
-                self._notes.print(Text(plain(item.reason)), soft_wrap=True)
+                self._notes.print(Text(visible(item.reason)), soft_wrap=True)
             elif isinstance(item, Skipped) and not self._quiet:
-                self._notes.print(Text(plain(f"Skipped: {item.reason}")), soft_wrap=True)
+                self._notes.print(Text(visible(f"Skipped: {item.reason}")), soft_wrap=True)
         if isinstance(item, Result) and self._lines:
-            print(plain(f"{item.name:<32}  {_answer(item, *item.smoothed[1:])}"), file=self._out, flush=True)
+            print(visible(f"{item.name:<32}  {_answer(item, *item.shown[1:])}"), file=self._out, flush=True)
         if self._live:
             with suppress(OSError):
                 self._live.show(item, tally)
@@ -215,15 +215,10 @@ def stages_as_json(stages: dict[str, Summary]) -> dict[str, Any]:
     return {stage: {**asdict(s), "p99_is_indicative": s.p99_is_indicative} for stage, s in stages.items()}
 
 
-def plain(text: str) -> str:
-    """Without the characters by which a file's name could steer a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
 def _answer(item: Result, *others: tuple[str, float]) -> str:
     """The best label, which is no answer below the threshold, and others."""
     unsure = "" if item.decision is not None else "unsure: "
-    return unsure + "  ".join(_label(label, probability) for label, probability in (item.smoothed[0], *others))
+    return unsure + "  ".join(_label(label, probability) for label, probability in (item.shown[0], *others))
 
 
 def _as_json(top: Top) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ class Snapshots:
 def name_of(result: Result) -> str:
     """``20261120T231500.123Z_000042_cat_87.jpg``: when, which frame, what, how sure in percent."""
     at = datetime.fromtimestamp(result.captured_at, timezone.utc).strftime("%Y%m%dT%H%M%S.%f")[:-3]
-    label, probability = (result.smoothed or result.top)[0]
+    label, probability = result.shown[0]
     plain = re.sub(r"[^\w-]+", "-", label)[:40]
     return f"{at}Z_{result.sequence:06d}_{plain}_{probability * 100:.0f}.jpg"
 

@@ -17,8 +17,8 @@ import msgspec
 from edge_apps.camera.log import schema
 from edge_apps.camera.log.database import reading
 from edge_apps.camera.log.merge import rows
-from edge_apps.camera.log.whole import whole_file
 from edge_apps.errors import BadInput, MissingExtra, install
+from edge_apps.files import check_writable, whole_file
 
 JSON_COLUMNS = ("device", "throttled")
 """Texts that are JSON themselves."""
@@ -82,6 +82,7 @@ def _place(out: Path) -> Iterator[Path | None]:
     if out == STDOUT:
         yield None
         return
+    check_writable(out)
     with whole_file(out) as beside:
         yield beside
 

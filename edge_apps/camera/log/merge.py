@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,8 @@ from typing import Any
 
 from edge_apps.camera.log import schema
 from edge_apps.camera.log.database import reading, transaction
-from edge_apps.camera.log.whole import whole_file
 from edge_apps.errors import BadInput
+from edge_apps.files import whole_file
 
 AT_ONCE = 20_000
 """Rows of one read: no long reader holds up a camera program that writes to the file."""
@@ -35,11 +36,14 @@ def merge_logs(out: Path, files: Sequence[Path]) -> int:
         with reading(file):
             pass  # before work starts
     with whole_file(out) as beside:
-        with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as merged:
-            merged.execute("PRAGMA synchronous = OFF")  # synced at the end, as a whole
-            merged.execute("PRAGMA journal_mode = MEMORY")
-            merged.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            n = _merge(merged, files)
+        try:
+            with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as merged:
+                merged.execute("PRAGMA synchronous = OFF")  # synced at the end, as a whole
+                merged.execute("PRAGMA journal_mode = MEMORY")
+                merged.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                n = _merge(merged, files)
+        except sqlite3.OperationalError as error:  # SQLite's word for a full disk
+            raise OSError(errno.EIO, str(error)) from error
         if not n:
             raise BadInput(f"There is no session in {_named(files)}: nothing to merge.")
     return n

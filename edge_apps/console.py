@@ -62,9 +62,45 @@ def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
     )
 
 
-def own_stdout() -> IO[str]:
-    """A stdout for lines that go on while another thread hushes a library."""
-    return _own(sys.stdout, sys.__stdout__)
+class Lines:
+    """Whole lines on stdout, which go on while another thread hushes a library.
+
+    A line for which the disk behind stdout has no room is lost and counted, and ends no camera. A reader that went away
+    is ``BrokenPipeError``: nobody wants the rest.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.fault = ""
+        self._is_torn = False
+        self._file = _own(sys.stdout, sys.__stdout__)
+
+    def print(self, line: str) -> None:
+        """Write it, and see that it is out."""
+        try:
+            self._file.write(f"\n{line}\n" if self._is_torn else f"{line}\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.lost += 1
+            self.fault = error.strerror or type(error).__name__
+            if self.lost == 1:
+                _note(f"Lines on stdout are lost: {self.fault}.")
+            self._is_torn = True  # it may have gone in half
+            self._file = _own(sys.stdout, sys.__stdout__)  # what could not be written stays behind in the old one
+        else:
+            self._is_torn = False
+
+    def tell_lost(self) -> None:
+        """Say on stderr how many are missing, if any."""
+        if self.lost:
+            _note(f"{self.lost:,} lines on stdout were lost, the last for: {self.fault}.")
+
+
+def _note(line: str) -> None:
+    with contextlib.suppress(OSError):  # the notes may go to the same full disk
+        progress().print(line, markup=False, highlight=False)
 
 
 def visible(text: str) -> str:

@@ -8,7 +8,8 @@ import click
 
 from edge_apps import __version__
 from edge_apps.camera.log_cli import log
-from edge_apps.camera.run_cli import run
+from edge_apps.camera.model_options import model_options
+from edge_apps.camera.run_cli import check, run
 from edge_apps.console import Program, results
 
 
@@ -20,11 +21,7 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.option(
-    "--model", "-m", required=True, type=click.Path(path_type=Path), help="A bundle, or one exported file of any kind."
-)
-@click.option("--target", help="Which files of a bundle, as for 'run'.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "int8-weights"]), help="Likewise.")
+@model_options
 @click.option(
     "--source",
     "-s",
@@ -40,19 +37,19 @@ def main(debug: bool) -> None:
 )
 @click.option("--seconds", type=float, help="Another least time of a burst. [default: 60]")
 @click.option("--inferences", type=click.IntRange(1), help="Another least number of a burst. [default: 1024]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: all cores, at most 4]")
 @click.option("--log", type=click.Path(path_type=Path), help="Append the inferences to a latency log (SQLite).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def benchmark(
     model: Path,
     target: str | None,
     precision: str | None,
+    threads: int | None,
+    xnnpack: bool,
     source_text: str,
     burst: bool,
     sustained: str | None,
     seconds: float | None,
     inferences: int | None,
-    threads: int | None,
     log: Path | None,
     as_json: bool,
 ) -> None:
@@ -74,7 +71,7 @@ def benchmark(
     source = parse_source(source_text)
     if log:
         check_is_log(log)
-    opened = open_model(model, target, precision, threads)
+    opened = open_model(model, target, precision, threads, xnnpack=xnnpack)
     session, measured = run_benchmark(source, opened, plan, benchmark_show.Going(), log=log)
     found = report(session, measured, plan)
     if as_json:
@@ -121,7 +118,7 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
 
     service = plan(config_file, name=name, for_user=for_user)
     hints = advice(config_file, options_in(config_file, run))
-    run.make_context("run", ["--config", str(config_file)])  # as 'run' would take it: types, ranges, names
+    check(run.make_context("run", ["--config", str(config_file)]).params)
     out = results()
     out.print(service.unit, markup=False, highlight=False, soft_wrap=True)
     for step in service.steps():

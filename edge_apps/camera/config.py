@@ -1,6 +1,7 @@
 """A TOML file with the options of ``edge-camera run``: what a service starts with, and what one need not type.
 
-Keys are the long names of the options without the dashes in front (``top-k = 3``). What is on the command line wins.
+Keys are the long names of the options without the dashes in front (``top-k = 3``). What is on the command line wins,
+and ``--without NAME`` there takes out what the file says.
 """
 
 from __future__ import annotations
@@ -14,20 +15,29 @@ import msgspec
 
 from edge_apps.errors import BadInput
 
-NOT_IN_A_FILE = frozenset({"config", "help"})
+NOT_IN_A_FILE = frozenset({"config", "without", "help"})
 
 
-def read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """The callback of ``--config``: what the file says becomes the command's defaults.
+def configure(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """The callback of ``--config`` and ``--without``: what the file says becomes the command's defaults.
 
     Raises:
-        BadInput: no readable TOML, a key that is no option, or a value of another type than the option's.
+        BadInput: no readable TOML, a key that is no option, or a value of another type than the option's; ``--without``
+            an option that there is not, or without a file.
     """
-    del parameter
-    if path is None:
-        return None
-    context.default_map = {**(context.default_map or {}), **options_in(path, context.command)}
-    return path
+    given = context.meta.setdefault(__name__, {})
+    given[parameter.name] = value
+    if given.keys() < {"config", "without"}:
+        return value  # the other one follows: each is called, given or not
+    path, without = given["config"], given["without"]
+    if path is None and without:
+        raise BadInput(f"--without {without[0]} needs a configuration: add --config FILE.")
+    if path is not None:
+        said = options_in(path, context.command)
+        for name in without:
+            said.pop(_known(name.lstrip("-"), context.command, f"--without names '{name}'").name, None)
+        context.default_map = {**(context.default_map or {}), **said}
+    return value
 
 
 def options_in(path: Path, command: click.Command) -> dict[str, Any]:
@@ -38,20 +48,24 @@ def options_in(path: Path, command: click.Command) -> dict[str, Any]:
         raise BadInput(f"Cannot read the configuration '{path}': {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"'{path}' is no TOML: {error}.") from error
-    known = options_of(command)
     found = {}
     for key, value in said.items():
-        option = known.get(key)
-        if option is None:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise BadInput(f"'{path}' sets '{key}', which is no option of '{command.name}'.{hint} See '--help'.")
+        option = _known(key, command, f"'{path}' sets '{key}'")
         fault = _fault(option, value)
         if fault:
             raise BadInput(f"'{path}' sets {key} to {_shown(value)}; {fault}.")
         assert option.name is not None
         found[option.name] = value
     return found
+
+
+def _known(name: str, command: click.Command, where: str) -> click.Option:
+    known = options_of(command)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise BadInput(f"{where}, which is no option of '{command.name}'.{hint} See '--help'.")
+    return known[name]
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
@@ -94,7 +108,7 @@ def _example(option: click.Option, context: click.Context) -> str:
     if option.multiple:
         return '["…"]'
     if option.is_flag:
-        return "true"
+        return "false" if option.default else "true"
     default = option.get_default(context)
     if isinstance(default, (int, float)):
         return str(default)

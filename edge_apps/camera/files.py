@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,9 @@ from edge_apps.camera.frames import Event, Frame, Item, Skipped, never, now, wai
 from edge_apps.camera.turn import Turn
 from edge_apps.errors import BadImage, BadInput
 from edge_apps.images import Image, decode, list_pictures, printable
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks for files that went away."""
 
 
 class Folder:
@@ -29,7 +31,7 @@ class Folder:
         self.length = None if loop else len(self._pictures)
 
     def __iter__(self) -> Iterator[Item]:
-        return _repeated(self._once, self._loop)
+        return _repeated(self._once, self._loop, lambda: self.stop())
 
     def _once(self, start: int) -> Iterator[Item]:
         for index in range(len(self._pictures)):
@@ -76,7 +78,7 @@ class Video:
         self.length = int(count) if count > 0 and every_frame and not loop else None
 
     def __iter__(self) -> Iterator[Item]:
-        return _repeated(self._once, self._loop)
+        return _repeated(self._once, self._loop, lambda: self.stop())
 
     def _once(self, start: int) -> Iterator[Item]:
         capture = self._open()
@@ -95,7 +97,8 @@ class Video:
                 at, born = now()
                 image: Image = self._turn(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
                 decoded = time.perf_counter_ns() - born
-                yield Frame(start + given, f"{printable(self._path.name)}#{index}", at, born, decoded, image)
+                name = f"{printable(self._path.name)}#{index}"
+                yield Frame(start + given, name, at, born, decoded, image, media_ns=self._media_ns(start + given))
                 given, index = given + 1, index + 1
         finally:
             capture.release()
@@ -103,6 +106,10 @@ class Video:
     def _wait_for(self, index: int, began: float) -> bool:
         """Until frame ``index`` is due; False where the source shall stop."""
         return self._every_frame or waited(began + index / self._fps - time.monotonic(), self.stop)
+
+    def _media_ns(self, frame: int) -> int | None:
+        """When a frame belongs that is read out of its pace, where the file says what that is."""
+        return int(frame / self._fps * 1e9) if self._every_frame and self._fps > 0 else None
 
     def _due(self, began: float) -> int:
         """The frame that a camera would show now."""
@@ -115,16 +122,35 @@ class Video:
         return capture
 
 
-def _repeated(once: Callable[[int], Iterator[Item]], loop: bool) -> Iterator[Item]:
-    """One pass, or pass after pass with the sequence running on, until a pass gives no frame at all."""
-    start = 0
-    for _ in itertools.count():
-        frames, following = 0, start
-        for item in once(start):
-            frames += isinstance(item, Frame)
-            if not isinstance(item, Event):
-                following = item.sequence + 1
-            yield item
-        if not loop or not frames:
+def _repeated(once: Callable[[int], Iterator[Item]], loop: bool, stop: Callable[[], bool]) -> Iterator[Item]:
+    """One pass, or pass after pass with the sequence running on.
+
+    A first pass without a frame is the only one. When a later one has none, as when a disk was pulled, the source is
+    lost, and is looked for until it is there again.
+    """
+    start, lost = 0, False
+    while True:
+        frames, following, fault = 0, start, ""
+        try:
+            for item in once(start):
+                following = item.sequence + 1 if not isinstance(item, Event) else following
+                if isinstance(item, Frame):
+                    frames += 1
+                    if lost:
+                        lost = False
+                        yield Event(time.time(), "restarted", "The source is there again.")
+                if not lost:  # what could not be read was told in the pass before, one by one
+                    yield item
+        except BadInput as error:
+            if not start:
+                raise
+            fault = str(error)
+        if not loop or not (frames or start) or stop():
             return
         start = following
+        if not frames and not lost:
+            lost = True
+            reason = f"{fault or 'Not one frame can be read any more.'} It is looked for every {LOOK_EVERY:g} s."
+            yield Event(time.time(), "lost", reason)
+        if lost and not waited(LOOK_EVERY, stop):
+            return

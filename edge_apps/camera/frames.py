@@ -24,6 +24,12 @@ class Frame:
     decode_ns: int  # decoding and converting, within the time until the frame was handed over
     image: Image
     decoded_elsewhere: bool = False  # or before that, by another process
+    media_ns: int | None = None  # when it belongs, where that is not when it was read: a film played faster, or slower
+
+    @property
+    def at_ns(self) -> int:
+        """The moment that it shows, for whatever looks at the time between two frames of one source."""
+        return self.born_ns if self.media_ns is None else self.media_ns
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,13 @@ from edge_apps.camera.loop import Result, Top
 from edge_apps.camera.overlay import captioned
 from edge_apps.camera.preview import Preview
 from edge_apps.camera.recent import POINTS, STEP, Histogram, Recent
-from edge_apps.camera.sources import Event, Skipped
+from edge_apps.camera.sources import STALE_AFTER, Event, Skipped
 from edge_apps.errors import first_line
 from edge_apps.images import Image
 from edge_apps.runtime.sensors import Sample
 
 if TYPE_CHECKING:
     from edge_apps.camera.log import Session
-
-STALE_AFTER = 10.0
-"""Seconds without a frame after which the camera is not healthy; a slow network on a slow board takes one or two."""
 
 EVENTS = 50
 """Happenings that are kept."""
@@ -61,7 +58,6 @@ class LiveState:
         self._started, self._born = time.time(), time.monotonic()
         self._shown: Shown | None = None
         self._frames = 0
-        self._fault = ""
         self._log = LogState()
         self._lock = threading.Lock()  # of the three below; held for microseconds
         self._events: deque[Happening] = deque(maxlen=EVENTS)
@@ -126,16 +122,10 @@ class LiveState:
         """Another model runs from now on."""
         self._facts = facts
 
-    def fail(self, reason: str) -> None:
-        """The camera is not healthy, whatever frames still come: the model failed, say. Empty: it is again."""
-        self._fault = reason
-
     # For those who look.
 
     def health(self) -> Health:
         """Whether frames flow, and if not, why."""
-        if self._fault:
-            return Health(False, self._fault)
         shown = self._shown
         silent = time.monotonic() - (shown.at if shown else self._born)
         if silent > self._stale_after:

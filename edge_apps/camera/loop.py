@@ -89,7 +89,8 @@ class Classifier:
             return None
         own = self._named(found)
         smooth = self._smoother.add(found, at_ns)
-        smoothed = own if smooth is found else self._named(smooth)
+        # A label without a vote among the last frames is no second best.
+        smoothed = own if smooth is found else tuple(each for each in self._named(smooth) if each[1] > 0)
         label, probability = smoothed[0]
         return own, smoothed, label if probability >= self._threshold else None
 
@@ -190,7 +191,7 @@ def _classified(prepared: Prepared) -> Result | Skipped:
     clock.resume()
     logits = classifier.runner.run(prepared.batch)[0]
     clock.mark("infer")
-    answer = classifier.answer(logits, frame.born_ns)
+    answer = classifier.answer(logits, frame.at_ns)
     clock.mark("postprocess")
     if answer is None:
         reason = f"The network gave no numbers for '{frame.name}' (NaN or infinite logits)."

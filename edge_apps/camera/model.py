@@ -30,10 +30,13 @@ class Opened:
     passed_over: tuple[str, ...]
 
 
-def open_model(path: Path, target: str | None, precision: str | None, threads: int | None) -> Opened:
+def open_model(
+    path: Path, target: str | None, precision: str | None, threads: int | None, *, xnnpack: bool = True
+) -> Opened:
     """Open a file, or the best file of a bundle; ``threads`` None takes the cores there are, at most four.
 
-    ``target`` and ``precision`` choose among a bundle's files; a single file must be what they say.
+    ``target`` and ``precision`` choose among a bundle's files; a single file must be what they say. Without
+    ``xnnpack`` the runtime's own kernels compute.
 
     Raises:
         BadInput: no such file or bundle, nothing in it that was asked for, or a runtime with another thread count.
@@ -43,10 +46,10 @@ def open_model(path: Path, target: str | None, precision: str | None, threads: i
     if not path.exists():
         raise BadInput(f"No such bundle or file: '{path}'.")
     if path.is_file() or path.suffix in known_suffixes():  # an .mlpackage is a folder and yet one file
-        opened = _open(_verified(path), count, ())
+        opened = _open(_verified(path), count, xnnpack, ())
         _check_asked(opened, target, precision)
     else:
-        opened = _first_runnable(load_bundle(path), target, precision, count)
+        opened = _first_runnable(load_bundle(path), target, precision, count, xnnpack)
     actual = opened.runner.threads
     if threads is not None and actual != threads:
         opened.runner.close()
@@ -54,13 +57,13 @@ def open_model(path: Path, target: str | None, precision: str | None, threads: i
     return opened
 
 
-def _first_runnable(bundle: Bundle, target: str | None, precision: str | None, threads: int) -> Opened:
+def _first_runnable(bundle: Bundle, target: str | None, precision: str | None, threads: int, xnnpack: bool) -> Opened:
     candidates = _asked_for(bundle, target, precision)
     refused: list[MissingExtra | NotRunHere] = []
     passed_over: list[str] = []
     for file in candidates:
         try:
-            return _open(bundle.verified(file), threads, tuple(passed_over))
+            return _open(bundle.verified(file), threads, xnnpack, tuple(passed_over))
         except (MissingExtra, NotRunHere) as error:
             refused.append(error)
             passed_over.append(f"{file.path}: {error}")
@@ -99,9 +102,9 @@ def _verified(file: Path) -> Path:
     return model_files(file)[0] if file.suffix in known_suffixes() else file
 
 
-def _open(path: Path, threads: int, passed_over: tuple[str, ...]) -> Opened:
+def _open(path: Path, threads: int, xnnpack: bool, passed_over: tuple[str, ...]) -> Opened:
     start = time.perf_counter_ns()
-    runner = open_runner(path, threads)
+    runner = open_runner(path, threads, xnnpack=xnnpack)
     return Opened(runner, (time.perf_counter_ns() - start) / 1e6, passed_over)
 
 

@@ -17,7 +17,7 @@ from edge_apps.camera.log import Session
 from edge_apps.camera.loop import Outcome, Result, Top
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources import Event, Skipped
-from edge_apps.console import own_stdout, progress, results, table, visible
+from edge_apps.console import Lines, progress, results, table, visible
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
 LIVE_EVERY = 0.25
@@ -34,7 +34,7 @@ class ForPeople:
 
     def __init__(self, *, lines: bool, quiet: bool, expected: int | None) -> None:
         self._quiet, self._lines = quiet, lines and not quiet
-        self._out = own_stdout()
+        self._out = Lines()
         self._notes = progress()
         self._expected = expected
         # Lines that go to the terminal say enough; a live line between them would tear them apart.
@@ -56,13 +56,14 @@ class ForPeople:
             elif isinstance(item, Skipped) and not self._quiet:
                 self._notes.print(Text(visible(f"Skipped: {item.reason}")), soft_wrap=True)
         if isinstance(item, Result) and self._lines:
-            print(visible(f"{item.name:<32}  {_answer(item, *item.shown[1:])}"), file=self._out, flush=True)
+            self._out.print(visible(f"{item.name:<32}  {_answer(item, *item.shown[1:])}"))
         if self._live:
             with suppress(OSError):
                 self._live.show(item, tally)
 
     def finished(self, tally: Tally) -> None:
         self.close()
+        self._out.tell_lost()
         if not tally.frames:
             self._notes.print(f"Stopped by {tally.ended_by} before the first frame was classified.")
             return
@@ -90,7 +91,7 @@ class ForPrograms:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._out = own_stdout()
+        self._out = Lines()
 
     def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
         tell_start(progress(), session, passed_over)
@@ -122,6 +123,7 @@ class ForPrograms:
         )
 
     def finished(self, tally: Tally) -> None:
+        self._out.tell_lost()
         self._print(
             {
                 "type": "summary",
@@ -140,7 +142,7 @@ class ForPrograms:
         """Every line is out already."""
 
     def _print(self, line: dict[str, Any]) -> None:
-        print(msgspec.json.encode(line).decode(), file=self._out, flush=True)
+        self._out.print(msgspec.json.encode(line).decode())
 
 
 class Live:

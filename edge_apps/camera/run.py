@@ -19,11 +19,11 @@ from edge_apps.camera.model import Opened
 from edge_apps.camera.notify import Systemd
 from edge_apps.camera.smoothing import Smoother, Unsmoothed
 from edge_apps.camera.snapshot import SnapshotOptions, Snapshots, check_labels
-from edge_apps.camera.sources import Event, Skipped, Source
+from edge_apps.camera.sources import STALE_AFTER, Event, Skipped, Source
 from edge_apps.camera.stop import Stop
 from edge_apps.camera.swap import Models, State, Watcher
 from edge_apps.camera.web.address import Address
-from edge_apps.errors import BadInput, EdgeError
+from edge_apps.errors import BadInput, EdgeError, first_line
 from edge_apps.images import printable
 from edge_apps.runtime.device import governor, this_device
 from edge_apps.runtime.latency import RecentTimes
@@ -74,6 +74,8 @@ class Options:
     web: WebOptions | None = None
     snapshots: SnapshotOptions | None = None
     watch: Watch | None = None
+    stale_after: float = STALE_AFTER
+    """Seconds without a frame after which the live page calls the camera ill."""
 
 
 @dataclass
@@ -273,8 +275,8 @@ class _Run:
                 self._log = stack.enter_context(_ended(options.log, self._tally, tell))
             session = self._begin()
             if options.web is not None:
-                self._live = stack.enter_context(LiveState(facts_of(session)))
-                self._output.serving(stack.enter_context(_served(options.web, self._live)))
+                self._live = stack.enter_context(LiveState(facts_of(session), stale_after=options.stale_after))
+                self._output.serving(stack.enter_context(_served(options.web, self._live, tell)))
             stack.callback(self._hear_the_last)  # when the parts below have ended, and the log is still open
             if options.snapshots is not None:
                 self._snapshots = stack.enter_context(Snapshots(options.snapshots, tell))
@@ -290,16 +292,21 @@ class _Run:
                     )
                 )
             if self._log or self._live:
-                stack.enter_context(Sampler(Sensors(), self._sampled))
+                stack.enter_context(Sampler(Sensors(), self._sampled, failed=lambda error: tell(_no_sample(error))))
             yield
 
 
+def _no_sample(error: Exception) -> Event:
+    reason = f"The machine's state could not be sampled: {type(error).__name__}: {first_line(error)}. (Told once.)"
+    return Event(time.time(), "no-sample", reason)
+
+
 @contextlib.contextmanager
-def _served(web: WebOptions, live: LiveState) -> Iterator[str]:
+def _served(web: WebOptions, live: LiveState, tell: Callable[[Event], None]) -> Iterator[str]:
     """The live page, and where it is."""
     from edge_apps.camera.web.server import WebServer  # its libraries come with an extra
 
-    with WebServer(live, web.address, web.token) as server:
+    with WebServer(live, web.address, web.token, tell) as server:
         yield server.entry
 
 

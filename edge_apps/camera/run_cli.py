@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_apps.camera.model_options import model_options
+
 if TYPE_CHECKING:
     from edge_apps.camera.model import Opened
-    from edge_apps.camera.run import LogOptions, WebOptions
+    from edge_apps.camera.run import LogOptions, Options, WebOptions
+    from edge_apps.camera.sources import Source
 
 
 class Finite(click.FloatRange):
@@ -23,10 +28,10 @@ class Finite(click.FloatRange):
         return number
 
 
-def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    from edge_apps.camera.config import read_config
+def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    from edge_apps.camera.config import configure
 
-    return read_config(context, parameter, path)
+    return configure(context, parameter, value)
 
 
 @click.command()
@@ -34,23 +39,20 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     "--config",
     type=click.Path(path_type=Path),
     is_eager=True,  # before the others: what it says are their defaults
-    callback=_read_config,
+    callback=_from_file,
     expose_value=False,
     help="A TOML file with any of these options; 'edge-camera config' prints one. The command line wins.",
 )
 @click.option(
-    "--model", "-m", required=True, type=click.Path(path_type=Path), help="A bundle, or one exported file of any kind."
+    "--without",
+    multiple=True,
+    metavar="OPTION",
+    is_eager=True,
+    callback=_from_file,
+    expose_value=False,
+    help="Leave out what the --config file says of this option: --without web. May be repeated.",
 )
-@click.option(
-    "--target",
-    help="Which files of a bundle: a target (executorch, coreml, tflite) or suffix (pte, mlpackage). "
-    "A single file must be of it.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "int8", "int8-weights"]),
-    help="Likewise. Without both: an int8 file that this machine can run, else fp16, else fp32; .tflite first.",
-)
+@model_options
 @click.option(
     "--source",
     "-s",
@@ -105,7 +107,6 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 @click.option("--snapshot-on", multiple=True, metavar="LABEL", help="Keep those of this label. May be repeated.")
 @click.option("--snapshot-every", type=Finite(0), metavar="SECONDS", help="Not more often than that. [default: 10]")
 @click.option("--snapshot-most", type=click.IntRange(1), metavar="N", help="Not more in one run. [default: 1000]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: all cores, at most 4]")
 @click.option(
     "--warmup",
     type=click.IntRange(min=1),
@@ -133,34 +134,12 @@ def run(
     model: Path,
     target: str | None,
     precision: str | None,
-    source_text: str,
-    loop: bool,
-    every_frame: bool,
-    size: str | None,
-    fps: float | None,
-    rotate: str,
-    mirror: bool,
-    hang_after: float | None,
-    wait_for_source: bool,
-    frames: int | None,
-    top_k: int | None,
-    threshold: float,
-    smooth: str | None,
-    pipelined: bool,
-    watch: bool,
-    snapshot: Path | None,
-    snapshot_on: tuple[str, ...],
-    snapshot_every: float | None,
-    snapshot_most: int | None,
     threads: int | None,
-    warmup: int,
-    log: Path | None,
-    log_max_size: str | None,
-    log_max_age: str | None,
-    web: str | None,
-    web_token_file: Path | None,
+    xnnpack: bool,
+    watch: bool,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Classify frame after frame: capture, preprocess, infer, postprocess, each timed.
 
@@ -170,49 +149,61 @@ def run(
     """
     from edge_apps.camera.model import open_model
     from edge_apps.camera.output import ForPeople, ForPrograms
-    from edge_apps.camera.run import Options, Watch
+    from edge_apps.camera.run import Watch
     from edge_apps.camera.run import run as run_camera
-    from edge_apps.camera.smoothing import parse_smoothing
-    from edge_apps.camera.snapshot import snapshot_options
-    from edge_apps.camera.sources import SourceOptions, parse_size, parse_source
     from edge_apps.camera.swap import state_of
 
-    source_options = SourceOptions(
-        loop=loop,
-        every_frame=every_frame,
-        size=None if size is None else parse_size(size),
-        fps=fps,
-        rotate=int(rotate),
-        mirror=mirror,
-        hang_after=hang_after,
-        wait_for_source=wait_for_source,
-    )
-    source = parse_source(source_text, source_options)
-    smoothing = parse_smoothing(smooth)
-    snapshots = snapshot_options(snapshot, snapshot_on, snapshot_every, snapshot_most)
-    log_options = _log_options(log, log_max_size, log_max_age)
-    web_options = _web_options(web, web_token_file)
+    source, options = _understood(given)
 
     def open_again() -> Opened:
-        return open_model(model, target, precision, threads)
+        return open_model(model, target, precision, threads, xnnpack=xnnpack)
 
     seen = state_of(model)  # before it is opened: what changes from here on is noticed
     opened = open_again()
-    expected = min((n for n in (source.length, frames) if n is not None), default=None)
+    expected = min((n for n in (source.length, options.frames) if n is not None), default=None)
     output = ForPrograms(quiet=quiet) if as_json else ForPeople(lines=source.has_names, quiet=quiet, expected=expected)
-    options = Options(
-        warmup=warmup,
-        top_k=top_k,
-        threshold=threshold,
-        smoothing=smoothing,
-        frames=frames,
-        pipelined=pipelined,
-        log=log_options,
-        web=web_options,
-        snapshots=snapshots,
-        watch=Watch(model, open_again, seen) if watch else None,
+    run_camera(source, opened, output, replace(options, watch=Watch(model, open_again, seen) if watch else None))
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """Raise what ``run`` would raise before it opens a model, but that a camera is not there (yet)."""
+    from edge_apps.camera.sources import takes
+
+    waits = given["wait_for_source"] or takes(given["source_text"], "--wait-for-source")
+    _understood({**given, "wait_for_source": waits})
+
+
+def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:
+    """What the parameters of ``run`` mean; everything that their types alone do not check is checked here."""
+    from edge_apps.camera.run import Options
+    from edge_apps.camera.smoothing import parse_smoothing
+    from edge_apps.camera.snapshot import snapshot_options
+    from edge_apps.camera.sources import SourceOptions, parse_size, parse_source, stale_after
+
+    source_options = SourceOptions(
+        loop=given["loop"],
+        every_frame=given["every_frame"],
+        size=None if given["size"] is None else parse_size(given["size"]),
+        fps=given["fps"],
+        rotate=int(given["rotate"]),
+        mirror=given["mirror"],
+        hang_after=given["hang_after"],
+        wait_for_source=given["wait_for_source"],
     )
-    run_camera(source, opened, output, options)
+    source = parse_source(given["source_text"], source_options)
+    snapshots = (given[f"snapshot{part}"] for part in ("", "_on", "_every", "_most"))
+    return source, Options(
+        warmup=given["warmup"],
+        top_k=given["top_k"],
+        threshold=given["threshold"],
+        smoothing=parse_smoothing(given["smooth"], has_times=not source.has_names),
+        frames=given["frames"],
+        pipelined=given["pipelined"],
+        log=_log_options(given["log"], given["log_max_size"], given["log_max_age"]),
+        web=_web_options(given["web"], given["web_token_file"]),
+        snapshots=snapshot_options(*snapshots),
+        stale_after=stale_after(source_options),
+    )
 
 
 def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOptions | None:

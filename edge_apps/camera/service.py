@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_apps.camera.sources import MEANINGS, NETWORK
+from edge_apps.camera.sources import NETWORK, takes
 from edge_apps.camera.uri import parse_uri
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
 from edge_apps.files import write_whole
@@ -114,11 +114,10 @@ def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
             raise BadInput(f"'{config}' sets no {name}: nobody types one when a service starts.")
     source = str(options["source_text"])
     kind = source.partition(":")[0]
-    takes = MEANINGS.get(kind, ())
     if kind in NETWORK and parse_uri(source).full != parse_uri(source).shown and config.stat().st_mode & 0o077:
         raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
     hints = []
-    if "--wait-for-source" in takes and not options.get("wait_for_source"):
+    if takes(source, "--wait-for-source") and not options.get("wait_for_source"):
         hints.append("without wait-for-source = true it ends for good when its camera is not there at the start.")
     if "log" not in options:
         hints.append('without log = "latency.db" nothing is written down.')

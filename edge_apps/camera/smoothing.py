@@ -21,7 +21,7 @@ class Smoother(Protocol):
     """Keeps what it needs of the frames before."""
 
     def add(self, probabilities: Probabilities, at_ns: int) -> Probabilities:
-        """The smoothed probabilities ``[K]`` after one more frame, taken at ``at_ns`` on the monotonic clock."""
+        """The smoothed probabilities ``[K]`` after one more frame, which shows the moment ``at_ns``."""
 
     def reset(self) -> None:
         """What comes next is another scene: a camera that was away looks elsewhere."""
@@ -85,11 +85,11 @@ KINDS: dict[str, tuple[str, str, Callable[[str], Smoother]]] = {
 """By name: what follows the colon, its default, and how it is made."""
 
 
-def parse_smoothing(text: str | None) -> Callable[[], Smoother]:
+def parse_smoothing(text: str | None, *, has_times: bool = True) -> Callable[[], Smoother]:
     """How to make a smoother of ``exponential[:SECONDS]`` or ``majority[:FRAMES]``; None leaves each frame as it is.
 
     Raises:
-        BadInput: another name, or a number out of range.
+        BadInput: another name, a number out of range, or seconds between pictures that have no times.
     """
     if text is None:
         return Unsmoothed
@@ -98,6 +98,8 @@ def parse_smoothing(text: str | None) -> Callable[[], Smoother]:
         near = difflib.get_close_matches(name, KINDS, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise BadInput(f"Unknown smoothing '{text}'.{hint} Known: {KNOWN}.")
+    if name == "exponential" and not has_times:
+        raise BadInput("--smooth exponential goes by time, and a folder's pictures have none: use majority:FRAMES.")
     _, default, make = KINDS[name]
     argument = value if colon else default
     try:

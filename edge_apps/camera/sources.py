@@ -40,6 +40,10 @@ HANG_AFTER = 5.0
 """Seconds without a frame after which a camera is taken to hang."""
 
 
+STALE_AFTER = 10.0
+"""Seconds without a frame after which a camera is not healthy; a slow network on a slow board takes one or two."""
+
+
 @dataclass(frozen=True)
 class SourceOptions:
     """How a source is read; what has no meaning for it is refused, never ignored.
@@ -120,6 +124,16 @@ def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
             raise BadInput(f"'{printable(text)}': the test pattern takes no argument; write 'test-pattern'.")
         return TestPattern(options.size or (640, 480), options.fps, options.turn())
     return _OF_A_NAME[kind](kind, rest, options)
+
+
+def stale_after(options: SourceOptions) -> float:
+    """Seconds of silence that are no illness: a slow camera, or one that may take its time, is given more."""
+    return max(STALE_AFTER, 2 * (options.hang_after or 0.0), 3 / options.fps if options.fps else 0.0)
+
+
+def takes(text: str, option: str) -> bool:
+    """Whether an option has a meaning for the source that a user wrote."""
+    return option in MEANINGS.get(text.partition(":")[0], ())
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,24 @@ _BUFFER_DATA = 4
 
 
 class LiteRTRunner:
-    """One interpreter. int8 outputs are returned as the real numbers they stand for."""
+    """One interpreter. int8 outputs are returned as the real numbers they stand for.
 
-    def __init__(self, path: Path, threads: int) -> None:
-        interpreter_class, self.runtime = _library()
+    Without ``xnnpack`` LiteRT's own kernels compute, which round some sums otherwise; ``runtime`` says so then.
+    """
+
+    def __init__(self, path: Path, threads: int, *, xnnpack: bool = True) -> None:
+        library, self.runtime = _library()
+        kernels: dict[str, Any] = {}
+        if not xnnpack:
+            self.runtime += " without XNNPACK"
+            kernels["experimental_op_resolver_type"] = library.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self.path = path
         self.threads = threads
         data = path.read_bytes()
         self.manifest = _read_manifest(data, path)
         try:
             with hushed():  # "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
-                self._interpreter: Any = interpreter_class(model_content=data, num_threads=threads)
+                self._interpreter: Any = library.Interpreter(model_content=data, num_threads=threads, **kernels)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. Export it again.") from error
@@ -60,15 +68,15 @@ class LiteRTRunner:
 
 def _library() -> tuple[Any, str]:
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert import interpreter
 
-        return Interpreter, f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
+        return interpreter, f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
     except ImportError:
         pass
     try:
-        from tflite_runtime.interpreter import Interpreter
+        from tflite_runtime import interpreter
 
-        return Interpreter, f"tflite-runtime {importlib.metadata.version('tflite-runtime')}"
+        return interpreter, f"tflite-runtime {importlib.metadata.version('tflite-runtime')}"
     except ImportError:
         raise MissingExtra(f"Running .tflite needs LiteRT, which is not installed: {install('litert')}.") from None
 
@@ -113,4 +121,6 @@ def _metadata(data: bytes, name: str) -> bytes | None:
     return None
 
 
-register_runner(".tflite", LiteRTRunner, side_by_side=True)
+register_runner(
+    ".tflite", LiteRTRunner, side_by_side=True, without_xnnpack=functools.partial(LiteRTRunner, xnnpack=False)
+)

@@ -49,6 +49,7 @@ class Runner(Protocol):
 RunnerFactory = Callable[[Path, int], Runner]
 
 _factories: dict[str, RunnerFactory] = {}
+_without_xnnpack: dict[str, RunnerFactory] = {}
 _side_by_side: set[str] = set()
 _elsewhere: dict[str, Callable[[], str | None]] = {}
 
@@ -58,16 +59,20 @@ def register_runner(
     factory: RunnerFactory,
     *,
     side_by_side: bool = False,
+    without_xnnpack: RunnerFactory | None = None,
     elsewhere: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Say that files with this suffix (``.pte``) are opened by ``factory(path, threads)``.
 
     ``side_by_side``: several runners of one file gain by working in threads at the same time, because the runtime
-    gives the interpreter lock back while it computes. ``elsewhere`` says why this machine cannot run such files at
-    all, if it cannot.
+    gives the interpreter lock back while it computes. ``without_xnnpack`` opens them for the runtime's own kernels,
+    where XNNPACK is a choice of the one who runs a file and not of the one who made it. ``elsewhere`` says why this
+    machine cannot run such files at all, if it cannot.
     """
     _factories[suffix] = factory
     _elsewhere[suffix] = elsewhere
+    if without_xnnpack is not None:
+        _without_xnnpack[suffix] = without_xnnpack
     if side_by_side:
         _side_by_side.add(suffix)
 
@@ -88,12 +93,13 @@ def known_suffixes() -> tuple[str, ...]:
     return tuple(sorted(_factories))
 
 
-def open_runner(path: Path, threads: int = 1) -> Runner:
-    """Open an exported file for inference on ``threads`` threads.
+def open_runner(path: Path, threads: int = 1, *, xnnpack: bool = True) -> Runner:
+    """Open an exported file for inference on ``threads`` threads; without ``xnnpack`` on the runtime's own kernels.
 
     Raises:
-        BadInput: unknown suffix, missing or foreign file. MissingExtra: the runtime is not installed.
-        NotRunHere: this machine cannot run such files at all. BadManifest: the file does not describe itself.
+        BadInput: unknown suffix, missing or foreign file, one that has no other kernels. MissingExtra: the runtime is
+            not installed. NotRunHere: this machine cannot run such files at all. BadManifest: the file does not
+            describe itself.
     """
     if threads < 1:
         raise BadInput(f"threads is {threads}; at least 1 is needed.")
@@ -101,7 +107,14 @@ def open_runner(path: Path, threads: int = 1) -> Runner:
         raise BadInput(f"Cannot run '{path}': no runtime for '{path.suffix}'. Known: {', '.join(known_suffixes())}.")
     if not path.exists():
         raise BadInput(f"No such file: '{path}'.")
-    return _factories[path.suffix](path, threads)
+    if xnnpack:
+        return _factories[path.suffix](path, threads)
+    if path.suffix not in _without_xnnpack:
+        raise BadInput(
+            f"'{path}' cannot be run without XNNPACK: for {path.suffix} that was decided when it was exported. "
+            f"Only {', '.join(sorted(_without_xnnpack))} leaves the choice to whoever runs it."
+        )
+    return _without_xnnpack[path.suffix](path, threads)
 
 
 def check_batch(batch: NDArray[np.uint8], manifest: FileManifest) -> None:

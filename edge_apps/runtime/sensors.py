@@ -89,13 +89,19 @@ class Sampler:
     """A thread that gives ``take`` a sample at once and then ``every`` so many seconds, inside a ``with`` block.
 
     The beat is kept by the monotonic clock; beats missed behind a slow sensor are left out, not made up for. ``take``
-    runs in that thread and must not wait long. An exception, of a sensor or of ``take``, is kept in ``error`` (the
-    first one) and the thread goes on. Nothing is taken after the block.
+    runs in that thread and must not wait long. Of an exception, of a sensor or of ``take``, ``failed`` hears once,
+    and the thread goes on. Nothing is taken after the block.
     """
 
-    def __init__(self, sensors: SamplesState, take: Callable[[Sample], None], every: float = 1.0) -> None:
-        self.error: Exception | None = None
-        self._sensors, self._take, self._every = sensors, take, every
+    def __init__(
+        self,
+        sensors: SamplesState,
+        take: Callable[[Sample], None],
+        every: float = 1.0,
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        self._sensors, self._take, self._every, self._failed = sensors, take, every, failed
+        self._has_failed = False
         self._stop = threading.Event()
         self._taking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sensors", daemon=True)
@@ -128,7 +134,9 @@ class Sampler:
                     if not self._stop.is_set():
                         self._take(sample)
             except Exception as error:
-                self.error = self.error or error
+                if not self._has_failed:
+                    self._has_failed = True
+                    self._failed(error)
             due = max(due + self._every, time.monotonic())
             self._stop.wait(due - time.monotonic())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -103,6 +104,11 @@ class Disk:
                 "is begun.",
             )
             return open_to_write(self._path, check=False, wal_pages=pages)
+        except sqlite3.OperationalError as error:
+            if "unable to open" in str(error) and not os.access(self._path.parent, os.W_OK):
+                reason = "its disk is read-only, or this user may not write there"  # SQLite does not say so
+                raise OSError(errno.EROFS, reason) from error
+            raise
 
     def _bound_journal(self, database: sqlite3.Connection) -> None:
         journal = self._path.with_name(f"{self._path.name}-wal")

@@ -33,11 +33,17 @@ FAULT = "page-fault"
 class WebServer:
     """Serves a ``LiveState`` until it is stopped. Use it as a context manager, or ``start`` and ``stop`` it."""
 
-    def __init__(self, live: LiveState, address: Address, token: str | None) -> None:
-        """``token`` of ``choose_token``; an address that others reach must have one."""
+    def __init__(
+        self, live: LiveState, address: Address, token: str | None, tell: Callable[[Event], None] | None = None
+    ) -> None:
+        """``token`` of ``choose_token``; an address that others reach must have one.
+
+        ``tell`` hears, in the server's thread, that there is no page any more; by default only the live state does.
+        """
         if token is None and not address.is_loopback:
             raise ValueError(f"{address} needs a token")
         self._live, self._address, self._token = live, address, token
+        self._tell = tell or live.event
         self._listener: socket.socket | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -92,7 +98,8 @@ class WebServer:
             asyncio.run(self._serve())
         except Exception as error:  # the camera goes on without its page
             self._fault = f"{type(error).__name__}: {first_line(error)}"
-            self._live.event(Event(time.time(), FAULT, f"The page is no longer served: {self._fault}."))
+            if self._ready.is_set():  # else ``start`` raises it
+                self._tell(Event(time.time(), FAULT, f"The page is no longer served: {self._fault}."))
         finally:
             self._ready.set()
 

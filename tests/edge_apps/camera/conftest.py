@@ -1,9 +1,12 @@
 """A fake runtime, a bundle of its files, and pictures whose label is known."""
 
+import contextlib
 import hashlib
 import importlib.util
 import json
+import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +99,43 @@ def make_bundle(fake: ModuleType, tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A disk of its own, 2 MB, at ``path``."""
+
+    path: Path
+
+    def fill(self) -> Path:
+        """Not a byte is left; the file that takes it all."""
+        ballast = self.path / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
+            while True:
+                stream.write(bytes(4096))
+        return ballast
+
+    def remount(self, how: str) -> None:
+        """``ro`` or ``rw``."""
+        _mount("-o", f"remount,{how}", self.path)
+
+
+def _mount(*arguments: object) -> None:
+    result = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip(f"no mounting here ({result.stderr.strip()}): this test did NOT run")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Where files can meet a full or a read-only disk."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small disk: this test did NOT run")
+    place = tmp_path / "disk"
+    place.mkdir()
+    _mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", place)
+    yield SmallDisk(place)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @dataclass(frozen=True)

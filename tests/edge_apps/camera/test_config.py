@@ -84,6 +84,33 @@ def test_a_password_in_a_file_is_not_repeated(written) -> None:
     assert "secret" not in ended.output
 
 
+@pytest.mark.usefixtures("fake")
+def test_the_command_line_takes_back_what_the_file_says(written, model: Path, pictures: Path, tmp_path: Path) -> None:
+    config = written(
+        f"model = '{model}'\nsource = 'folder:{pictures}'\nframes = 2\nloop = true\njson = true\n"
+        f"log = '{tmp_path / 'l.db'}'\nlog-max-size = '1M'\n"
+    )
+    ended = run("--without", "log", "--config", config, "--without", "loop", "--without", "--log-max-size")
+    assert ended.exit_code == 0, ended.output
+    assert not (tmp_path / "l.db").exists()
+    refused = run("--config", config, "--without", "log")
+    assert "--log-max-size needs a log" in refused.stderr, "the rest of the file is as it was"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--without", "web"], "--without web needs a configuration: add --config FILE."),
+        (["--without", "wep", "--config", "FILE"], "--without names 'wep', which is no option of 'run'. Did you mean"),
+    ],
+)
+def test_without_what(written, arguments: list[str], words: str) -> None:
+    config = str(written("frames = 2"))
+    ended = run(*(config if word == "FILE" else word for word in arguments))
+    assert ended.exit_code == 2
+    assert words in ended.stderr
+
+
 def test_no_such_file(tmp_path: Path) -> None:
     ended = run("--config", tmp_path / "none.toml")
     assert ended.exit_code == 2

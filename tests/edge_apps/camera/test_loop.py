@@ -147,6 +147,7 @@ def test_smoothing_changes_what_is_shown_and_not_what_was_seen(fake, model: Path
     assert [r.top[0][0] for r in results] == colours
     assert [r.decision for r in results] == ["red"] * 4
     assert results[2].smoothed[0] == ("red", pytest.approx(2 / 3))
+    assert len(results[0].smoothed) == 1, "one label has all the votes"
 
 
 def test_a_camera_that_was_away_shows_another_scene(fake, model: Path) -> None:

@@ -148,6 +148,11 @@ def test_the_command_only_shows_unless_it_is_told_to_do_it(config: Path, systemc
     assert "Will run systemctl --user enable --now edge-camera" in shown.output
     assert "Nothing was done. Do it: add --yes." in shown.output
     assert not (systemctl / "calls").exists()
+    for wrong, words in (("smooth = 'x'", "Unknown smoothing"), ("size = '640'", "is not WIDTHxHEIGHT")):
+        config.write_text(f"model = 'm'\nsource = 'usb:99'\n{wrong}\n")
+        refused = CliRunner().invoke(main, ["install-service", str(config)])
+        assert refused.exit_code == 2
+        assert words in refused.output
     config.write_text("modle = 'x'")
     refused = CliRunner().invoke(main, ["install-service", str(config)])
     assert refused.exit_code == 2

@@ -93,3 +93,9 @@ def test_what_makes_no_sense(text: str, words: str) -> None:
     with pytest.raises(BadInput) as caught:
         parse_smoothing(text)
     assert words in str(caught.value)
+
+
+def test_seconds_have_no_meaning_for_pictures_without_times() -> None:
+    with pytest.raises(BadInput, match="a folder's pictures have none: use majority:FRAMES"):
+        parse_smoothing("exponential", has_times=False)
+    assert isinstance(parse_smoothing("majority", has_times=False)(), Majority)

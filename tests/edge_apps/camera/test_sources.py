@@ -2,6 +2,7 @@
 
 import itertools
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -9,7 +10,17 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_apps.camera.sources import Frame, Skipped, SourceOptions, TestPattern, parse_size, parse_source
+from edge_apps.camera import files
+from edge_apps.camera.sources import (
+    Event,
+    Frame,
+    Skipped,
+    SourceOptions,
+    TestPattern,
+    parse_size,
+    parse_source,
+    stale_after,
+)
 from edge_apps.errors import BadInput
 from edge_apps.images import write_png
 
@@ -107,6 +118,53 @@ def test_a_looped_video_starts_again(video: Path) -> None:
     assert found[5:] == [(5, "clip.avi#5"), (6, "clip.avi#0"), (7, "clip.avi#1")]
 
 
+def test_a_looped_video_that_goes_away_is_looked_for(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LOOK_EVERY", 0.01)
+    source = parse_source(f"video:{video}", SourceOptions(loop=True, every_frame=True))
+    items = iter(source)
+    assert [next(items).sequence for _ in range(6)] == list(range(6))
+    away = video.rename(video.with_name("elsewhere"))
+    lost = next(items)
+    assert isinstance(lost, Event)
+    assert (lost.kind, "is no video" in lost.reason, "looked for every" in lost.reason) == ("lost", True, True)
+    threading.Timer(0.1, lambda: away.rename(video)).start()
+    back, frame = next(items), next(items)
+    assert isinstance(back, Event)
+    assert (back.kind, frame.sequence, frame.name) == ("restarted", 6, "clip.avi#0")
+
+
+def test_a_looped_folder_that_goes_away_is_looked_for(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture is missed once, not once a second."""
+    monkeypatch.setattr(files, "LOOK_EVERY", 0.01)
+    items = iter(parse_source(f"folder:{pictures}", SourceOptions(loop=True)))
+    for _ in range(3):
+        assert isinstance(next(items), Frame)
+    away = pictures.rename(pictures.with_name("elsewhere"))
+    assert [type(next(items)) for _ in range(4)] == [Skipped, Skipped, Skipped, Event]
+    threading.Timer(0.1, lambda: away.rename(pictures)).start()
+    back, frame = next(items), next(items)
+    assert (back.kind, frame.name) == ("restarted", "a/red.png")
+
+
+def test_a_source_that_went_away_ends_when_it_is_asked_to(video: Path) -> None:
+    source = parse_source(f"video:{video}", SourceOptions(loop=True, every_frame=True))
+    items = iter(source)
+    for _ in range(6):
+        next(items)
+    video.unlink()
+    assert isinstance(next(items), Event)
+    source.stop = lambda: True
+    assert list(items) == []
+
+
+def test_a_frame_that_is_read_out_of_its_pace_knows_when_it_belongs(video: Path) -> None:
+    """Smoothing over seconds goes by the film's."""
+    frames = list(parse_source(f"video:{video}", EVERY))
+    assert [frame.at_ns for frame in frames] == [pytest.approx(n * 40_000_000, abs=1) for n in range(6)]
+    kept = next(iter(parse_source(f"video:{video}")))
+    assert kept.at_ns == kept.born_ns
+
+
 def test_a_video_keeps_its_pace_and_drops_what_nobody_was_ready_for(video: Path) -> None:
     source = parse_source(f"video:{video}")  # 25 frames a second
     assert source.length is None
@@ -168,6 +226,14 @@ def test_the_test_pattern_that_waits_ends_when_it_is_asked_to() -> None:
     for item in source:
         given.append(item)
     assert len(given) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [({}, 10), ({"hang_after": 30.0}, 60), ({"fps": 0.05}, 60), ({"fps": 30.0, "hang_after": 1.0}, 10)],
+)
+def test_a_slow_camera_is_not_called_ill(options: dict, seconds: float) -> None:
+    assert stale_after(SourceOptions(**options)) == pytest.approx(seconds)
 
 
 def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:

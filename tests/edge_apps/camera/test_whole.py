@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,10 +28,10 @@ SOON = 30.0
 class Program:
     """``edge-camera run …`` that is running."""
 
-    def __init__(self, *arguments: object, **environment: str) -> None:
+    def __init__(self, *arguments: object, stdout: int = subprocess.PIPE, **environment: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, SCRIPT, "run", *map(str, arguments)],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
@@ -72,8 +73,8 @@ def start(model: Path) -> Iterator[Callable[..., Program]]:
     """Start the program with the model of these tests."""
     started: list[Program] = []
 
-    def run(*arguments: object, **environment: str) -> Program:
-        started.append(Program("--model", model, *arguments, **environment))
+    def run(*arguments: object, **how: Any) -> Program:
+        started.append(Program("--model", model, *arguments, **how))
         return started[-1]
 
     yield run
@@ -206,3 +207,70 @@ def test_frames_go_on_while_a_model_is_opened(start: Callable[..., Program], mod
     program.kill()
     numbers = [line["sequence"] for line in lines if line["type"] == "frame"]
     assert numbers == list(range(len(numbers)))
+
+
+def frames_of(url: str) -> int:
+    """How many frames the page has counted."""
+    with urllib.request.urlopen(f"{url}api/state", timeout=SOON) as answer:
+        return int(json.load(answer)["frames"])
+
+
+def until_it_classified(url: str, more: int) -> None:
+    least, deadline = frames_of(url) + more, time.monotonic() + SOON
+    while frames_of(url) < least:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_full_disk_ends_no_camera(start: Callable[..., Program], small_disk) -> None:
+    """The log, the snapshots and stdout are all on it."""
+    lines = (small_disk.path / "lines.jsonl").open("wb")
+    log, kept = small_disk.path / "latency.db", small_disk.path / "kept"
+    labels = [word for label in ("red", "green", "blue") for word in ("--snapshot-on", label)]
+    snapshots = ["--snapshot", kept, *labels, "--snapshot-every", 0.5]
+    with lines:
+        program = start(
+            *("--source", "test-pattern", "--fps", 100, "--web", 0, "--json"),
+            *("--log", log, *snapshots),
+            stdout=lines.fileno(),
+        )
+        url = program.until_it_says(r"Live page: (\S+)")[1]
+        until_it_classified(url, 20)
+        ballast = small_disk.fill()
+        program.until_it_says("Lines on stdout are lost: No space left on device")
+        until_it_classified(url, 20)
+        ballast.unlink()
+        for picture in kept.iterdir():
+            picture.unlink()
+        until_it_classified(url, 200)
+        assert program.end() < 2.0
+    program.until_it_says(r"[\d,]+ lines on stdout were lost, the last for: No space left")
+    text = (small_disk.path / "lines.jsonl").read_text()
+    whole, torn = [], 0
+    for line in text.splitlines():
+        try:
+            whole += [json.loads(line)] if line else []
+        except ValueError:
+            torn += 1
+    assert torn <= 1 + text.count("\n\n"), "only where there was no room"
+    assert (whole[0]["type"], whole[-1]["type"]) == ("session", "summary")
+    assert whole[-1]["frames"] > sum(line["type"] == "frame" for line in whole), "some lines are lost"
+    (counted,) = rows(log, "SELECT count(*) + frames_dropped FROM frame, session")
+    assert counted == (whole[-1]["frames"],), "every frame is logged, or counted as dropped"
+
+
+def test_a_read_only_disk_ends_no_camera(start: Callable[..., Program], small_disk) -> None:
+    log = small_disk.path / "latency.db"
+    arguments = ("--source", "test-pattern", "--fps", 100, "--web", 0, "--log", log)
+    first = start(*arguments)
+    until_it_classified(first.until_it_says(r"Live page: (\S+)")[1], 10)
+    first.end()
+    small_disk.remount("ro")
+    program = start(*arguments)
+    url = program.until_it_says(r"Live page: (\S+)")[1]
+    program.until_it_says(r"Cannot write the log .*: its disk is read-only")
+    until_it_classified(url, 50)
+    small_disk.remount("rw")
+    program.until_it_says("The log .* is written again")
+    assert program.end() < 2.0
+    assert rows(log, "SELECT count(*) FROM session") == [(2,)]

@@ -89,6 +89,13 @@ def test_a_runtime_is_given_the_file_and_its_threads(tmp_path: Path, monkeypatch
     assert ".mine" in known_suffixes()
 
 
+@pytest.mark.parametrize("suffix", [".pte", ".mlpackage"])
+def test_only_tflite_leaves_xnnpack_to_whoever_runs_it(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"m{suffix}").touch()
+    with pytest.raises(BadInput, match=f"cannot be run without XNNPACK: for {suffix} that was decided when"):
+        open_runner(tmp_path / f"m{suffix}", xnnpack=False)
+
+
 NO_RUNTIME = """
 import sys
 for blocked in sys.argv[3:]:

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,41 +17,14 @@ from edge_apps.camera.log.writer import INBOX
 from edge_apps.errors import BadInput, EdgeError
 
 
-def mount(*arguments: object) -> None:
-    result = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
-    if result.returncode:
-        pytest.skip(f"no mounting here ({result.stderr.strip()}): this test did NOT run")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, 2 MB."""
-    if os.geteuid():
-        pytest.skip("only root can mount a small disk: this test did NOT run")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", place)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Not a byte is left."""
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
-        while True:
-            stream.write(bytes(4096))
-    return ballast
-
-
 @pytest.mark.usefixtures("quick")
-def test_a_full_disk_stops_no_frame_and_the_log_goes_on_when_there_is_room(logs, told, small_disk: Path) -> None:
-    path = small_disk / "latency.db"
+def test_a_full_disk_stops_no_frame_and_the_log_goes_on_when_there_is_room(logs, told, small_disk) -> None:
+    path = small_disk.path / "latency.db"
     with open_log(path, tell=told.append) as log:
         log.begin(logs.session())
         log.add(logs.frame(0))
         logs.until(lambda: logs.rows(path, "SELECT count(*) FROM frame") == [(1,)])
-        ballast = fill(small_disk)
+        ballast = small_disk.fill()
         for sequence in range(1, 2_001):
             log.add(logs.frame(sequence, name="x" * 100))
         logs.until(lambda: log.state.fault)
@@ -72,15 +44,13 @@ def test_a_full_disk_stops_no_frame_and_the_log_goes_on_when_there_is_room(logs,
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_waits_too_long_is_dropped_and_counted_but_stays_in_its_window(
-    logs, told, small_disk: Path, clock
-) -> None:
-    path = small_disk / "latency.db"
+def test_what_waits_too_long_is_dropped_and_counted_but_stays_in_its_window(logs, told, small_disk, clock) -> None:
+    path = small_disk.path / "latency.db"
     with open_log(path, tell=told.append) as log:
         log.begin(logs.session())
         log.add(logs.frame(0))
         logs.until(lambda: logs.rows(path, "SELECT count(*) FROM frame") == [(1,)])
-        ballast = fill(small_disk)
+        ballast = small_disk.fill()
         for sequence in range(1, 2_001):
             log.add(logs.frame(sequence, name="x" * 1000))
         logs.until(lambda: log.state.fault)
@@ -97,9 +67,9 @@ def test_what_waits_too_long_is_dropped_and_counted_but_stays_in_its_window(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_begins_on_a_full_disk(logs, told, small_disk: Path) -> None:
-    ballast = fill(small_disk)
-    path = small_disk / "latency.db"
+def test_a_run_begins_on_a_full_disk(logs, told, small_disk) -> None:
+    ballast = small_disk.fill()
+    path = small_disk.path / "latency.db"
     with open_log(path, tell=told.append) as log:
         log.begin(logs.session())
         log.add(logs.frame(0))
@@ -112,15 +82,15 @@ def test_a_run_begins_on_a_full_disk(logs, told, small_disk: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_disk_that_stays_full_is_an_error_at_the_end(logs, told, small_disk: Path) -> None:
-    path = small_disk / "latency.db"
+def test_a_disk_that_stays_full_is_an_error_at_the_end(logs, told, small_disk) -> None:
+    path = small_disk.path / "latency.db"
 
     def run() -> None:
         with open_log(path, tell=told.append) as log:
             log.begin(logs.session())
             log.add(logs.frame(0))
             logs.until(lambda: logs.rows(path, "SELECT count(*) FROM frame") == [(1,)])
-            fill(small_disk)
+            small_disk.fill()
             for sequence in range(1, 2_001):
                 log.add(logs.frame(sequence, name="x" * 1000))
             log.end("frames")
@@ -128,15 +98,15 @@ def test_a_disk_that_stays_full_is_an_error_at_the_end(logs, told, small_disk: P
     with pytest.raises(EdgeError, match=r"Cannot write the log .* full\. Its last .* rows are lost; what was") as error:
         run()
     assert error.value.exit_status == 1
-    (small_disk / "ballast").unlink()
+    (small_disk.path / "ballast").unlink()
     assert logs.rows(path, "SELECT sequence FROM frame") == [(0,)]
 
 
-def test_what_went_wrong_first_is_what_is_told(logs, small_disk: Path) -> None:
+def test_what_went_wrong_first_is_what_is_told(logs, small_disk) -> None:
     def run() -> None:
-        with open_log(small_disk / "latency.db") as log:
+        with open_log(small_disk.path / "latency.db") as log:
             log.begin(logs.session())
-            fill(small_disk)
+            small_disk.fill()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -144,16 +114,16 @@ def test_what_went_wrong_first_is_what_is_told(logs, small_disk: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_disk_that_becomes_read_only_stops_no_frame(logs, told, small_disk: Path) -> None:
-    path = small_disk / "latency.db"
+def test_a_disk_that_becomes_read_only_stops_no_frame(logs, told, small_disk) -> None:
+    path = small_disk.path / "latency.db"
     logs.write(path, [logs.frame(0)])
-    mount("-o", "remount,ro", small_disk)
+    small_disk.remount("ro")
     with open_log(path, tell=told.append) as log:
         log.begin(logs.session())
         log.add(logs.frame(0))
         logs.until(lambda: log.state.fault)
         assert told.kinds == ["log-stopped"]
-        mount("-o", "remount,rw", small_disk)
+        small_disk.remount("rw")
         logs.until(lambda: not log.state.fault)
         log.end("frames")
     assert logs.rows(path, "SELECT session, sequence FROM frame") == [(1, 0), (2, 0)]

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from edge_apps.camera.live_state import LiveState
+from edge_apps.camera.sources import Event
 from edge_apps.camera.web import connection as bounds
 from edge_apps.camera.web import gate, routes, server
-from edge_apps.camera.web.server import FAULT
+from edge_apps.camera.web.address import Address
+from edge_apps.camera.web.server import FAULT, WebServer
 from edge_apps.errors import BadInput
 
 
@@ -285,3 +288,25 @@ def test_a_fault_of_ours_is_told_on_the_page_and_not_to_the_viewer(
     assert event.kind == FAULT
     assert "RuntimeError: secret detail" in event.reason
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_page_that_dies_is_told_to_the_program(live_camera, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks at the page does not see it any more."""
+    told: list[Event] = []
+    heard = threading.Event()
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        heard.set()
+
+    async def dies(*_: object) -> None:
+        raise OSError("the machine is out of sockets")
+
+    monkeypatch.setattr(server._Server, "main_loop", dies)
+    with LiveState(live_camera.some_facts()) as live, WebServer(live, Address("127.0.0.1", 0), None, tell):
+        assert heard.wait(10)
+    (event,) = told
+    assert (event.kind, event.reason) == (
+        FAULT,
+        "The page is no longer served: OSError: the machine is out of sockets.",
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import msgspec
 from edge_apps.camera.log import Log, Session, open_log
 from edge_apps.camera.loop import Classifier, Result
 from edge_apps.camera.model import Opened
+from edge_apps.camera.quantities import parse_span
 from edge_apps.camera.run import session_of
 from edge_apps.camera.sources import Event, Skipped, Source
 from edge_apps.camera.stop import Stop
@@ -133,21 +133,6 @@ class Output(Protocol):
         """The measurement is over."""
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of ``90s``, ``10m``, ``1h`` or ``1h30m``.
-
-    Raises:
-        BadInput: another form, nothing at all, or more than a day.
-    """
-    parts = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", text.strip())
-    if not parts or not any(parts.groups()):
-        raise BadInput(f"'{text}' is no duration: write 90s, 10m, 1h or 1h30m.")
-    seconds = float(sum(int(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True)))
-    if not 0 < seconds <= LONGEST:
-        raise BadInput(f"The duration is {text}; choose one above 0 and up to {LONGEST / 3600:.0f}h.")
-    return seconds
-
-
 def plan_of(burst: bool, sustained: str | None, seconds: float | None, inferences: int | None) -> Plan:
     """What the options of the command line mean together.
 
@@ -165,7 +150,10 @@ def plan_of(burst: bool, sustained: str | None, seconds: float | None, inference
         raise BadInput("--burst and --sustained are two different benchmarks: choose one.")
     if seconds is not None or inferences is not None:
         raise BadInput(f"--seconds and --inferences belong to a burst; --sustained lasts {sustained}. Leave them out.")
-    return Plan(seconds=parse_duration(sustained), inferences=1, sustained=True)
+    span = parse_span(sustained)
+    if not 0 < span <= LONGEST:
+        raise BadInput(f"--sustained is {sustained}; choose a span above 0 and up to {LONGEST / 3600:.0f}h.")
+    return Plan(seconds=span, inferences=1, sustained=True)
 
 
 def sampled(take: Callable[[Sample], None]) -> Sampler:

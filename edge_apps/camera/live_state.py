@@ -39,9 +39,7 @@ RESTARTED = "restarted"
 class Shown:
     """One frame and what is said of it."""
 
-    image: Image
     result: Result
-    top: Top
     at: float  # time.monotonic when it was published
 
 
@@ -84,12 +82,9 @@ class LiveState:
 
     # For the frame loop.
 
-    def publish(self, image: Image, result: Result, top: Top | None = None) -> None:
-        """One classified frame. ``image``, uint8 ``[H, W, 3]`` RGB, must not change any more: it is not copied.
-
-        ``top`` are the labels to show, by default the result's smoothed ones.
-        """
-        shown = Shown(image, result, top or result.shown, time.monotonic())
+    def publish(self, result: Result) -> None:
+        """One classified frame. Its image must not change any more: it is not copied."""
+        shown = Shown(result, time.monotonic())
         self._shown = shown
         self._frames += 1
         self._recent.add(result.times)
@@ -142,7 +137,7 @@ class LiveState:
             sequence=result.sequence,
             name=result.name,
             captured_at=result.captured_at,
-            top=_labels(shown.top),
+            top=_labels(result.shown),
             raw=_labels(result.top),
             decision=result.decision,
             infer_ms=result.times["infer"] / 1e6,
@@ -192,7 +187,8 @@ class LiveState:
 
     def _draw(self, shown: Shown) -> Image:
         note = f"{self._recent.fps():.1f} fps   {shown.result.times['infer'] / 1e6:.1f} ms"
-        return captioned(shown.image, shown.top, note)
+        assert shown.result.image is not None  # the loop's results have one
+        return captioned(shown.result.image, shown.result.shown, note)
 
     def _cannot_draw(self, error: Exception) -> None:
         reason = f"The picture cannot be shown: {type(error).__name__}: {first_line(error)}."

@@ -231,8 +231,8 @@ class _Run:
         if self._live:
             if not isinstance(item, Result):
                 self._live.event(item)
-            elif item.image is not None:
-                self._live.publish(item.image, item)
+            else:
+                self._live.publish(item)
         if self._snapshots and isinstance(item, Result):
             self._snapshots.see(item)
         self._output.item(item, self._tally)

@@ -208,7 +208,8 @@ def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:
 
 def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOptions | None:
     from edge_apps.camera.log import check_is_log
-    from edge_apps.camera.log.limits import Limits, parse_age, parse_size
+    from edge_apps.camera.log.limits import Limits
+    from edge_apps.camera.quantities import parse_bytes, parse_span
     from edge_apps.camera.run import LogOptions
     from edge_apps.errors import BadInput
 
@@ -216,7 +217,7 @@ def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOpt
         if size or age:
             raise BadInput(f"{'--log-max-size' if size else '--log-max-age'} needs a log: add --log FILE.")
         return None
-    limits = Limits(parse_size(size) if size else None, parse_age(age) if age else None)
+    limits = Limits(parse_bytes(size) if size else None, parse_span(age) if age else None)
     check_is_log(path)  # before the model is loaded; the file itself is made when the first frame is near
     return LogOptions(path, limits.max_bytes, limits.max_age)
 

@@ -4,8 +4,8 @@ MobileNetV2 int8 at 224×224 (untrained: its arithmetic is the same), ``.tflite`
 ways take turns, several rounds each, in one run, so that they see the same machine:
 
 - ``bare``: the runner alone, on one prepared input, over and over;
-- ``in series``, ``pipelined``: the whole frame loop of ``edge-camera run``, with its log, its live page, and a viewer
-  who reads the stream (10 pictures a second).
+- ``in series``, ``pipelined``: ``edge-camera run`` itself, with its log, its live page, and a viewer who reads the
+  stream (10 pictures a second).
 
 Frames come from memory; what it takes to get one from a capture process is measured beside that, on a slot that
 another process fills 60 times a second. The aims: preprocess, postprocess and hand-over within a millisecond (medians),
@@ -28,15 +28,13 @@ from pathlib import Path
 import numpy as np
 
 from edge_apps.camera.frames import Frame, Item, never, now
-from edge_apps.camera.live_state import LiveState, facts_of
-from edge_apps.camera.log import open_log
-from edge_apps.camera.loop import Classifier, Result, classify
+from edge_apps.camera.log import Session
+from edge_apps.camera.loop import Outcome, Result
 from edge_apps.camera.model import Opened, open_model
 from edge_apps.camera.pattern import TestPattern
-from edge_apps.camera.run import session_of
+from edge_apps.camera.run import LogOptions, Options, Tally, WebOptions, run
 from edge_apps.camera.slot import Reader
 from edge_apps.camera.web.address import parse_web
-from edge_apps.camera.web.server import WebServer
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.preprocess import to_batch
 
@@ -45,19 +43,49 @@ MOST_OVERHEAD_MS, LEAST_IN_SERIES, LEAST_PIPELINED = 1.0, 0.75, 0.90
 
 
 class Frames:
-    """Pictures of 640×480 from memory, each a new array, as a capture process hands them over."""
+    """Pictures of 640×480 from memory for so many seconds, each a new array, as a capture process hands them over."""
 
     text, has_names, length = "memory", False, None
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         self.stop = never
+        self._seconds = seconds
         pattern = TestPattern()
         self._images = [pattern.image(number) for number in range(0, 160, 8)]
 
     def __iter__(self) -> Iterator[Item]:
+        end = time.perf_counter() + self._seconds
         for number in itertools.count():
             image = self._images[number % len(self._images)].copy()
+            if time.perf_counter() > end:
+                return
             yield Frame(number, f"memory#{number}", *now(), 0, image)
+
+
+class Watching:
+    """The program's output: it keeps the times of every frame, and looks at the page from its own process."""
+
+    def __init__(self) -> None:
+        self.times: list[dict[str, int]] = []
+        self.tally = Tally()
+        self._viewer = contextlib.ExitStack()
+
+    def started(self, session: Session, passed_over: tuple[str, ...]) -> None:
+        """Nobody needs to know."""
+
+    def serving(self, url: str) -> None:
+        self._viewer.enter_context(watched(url))
+
+    def item(self, item: Outcome, tally: Tally) -> None:
+        del tally
+        assert isinstance(item, Result), item
+        self.times.append(item.times)
+
+    def finished(self, tally: Tally) -> None:
+        self.tally = tally
+
+    def close(self) -> None:
+        self._viewer.close()
 
 
 def bare(opened: Opened, seconds: float) -> float:
@@ -71,26 +99,11 @@ def bare(opened: Opened, seconds: float) -> float:
 
 
 def program(opened: Opened, seconds: float, log: Path, pipelined: bool) -> tuple[float, list[dict[str, int]]]:
-    """Frames a second of the whole loop, logged and watched, and each frame's times."""
-    classifier = Classifier(opened, top_k=3)
-    session = session_of(Frames(), classifier)
-    times = []
-    with open_log(log) as logged, LiveState(facts_of(session)) as live:
-        logged.begin(session)
-        with WebServer(live, parse_web("0"), None) as server, watched(server.url):
-            items = classify(Frames(), lambda: classifier, pipelined=pipelined)
-            start = time.perf_counter()
-            with contextlib.closing(items):
-                for item in items:
-                    assert isinstance(item, Result)
-                    assert item.image is not None
-                    logged.add(item)
-                    live.publish(item.image, item)
-                    times.append(item.times)
-                    if (took := time.perf_counter() - start) >= seconds:
-                        break
-        logged.end("enough")
-    return len(times) / took, times
+    """Frames a second of ``edge-camera run``, logged and watched, and each frame's times."""
+    output = Watching()
+    options = Options(pipelined=pipelined, log=LogOptions(log), web=WebOptions(parse_web("0"), None))
+    run(Frames(seconds), opened, output, options)
+    return output.tally.fps, output.times
 
 
 VIEWER = """
@@ -158,20 +171,24 @@ def measure() -> dict[str, object]:
         ) as bundle,
         tempfile.TemporaryDirectory() as folder,
     ):
-        opened = open_model(bundle.root, "tflite", "int8", 1)
-        bare(opened, 1.0)
+
+        def opened() -> Opened:
+            return open_model(bundle.root, "tflite", "int8", 1)
+
+        alone = opened()
+        bare(alone, 1.0)
         rates: dict[str, list[float]] = {"bare": [], "in series": [], "pipelined": []}
         times: list[dict[str, int]] = []
         for number in range(ROUNDS):
-            rates["bare"].append(bare(opened, SECONDS))
-            fps, seen = program(opened, SECONDS, Path(folder, f"{number}.db"), False)
+            rates["bare"].append(bare(alone, SECONDS))
+            fps, seen = program(opened(), SECONDS, Path(folder, f"{number}.db"), False)
             rates["in series"].append(fps)
             times += seen
-            rates["pipelined"].append(program(opened, SECONDS, Path(folder, f"{number}p.db"), True)[0])
+            rates["pipelined"].append(program(opened(), SECONDS, Path(folder, f"{number}p.db"), True)[0])
     stages = {s: float(np.median([t[s] for t in times]) / 1e6) for s in ("preprocess", "infer", "postprocess")}
     stages["hand-over"] = hand_over(SECONDS)
     shares = {
-        name: statistics.median(rate / alone for rate, alone in zip(rates[name], rates["bare"], strict=True))
+        name: statistics.median(rate / bare for rate, bare in zip(rates[name], rates["bare"], strict=True))
         for name in ("in series", "pipelined")
     }
     return {"device": str(this_device()), "fps": rates, "share of bare": shares, "p50 ms": stages}

@@ -6,7 +6,6 @@ samples. Only where that is not enough do windows, samples, events and, at the v
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -31,9 +30,6 @@ LONGER = 10
 
 BATCH = 1000
 """Rows that go at once: a transaction of some milliseconds, which delays no commit."""
-
-SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 @dataclass(frozen=True)
@@ -60,22 +56,6 @@ class Limits:
         """Pages at which the journal is merged."""
         journal = JOURNAL if self.max_bytes is None else min(JOURNAL, self.max_bytes // 4)
         return journal // 2 // PAGE
-
-
-def parse_size(text: str) -> int:
-    """Bytes of ``200M``, ``1.5G``, ``800k`` (decimal: 10^6, 10^9, 10^3); ``BadInput`` for anything else."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]?)B?", text.strip())
-    if not match:
-        raise BadInput(f"'{text}' is no size: write a number of bytes, or one with k, M, G or T behind it, as 200M.")
-    return round(float(match[1]) * SIZES[match[2].replace("K", "k")])
-
-
-def parse_age(text: str) -> float:
-    """Seconds of ``30d``, ``12h``, ``90m``, ``2w``, ``45s``; ``BadInput`` for anything else."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([smhdw])", text.strip())
-    if not match:
-        raise BadInput(f"'{text}' is no age: write a number with s, m, h, d or w behind it, as 30d or 12h.")
-    return float(match[1]) * AGES[match[2]]
 
 
 class Trimmer:

@@ -22,6 +22,7 @@ from edge_apps.camera.sources import Event, Skipped, TestPattern
 from edge_apps.camera.web.address import parse_web
 from edge_apps.camera.web.auth import choose_token
 from edge_apps.camera.web.server import WebServer
+from edge_apps.images import Image
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.sensors import Sample
 
@@ -50,14 +51,14 @@ def some_facts() -> Facts:
     )
 
 
-def some_result(sequence: int, label: str = LABELS[0], slow: float = 1.0) -> Result:
+def some_result(sequence: int, image: Image, label: str = LABELS[0], slow: float = 1.0) -> Result:
     """Of one frame: 0.75 for ``label``."""
     others = [other for other in LABELS if other != label]
     top = ((label, 0.75), (others[0], 0.15), (others[1], 0.05))
     ms = {"capture": 21.0, "decode": 4.0, "preprocess": 0.9 * slow, "infer": 14.0 * slow, "postprocess": 0.1}
     times = {stage: round(value * 1e6) for stage, value in ms.items()}
     times |= {"total": sum(times.values()), "age": round(34e6 * slow)}
-    return Result(sequence, f"pattern#{sequence}", time.time(), top, times, smoothed=top, decision=label)
+    return Result(sequence, f"pattern#{sequence}", time.time(), top, times, smoothed=top, decision=label, image=image)
 
 
 def some_sample(warmth: float = 0.0) -> Sample:
@@ -96,7 +97,7 @@ def _publish(live: LiveState, fps: float, stop: threading.Event, pause: threadin
             continue
         label = LABELS[int(time.time() / 2) % len(LABELS)]
         slow = 1 + 0.3 * math.sin(time.time() / 20) + chance.expovariate(12)
-        live.publish(pattern.image(sequence), some_result(sequence, label, slow))
+        live.publish(some_result(sequence, pattern.image(sequence), label, slow))
         if sequence % round(fps) == 0:
             live.sample(some_sample(10 * math.sin(time.time() / 60) + chance.random()))
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -34,23 +35,23 @@ def test_before_the_first_frame(live: LiveState) -> None:
 
 
 def test_the_latest_frame_is_shown_with_its_smoothed_labels(live: LiveState, live_camera: ModuleType) -> None:
-    result = live_camera.some_result(7, "coffee mug")
     smoothed = (("tabby cat", 0.6), ("coffee mug", 0.4))
-    live.publish(IMAGE, result, smoothed)
+    result = replace(live_camera.some_result(7, IMAGE, "coffee mug"), smoothed=smoothed)
+    live.publish(result)
     labels = live.state().labels
     assert labels is not None
     assert (labels.sequence, labels.decision) == (7, "coffee mug")
     assert [(one.label, one.probability) for one in labels.top] == list(smoothed)
     assert [(one.label, one.probability) for one in labels.raw] == list(result.top)
     assert labels.infer_ms == pytest.approx(14)
-    live.publish(IMAGE, live_camera.some_result(8))
+    live.publish(live_camera.some_result(8, IMAGE))
     assert live.state().labels.top[0].label == "tabby cat"
     assert live.state().frames == 2
     assert live.state().latency["infer"].n == 2
 
 
 def test_the_state_is_json_of_the_documented_shape(live: LiveState, live_camera: ModuleType) -> None:
-    live.publish(IMAGE, live_camera.some_result(0))
+    live.publish(live_camera.some_result(0, IMAGE))
     live.sample(live_camera.some_sample())
     live.event(Event(5.0, "lost", "gone"))
     state = live.state()
@@ -100,11 +101,11 @@ def test_samples_go_on_after_the_wall_clock_jumped_back(live: LiveState, live_ca
 
 def test_health(live_camera: ModuleType) -> None:
     live = LiveState(live_camera.some_facts(), stale_after=0.1)
-    live.publish(IMAGE, live_camera.some_result(0))
+    live.publish(live_camera.some_result(0, IMAGE))
     assert live.health() == Health(True, "")
     time.sleep(0.15)
     assert live.health() == Health(False, "no frame for 0 s")
-    live.publish(IMAGE, live_camera.some_result(1))
+    live.publish(live_camera.some_result(1, IMAGE))
     assert live.health().ok
 
 
@@ -121,7 +122,7 @@ def test_publishing_waits_for_nobody(live: LiveState, live_camera: ModuleType) -
     done = threading.Event()
 
     def publish() -> None:
-        live.publish(IMAGE, live_camera.some_result(0))
+        live.publish(live_camera.some_result(0, IMAGE))
         done.set()
 
     with live._lock, live._recent._lock, live.preview._lock:
@@ -132,7 +133,7 @@ def test_publishing_waits_for_nobody(live: LiveState, live_camera: ModuleType) -
 
 def test_a_viewer_sees_the_frame_with_its_label(live_camera: ModuleType) -> None:
     with LiveState(live_camera.some_facts()) as live, live.preview.watch():
-        live.publish(IMAGE, live_camera.some_result(0))
+        live.publish(live_camera.some_result(0, IMAGE))
         end = time.monotonic() + 20
         while live.preview.jpeg is None:
             assert time.monotonic() < end
@@ -145,7 +146,7 @@ def test_a_viewer_sees_the_frame_with_its_label(live_camera: ModuleType) -> None
 
 def test_a_picture_that_cannot_be_shown_is_an_event(live_camera: ModuleType) -> None:
     with LiveState(live_camera.some_facts()) as live, live.preview.watch():
-        live.publish(np.zeros((0, 0, 3), np.uint8), live_camera.some_result(0))
+        live.publish(live_camera.some_result(0, np.zeros((0, 0, 3), np.uint8)))
         end = time.monotonic() + 20
         while not live.state().events:
             assert time.monotonic() < end

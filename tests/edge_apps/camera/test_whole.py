@@ -58,14 +58,20 @@ class Program:
         """Ask it to end; its exit status must be 0. Seconds that it took."""
         start = time.monotonic()
         self._process.send_signal(number)
-        out, _ = self._process.communicate(timeout=SOON)
+        out = self._process.stdout.read() if self._process.stdout else ""
+        self._process.wait(SOON)
         took = time.monotonic() - start
+        self._reader.join(SOON)
         assert self._process.returncode == 0, (out, self.said)
         return took
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait(SOON)
+        self._reader.join(SOON)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream:
+                stream.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from edge_apps.camera.log import disk, limits, open_log, writer
-from edge_apps.camera.log.limits import parse_age, parse_size
 from edge_apps.camera.log.summary import summarize_log
 from edge_apps.errors import BadInput
 from edge_apps.runtime.histogram import RELATIVE_ERROR
@@ -22,35 +21,6 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def size(path: Path) -> int:
     return sum(p.stat().st_size for p in path.parent.glob(f"{path.name}*") if not p.name.endswith("-shm"))
-
-
-@pytest.mark.parametrize(
-    ("text", "bytes_"),
-    [("200M", 200_000_000), ("1.5G", 1_500_000_000), ("800k", 800_000), ("800K", 800_000), ("5000000", 5_000_000),
-     ("2 GB", 2_000_000_000), ("1T", 10**12)],
-)  # fmt: skip
-def test_sizes(text: str, bytes_: int) -> None:
-    assert parse_size(text) == bytes_
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("30d", 2_592_000), ("12h", 43_200), ("90m", 5_400), ("2w", 1_209_600), ("1.5h", 5_400), ("45s", 45)],
-)
-def test_ages(text: str, seconds: float) -> None:
-    assert parse_age(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "M", "-5M", "5X", "5 M B", "0x5", "1e6", "five", "٣M"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(BadInput, match="is no size: write"):
-        parse_size(text)
-
-
-@pytest.mark.parametrize("text", ["", "d", "30", "-1d", "30 years", "1y"])
-def test_what_is_no_age(text: str) -> None:
-    with pytest.raises(BadInput, match="is no age: write"):
-        parse_age(text)
 
 
 def test_caps_that_leave_nothing_are_refused(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_still_picture_is_shown_at_once(
     camera = serve(frames=False)
     page.open(camera.server.url)
     for grey in (40, 200):
-        camera.live.publish(np.full((480, 640, 3), grey, np.uint8), live_camera.some_result(grey))
+        camera.live.publish(live_camera.some_result(grey, np.full((480, 640, 3), grey, np.uint8)))
         page.wait("document.getElementById('video').naturalWidth === 640")
 
         def is_shown(grey: int = grey) -> bool:
@@ -187,7 +187,7 @@ def test_it_fits_on_the_screen(
     page.open(camera.server.url)
     with live_camera.running(camera.live):
         page.wait(f"{CHART} > 100")
-    camera.live.publish(np.full((480, 640, 3), 90, np.uint8), live_camera.some_result(1, label))
+    camera.live.publish(live_camera.some_result(1, np.full((480, 640, 3), 90, np.uint8), label))
     page.wait(f"document.querySelector('#labels .name span').textContent === '{label}'")
     assert page.ask("document.documentElement.scrollWidth <= innerWidth")
     cut = page.ask("""[...document.querySelectorAll("section, section *, header *")]

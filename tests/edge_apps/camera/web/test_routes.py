@@ -122,7 +122,7 @@ def test_health(serve: Callable, live_camera) -> None:
     camera = serve(frames=False, stale_after=0.3)
     assert camera.get("/healthz").status == 503
     assert json.loads(camera.get("/healthz").body) == {"ok": False, "reason": "no frame yet"}
-    camera.live.publish(np.zeros((8, 8, 3), np.uint8), live_camera.some_result(0))
+    camera.live.publish(live_camera.some_result(0, np.zeros((8, 8, 3), np.uint8)))
     assert (camera.get("/healthz").status, json.loads(camera.get("/healthz").body)["ok"]) == (200, True)
     time.sleep(0.5)
     answer = camera.get("/healthz")
@@ -183,7 +183,7 @@ def test_events_bring_labels_and_the_state(serve: Callable) -> None:
 def test_metrics_are_what_prometheus_reads(serve: Callable, live_camera) -> None:
     camera = serve(frames=False)
     for sequence in range(4):
-        camera.live.publish(np.zeros((8, 8, 3), np.uint8), live_camera.some_result(sequence))
+        camera.live.publish(live_camera.some_result(sequence, np.zeros((8, 8, 3), np.uint8)))
     camera.live.sample(live_camera.some_sample(12))
     camera.live.event(Event(time.time(), "restarted", "again"))
     camera.live.event(Skipped(4, "#4", time.time(), "corrupt", "cut"))

@@ -90,13 +90,13 @@ def test_twenty_viewers_who_never_read_slow_nothing(serve: Callable, live_camera
         pictures: list[int] = []
         reading.start()
         for sequence in range(10):
-            camera.live.publish(image, live_camera.some_result(sequence))
+            camera.live.publish(live_camera.some_result(sequence, image))
             time.sleep(0.1)
         before, encoded = megabytes(), camera.live.preview.jpeg[0]
         took = []
         for sequence in range(10, 35):
             start = time.thread_time()
-            camera.live.publish(image, live_camera.some_result(sequence))
+            camera.live.publish(live_camera.some_result(sequence, image))
             took.append(time.thread_time() - start)
             time.sleep(0.1)
         assert megabytes() - before < 10

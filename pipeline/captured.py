@@ -23,6 +23,9 @@ from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.prepare import prepare
 
 BATCH = 16
+AT_ONCE = 16 * 64 * 64
+"""Pixels of a batch that is only looked at: with sixteen pictures of 224×224 and more every tensor is new memory, and
+handing that out takes the kernel as long as the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,10 @@ class Captured:
         graph: GraphModule = graph_of(self.program)
         return graph
 
-    def batches(self, pictures: NDArray[np.uint8], size: int = BATCH) -> list[torch.Tensor]:
-        """Pictures uint8 ``[N, H, W, 3]`` as the program takes them; one by one where it takes no more."""
-        return split(pictures, self.network.batch or size)
+    def batches(self, pictures: NDArray[np.uint8], size: int | None = None) -> list[torch.Tensor]:
+        """Pictures uint8 ``[N, H, W, 3]`` as the program takes them; ``size`` at once, or as many as go fastest."""
+        fastest = max(1, min(BATCH, AT_ONCE // (pictures.shape[1] * pictures.shape[2])))
+        return split(pictures, self.network.batch or size or fastest)
 
     def logits(self, graph: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What a graph of this network answers, float32 ``[N, K]``."""

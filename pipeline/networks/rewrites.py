@@ -27,6 +27,11 @@ aten: Any = torch.ops.aten
 PLANE = {2, 3}
 """The axes H and W."""
 
+LONGEST_SUM = 2048
+"""Values that are added up one by one; of so many equal ones a millionth is lost."""
+
+LARGEST_WINDOW = 8
+
 
 def rewrite(network: FlatNetwork) -> None:
     """Put units in the places of all operators that have one."""
@@ -78,10 +83,26 @@ def _hard(kind: type[HardSigmoid]) -> Callable[[Node], nn.Module | None]:
 
 
 def _mean(node: Node) -> nn.Module | None:
-    """``x.mean((2, 3))``; one that keeps its axes is well as it is."""
+    """``x.mean((2, 3))``; one that keeps its axes is well as it is, unless its sum is long."""
     source, axes, keep = _with_defaults(node, None, None, False)
-    whole = len(_shape(source)) == 4 and {axis % 4 for axis in axes or ()} == PLANE
-    return Mean(keep=False) if whole and not keep else None
+    if len(_shape(source)) != 4 or {axis % 4 for axis in axes or ()} != PLANE:
+        return None
+    mean = _whole(source, keep)
+    return mean if mean.windows or not keep else None
+
+
+def _whole(source: Any, keep: bool) -> Mean:
+    """The mean over all of a plane; where that is a long sum, of windows first, if windows of one size cover it."""
+    _, channels, height, width = _shape(source)
+    windows = []
+    while height * width > LONGEST_SUM:
+        fitting = (side for side in range(LARGEST_WINDOW, 1, -1) if height % side == width % side == 0)
+        side = next(fitting, None)
+        if side is None:
+            break
+        windows.append(AveragePool(channels, side, side))
+        height, width = height // side, width // side
+    return Mean(keep, windows)
 
 
 def _adaptive_average(node: Node) -> nn.Module | None:
@@ -92,7 +113,7 @@ def _adaptive_average(node: Node) -> nn.Module | None:
         return None
     windows = [_window(side, bins) for side, bins in zip(sides, wanted, strict=True)]
     if wanted == (1, 1):
-        return Mean(keep=True)
+        return _whole(source, keep=True)
     if windows[0] is None or windows[1] is None:
         return None
     if wanted == sides:
@@ -119,7 +140,7 @@ def _average(node: Node) -> nn.Module | None:
     if ceil and any(_overhangs(shape[2:], kernel, stride, padding, (1, 1))):
         return None
     if kernel == shape[2:] and padding == (0, 0) and divisor is None:
-        return Mean(keep=True)
+        return _whole(source, keep=True)
     return AveragePool(shape[1], kernel, stride, padding, divisor)
 
 
@@ -247,7 +268,7 @@ def _two_means(node: Node) -> tuple[nn.Module, Node] | None:
         return None
     first = inner_axes[0] % 4
     left = [axis for axis in range(4) if axis != first]
-    return (Mean(keep=False), source) if {first, left[axes[0] % 3]} == PLANE else None
+    return (_whole(source, keep=False), source) if {first, left[axes[0] % 3]} == PLANE else None
 
 
 def _written_shuffle(node: Node) -> tuple[nn.Module, Node] | None:

@@ -16,7 +16,7 @@ from pipeline.capture import BytesInput, capture_bytes
 from pipeline.errors import BadInput
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.prepare import prepare
-from pipeline.networks.units import ChannelScale
+from pipeline.networks.units import ChannelScale, Mean
 
 SIDE = 32
 INPUT = Preprocess(height=SIDE, width=SIDE)
@@ -131,6 +131,20 @@ def test_what_a_runtime_leaves_out_is_written_otherwise(name: str) -> None:
     prepared = same(network)
     assert gone not in operators(prepared)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "dropped"])
+@pytest.mark.parametrize(
+    ("height", "width", "windows"),
+    [(32, 64, []), (72, 72, [8]), (150, 300, [6]), (300, 300, [6, 5]), (65, 65, [5]), (66, 65, []), (127, 127, [])],
+)
+def test_a_long_sum_begins_with_windows(height: int, width: int, windows: list[int], keep: bool) -> None:
+    """Where one size of them covers the map; no longer than a kernel's float32 bears."""
+    body = Call(lambda x: x.mean((2, 3), keepdim=keep).reshape(-1, 8))
+    network = Classifier(nn.Sequential(body)).eval()
+    prepared = same(network, Preprocess(height=height, width=width))
+    found = [pool for module in prepared.modules() if isinstance(module, Mean) for pool in module.windows]
+    assert [tuple(pool.weight.shape[2:]) for pool in found] == [(side, side) for side in windows]
 
 
 NEGATIVE = Call(lambda x: -x.abs() - 1)

@@ -173,3 +173,20 @@ def test_core_ml_has_the_same_scales(source: Source, lowered: Callable[..., Path
     expected = sorted({ranges.qparams(key) for key in ranges.values})
     assert [zero for _, zero in sorted(census.activations)] == [zero for _, zero in expected]
     assert [s for s, _ in sorted(census.activations)] == pytest.approx([s for s, _ in expected], rel=1e-6)
+
+
+LARGE = Preprocess(height=300, width=300)
+
+
+@pytest.mark.parametrize("name", ["executorch", "tflite"])
+def test_the_mean_of_a_large_even_picture_is_near(
+    calibrated: Callable[..., Source], lowered: Callable[..., Path], name: str, tmp_path: Path
+) -> None:
+    """90,000 equal values, added up one after the other, made these logits wrong by 2e-4."""
+    torch.manual_seed(0)
+    network = nn.Sequential(conv(3, 8), Head(8)).eval().requires_grad_(False)
+    even = torch.tensor([30.0, 90.0, 201.0]).view(1, 3, 1, 1).expand(1, 3, 300, 300)
+    source = calibrated(prepare(network, LARGE).network, LARGE, even, Recipe())
+    answered = answers(lowered(source, name, "fp32", LABELS, tmp_path), even)
+    exact = ImageInput(network, LARGE).double()(even.double()).numpy()
+    assert np.abs(answered - exact).max() < 1e-5 * np.abs(exact).max()

@@ -13,6 +13,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from calibration.annotate import WEIGHTED, EdgeQuantizer
 from calibration.errors import BadCalibration, BadRecipe
+from calibration.kernel_limits import fit_kernels
 from calibration.observers import FIXED, Fixed, RangeObserver, Together, make_observer
 from calibration.ranges import INPUT, QMAX, Range, Ranges
 from calibration.recipe import Recipe
@@ -40,7 +41,7 @@ class Watch:
     """
 
     def __init__(self, graph: GraphModule, recipes: Sequence[Recipe], input_range: Range) -> None:
-        self._input_range = input_range
+        self._graph, self._recipes, self._input_range = graph, recipes, input_range
         self._observed = prepare_pt2e(copy.deepcopy(graph), EdgeQuantizer(recipes[0]))
         self._observers: list[list[RangeObserver]] = [[] for _ in recipes]
         for name, module in list(self._observed.named_children()):
@@ -66,7 +67,8 @@ class Watch:
             values[observer.key] = _union(observer.range(), values.get(observer.key))
             names.setdefault(observer.key, set()).add(observer.name)
         values[INPUT], names[INPUT] = self._input_range, {FIXED}
-        return Found(values, {key: "+".join(sorted(several)) for key, several in names.items()})
+        fitting = fit_kernels(self._graph, self._recipes[recipe], values)
+        return Found(fitting, {key: "+".join(sorted(several)) for key, several in names.items()})
 
 
 def find_ranges(graph: GraphModule, batches: Iterable[torch.Tensor], recipe: Recipe, input_range: Range) -> Found:

@@ -12,9 +12,13 @@ import torch
 
 from pipeline.errors import BadCheckpoint
 
+INSIDE = ("state_dict", "model")
+"""Where a training's file keeps the network."""
+
 
 def unpickled(data: bytes, path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a state dict as ``torch.save`` wrote it, also inside ``{"state_dict": …}``.
+    """Tensors of a state dict as ``torch.save`` wrote it, also inside what a training keeps: timm's ``{"state_dict":
+    …}``, torchvision's ``{"model": …}``.
 
     Raises:
         BadCheckpoint: anything else, and why; a truncated file; objects that would have to be executed.
@@ -26,14 +30,19 @@ def unpickled(data: bytes, path: Path) -> dict[str, torch.Tensor]:
             f"'{path}' is not a state dict of plain tensors and was not executed ({_why_not(error, data)}). Save it "
             "with torch.save(network.state_dict(), …), or better as safetensors."
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
-        raise BadCheckpoint(f"'{path}' holds a {type(content).__name__}, not a state dict.")
+    for key in INSIDE:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping):
+        raise BadCheckpoint(f"'{path}' is not a state dict but one {type(content).__name__}.")
+    if not content:
+        raise BadCheckpoint(f"'{path}' is not a state dict of anything: it is empty.")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise BadCheckpoint(
-                f"'{path}' is not a state dict: {name!r:.80} is a {type(value).__name__}, not a tensor."
+                f"'{path}' is not a state dict: {name!r:.80} is no tensor ({type(value).__name__}). Save the network's "
+                "own, with torch.save(network.state_dict(), …)."
             )
     tensors: dict[str, torch.Tensor] = dict(content)
     if all(name.startswith("module.") for name in tensors):  # as DataParallel names them

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from calibration.recipe import Observer
+from edge_apps.chatter import hushed
 from edge_apps.console import progress, results
 from pipeline.model_options import ModelCommand, given_options, model_options
 from pipeline.options import (
@@ -136,7 +137,9 @@ def command(
     from pipeline.data.reading import digest, usable
     from pipeline.errors import BadInput
     from pipeline.networks import own
-    from pipeline.training.job import Job, train
+
+    with hushed():  # torchao, by which networks are captured, tells of its GPU kernels that do not load
+        from pipeline.training.job import Job, train
     from pipeline.training.settings import Settings
     from pipeline.training.state import state_path
 

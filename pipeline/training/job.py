@@ -132,7 +132,7 @@ def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module,
     """The network before its first step, and how it computes its logits."""
     recipe = job.settings.recipe
     if job.tuned is not None and recipe is not None:
-        from pipeline.training.quantization import simulate  # with it torchao, which nothing else here needs
+        from pipeline.training.quantization import simulate
 
         simulation, notes = simulate(job.tuned, job.data, recipe, device)
         console.out(

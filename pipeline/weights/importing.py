@@ -16,7 +16,7 @@ from pipeline.networks import own
 from pipeline.weights import imagenet
 from pipeline.weights.download import fetch
 from pipeline.weights.published import Published, choose, of_sha256, sets_of
-from pipeline.weights.spellings import Spelling, recognise
+from pipeline.weights.spellings import SPELLINGS, Spelling, recognise
 from pipeline.zoo.spec import ModelSpec, Value
 
 
@@ -57,9 +57,30 @@ def imagenet_weights(spec: ModelSpec, options: Mapping[str, Value] | None = None
         DownloadFailed: it cannot be had, or is not what was published.
     """
     given = options or {}
-    spec.with_defaults(given)  # refused before the download
+    spec.with_defaults(given)
     published = choose(spec, name, given)
+    _check_published(spec, published, given)
     return import_file(fetch(published), spec, options=given, set_name=published.name)
+
+
+def _check_published(spec: ModelSpec, published: Published, given: Mapping[str, Value]) -> None:
+    """Refuse, before half a gigabyte is downloaded, options that the published network does not have."""
+    spelling = next(each for each in SPELLINGS if spec.name in each.models and published.name.startswith(each.sets))
+    names = ("features.1.running_mean",) if published.options.get("batch_norm") else ()
+    fixed = spelling.fixed(spec.name, names)
+    chosen = _options(spec, given, fixed, spelling)
+    theirs = spec.with_defaults(fixed)
+    if _shapes(spec, chosen) != _shapes(spec, theirs):
+        other = ", ".join(f"{key} {value}" for key, value in chosen.items() if value != theirs[key])
+        raise BadInput(
+            f"The published weights of '{spec.name}' do not fit {other}: leave that out, or train that network."
+        )
+
+
+def _shapes(spec: ModelSpec, options: Mapping[str, Value]) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        state = spec.build(imagenet.CLASSES, **options).state_dict()
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def import_file(

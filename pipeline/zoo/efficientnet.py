@@ -45,7 +45,8 @@ def build(
 ) -> nn.Module:
     """The network for ``classes`` classes: B0 with ``width`` times the channels and ``depth`` times the units (§3.2).
 
-    A unit's branch is dropped in training with a probability that rises linearly from 0 to ``stochastic_depth``.
+    The branch of unit l of L, counted from 0, is dropped in training with probability ``stochastic_depth`` · l / L, as
+    the authors' code does it.
     """
     from torch import nn
 
@@ -143,7 +144,7 @@ def _spec(number: int, member: _Member) -> ModelSpec:
             "depth": Option(member.depth, "depth coefficient: scales the number of units of a stage (§3.2)", 0.1, 4.0),
             "dropout": Option(member.dropout, "dropout before the classifier, in training (§5.2)", 0.0, 0.9),
             "stochastic_depth": Option(
-                0.2, "how often the last residual branch is dropped in training; linear from 0 (§5.2)", 0.0, 0.9
+                0.2, "stochastic depth in training: unit l of L drops its branch so often times l / L (§5.2)", 0.0, 0.9
             ),
             "eps": Option(1e-3 if published else 1e-5, "batch norm: added to the variance", 1e-8, 0.1),
             "batch_norm_momentum": Option(

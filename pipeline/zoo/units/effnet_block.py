@@ -38,4 +38,5 @@ class EffNetBlock(nn.Module):
 
 
 def _normalised(convolution: nn.Conv2d, slope: float) -> nn.Sequential:
-    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.LeakyReLU(slope))
+    rectifier = nn.LeakyReLU(slope) if slope else nn.ReLU()  # LiteRT's converter makes comparisons of a slope of 0
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), rectifier)

@@ -67,6 +67,28 @@ def conv(inputs: int, outputs: int, kernel: int = 1, **options: int) -> nn.Conv2
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)
 
 
+def dead(layer: nn.Conv2d) -> nn.Sequential:
+    """Nothing passes its ReLU."""
+    nn.init.constant_(layer.bias, -1000.0)
+    return nn.Sequential(layer, nn.ReLU())
+
+
+def nearly_dead(channels: int) -> nn.Sequential:
+    """What passes is a millionth."""
+    layer = conv(channels, channels)
+    with torch.no_grad():
+        layer.weight.mul_(1e-6)
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer, nn.ReLU())
+
+
+def gated(channels: int) -> SqueezeExcitation:
+    """A gate whose squeeze is dead: a constant."""
+    gate = SqueezeExcitation(channels, 4)
+    nn.init.constant_(next(layer for layer in gate.modules() if isinstance(layer, nn.Conv2d)).bias, -1000.0)
+    return gate
+
+
 NETWORKS = {
     "residual": lambda: nn.Sequential(
         conv(3, 12, 3, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1), Shortcut(conv(12, 12, 3)), Head(12)
@@ -104,6 +126,11 @@ NETWORKS = {
         conv(12, 12),
         nn.LeakyReLU(),
         Head(12),
+    ),
+    "dead branch": lambda: nn.Sequential(conv(3, 12, 3, stride=2), nn.ReLU(), Shortcut(dead(conv(12, 12))), Head(12)),
+    "dead gate": lambda: nn.Sequential(conv(3, 12, 3, stride=2), nn.ReLU(), gated(12), Head(12)),
+    "nearly dead branch": lambda: nn.Sequential(
+        conv(3, 12, 3, stride=2), nn.ReLU(), Shortcut(nearly_dead(12)), Head(12)
     ),
 }
 

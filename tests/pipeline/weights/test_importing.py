@@ -18,7 +18,7 @@ from pipeline import checkpoint, zoo
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.weights import imagenet
-from pipeline.weights.importing import classifier_tensors, import_file
+from pipeline.weights.importing import _check_published, classifier_tensors, import_file
 from pipeline.weights.published import sets_of
 from pipeline.weights.spellings import SPELLINGS, importable
 
@@ -341,3 +341,27 @@ def test_json_says_what_was_made(torchvision_models, saved, pipeline):
         "library": "torchvision", "interpolation": "bilinear", "antialias": True, "resize_to": 256,
     }  # fmt: skip
     assert said["imported"]["spelling"] == "torchvision"
+
+
+def test_a_network_that_may_be_anothers_is_not_taken_for_ours(source, saved) -> None:
+    """torchvision's ResNet-50 has our names and shapes, and its stride elsewhere: no tensor shows it."""
+    path, labels = saved(source("torchvision resnet50", 64).state_dict()), tuple(map(str, range(1000)))
+    with pytest.raises(BadCheckpoint, match="whose stride_on is 3x3, not 1x1. Import it: pipeline import-weights"):
+        checkpoint.load(path, model="resnet50", labels=labels)
+    for where in ("3x3", "1x1"):
+        loaded = checkpoint.load(path, model="resnet50", labels=labels, options={"stride_on": where})
+        assert loaded.options["stride_on"] == where
+
+
+def test_the_file_that_torchvisions_training_writes(resnet, tmp_path) -> None:
+    torch.save({"model": resnet.state_dict(), "optimizer": {}, "epoch": 3}, tmp_path / "t.pth")
+    imported = import_file(tmp_path / "t.pth", zoo.get("resnet18"))
+    assert torch.equal(imported.checkpoint.state["fc.bias"], resnet.state_dict()["fc.bias"])
+
+
+@pytest.mark.parametrize("model", importable())
+def test_published_weights_fit_the_default_network(model) -> None:
+    """What is checked before a download lets every default through."""
+    spec = zoo.get(model)
+    for published in sets_of(model):
+        _check_published(spec, published, {})

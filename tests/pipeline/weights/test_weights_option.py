@@ -101,7 +101,10 @@ def test_pictures_of_unknown_classes_are_refused(pipeline, row, small_pictures, 
         (["--weights", "imagenet"], "--weights are those of a model: name it"),
         (["squeezenet_1_1", "--weights", "imagenet", "--input", "64"], "leave --model, --labels, --input"),
         (["squeezenet_1_1", "--weights", "imagenet", "--bypass", "simple"], "have bypass none, but simple was given"),
-        (["squeezenet_1_1", "--weights", "imagenet", "--base-expand", "64"], r"is no squeezenet_1_1"),
+        (
+            ["squeezenet_1_1", "--weights", "imagenet", "--base-expand", "64"],
+            r"do not fit base_expand 64: leave that out",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(pipeline, row, tmp_path, arguments, says):
@@ -167,6 +170,8 @@ def test_a_training_from_other_weights_is_not_taken_up():
         (["--data", ".", "--ranges", "no.json"], "no.json"),
         (["--data", "."], "'squeezenet_1_1-bundle' exists"),
         (["--data", ".", "--out", "taken"], "'taken' exists"),
+        (["--data", ".", "--out", "new", "--squeeze-ratio", "0.5"], "do not fit squeeze_ratio 0.5: leave that out"),
+        (["--data", ".", "--out", "new", "--bypass", "simple"], "have bypass none, but simple was given"),
     ],
 )
 @pytest.mark.usefixtures("fake_family")

@@ -68,6 +68,7 @@ def test_every_batch_norm_directly_follows_a_convolution() -> None:
 
 def test_options() -> None:
     assert {m.negative_slope for m in meta(slope=0.1).modules() if isinstance(m, nn.LeakyReLU)} == {0.1}
+    assert not [m for m in meta(slope=0.0).modules() if isinstance(m, nn.LeakyReLU)], "a ReLU, as XNNPACK knows it"
     inside = [b.get_submodule("pointwise.0").weight.shape[0] for b in meta(bottleneck=4).get_submodule("features")]
     assert inside == [16, 32, 64]
     outside = [b.get_submodule("widening.0").weight.shape[0] for b in meta(width=2).get_submodule("features")]

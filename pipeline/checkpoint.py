@@ -180,7 +180,7 @@ def describe(spec: ModelSpec, preprocess: Preprocess, given: Mapping[str, Any]) 
         options=spec.with_defaults(given["options"] or {}),
         classes=len(given["labels"]),
         labels=given["labels"],
-        preprocess=_changed(preprocess, changes) if isinstance(changes, Mapping) else changes or preprocess,
+        preprocess=changed(preprocess, changes) if isinstance(changes, Mapping) else changes or preprocess,
     )
 
 
@@ -321,7 +321,7 @@ def check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:
             value = {option: wanted for option, wanted in value.items() if whole.get(option) != wanted}
             recorded = {option: whole.get(option) for option in value}
         if name == "preprocess" and isinstance(value, Mapping):
-            value = _changed(recorded, value)
+            value = changed(recorded, value)
         if value is not None and value != recorded:
             raise BadCheckpoint(
                 f"'{path}' says {name} {_short(recorded)}, but {_short(value)} was given: leave it out."
@@ -332,7 +332,8 @@ def _defaults(model: str) -> dict[str, Value]:
     return zoo.get(model).with_defaults({}) if zoo.knows(model) else {}
 
 
-def _changed(preprocess: Preprocess, changes: Mapping[str, Any]) -> Preprocess:
+def changed(preprocess: Preprocess, changes: Mapping[str, Any]) -> Preprocess:
+    """The same with some settings replaced; ``BadInput`` where they cannot be."""
     try:
         return msgspec.structs.replace(preprocess, **changes)
     except ValueError as error:

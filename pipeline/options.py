@@ -159,6 +159,7 @@ def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable
     from pipeline import zoo
     from pipeline.checkpoint import builtin, load
     from pipeline.networks import own
+    from pipeline.weights.published import sets_of
 
     model, labels, weights = (described[name] for name in ("model", "labels", "weights"))
     options, preprocessing = given_options(described), given_preprocessing(described)
@@ -178,8 +179,9 @@ def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable
     if text is None:
         progress().print("No checkpoint given: using the built-in mobilenet_v2 trained on handwritten digits.")
     elif (zoo.knows(text) or own.is_reference(text)) and not Path(text).exists():
+        published = ", or take the published ones with --weights imagenet" if sets_of(text) else ""
         raise BadInput(
-            f"'{text}' is a model without weights: give a checkpoint file. "
+            f"'{text}' is a model without weights: give a checkpoint file{published}. "
             f"Train one with 'pipeline train {text} --data … --epochs … --out {own.file_stem(text)}.safetensors'."
         )
     return partial(

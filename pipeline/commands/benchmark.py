@@ -138,7 +138,8 @@ def _check_same(
 
     spec = zoo.get(name)
     asked = (spec.name, spec.with_defaults(options), input_size or spec.input_size, data, threads)
-    if asked != (kept.model, kept.options, kept.input, kept.data, kept.threads):
+    had = spec.with_defaults(kept.options) if kept.model == spec.name else kept.options  # less what came since then
+    if asked != (kept.model, had, kept.input, kept.data, kept.threads):
         raise BadInput(f"'{path}' was measured with other options, input, data or threads: choose another --out.")
 
 

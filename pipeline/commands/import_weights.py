@@ -10,7 +10,7 @@ import click
 
 from edge_apps.console import results
 from pipeline.model_options import ModelCommand, given_options, model_options
-from pipeline.options import needs_export_extra, read_labels
+from pipeline.options import needs_export_extra, read_labels, three_numbers
 
 
 @click.command("import-weights", cls=ModelCommand, short_help="Turn weights of torchvision or timm into a checkpoint.")
@@ -27,6 +27,15 @@ from pipeline.options import needs_export_extra, read_labels
     "set_name",
     help="The published set whose preprocessing counts (such as IMAGENET1K_V2); default: that whose sha256 FILE has.",
 )
+@click.option(
+    "--mean",
+    metavar="R,G,B",
+    callback=three_numbers,
+    help="Of a file that was not published: subtracted from the pixels 0…1. [default: the set's]",
+)
+@click.option(
+    "--std", metavar="R,G,B", callback=three_numbers, help="And what they are then divided by. [default: the set's]"
+)
 @model_options()
 @click.option("--force", is_flag=True, help="Replace an existing checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -36,6 +45,8 @@ def command(
     out: Path,
     labels: Path | None,
     set_name: str | None,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
     force: bool,
     as_json: bool,
     **hyperparameters: Any,
@@ -67,6 +78,7 @@ def command(
         options=given_options(hyperparameters),
         labels=None if labels is None else read_labels(labels),
         set_name=set_name,
+        normalisation={name: value for name, value in (("mean", mean), ("std", std)) if value is not None},
     )
     made = imported.checkpoint
     checkpoint.save(

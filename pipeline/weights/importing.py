@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoint import Checkpoint, fitted, read_tensors
+from pipeline.checkpoint import Checkpoint, changed, fitted, read_tensors
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import own
 from pipeline.weights import imagenet
@@ -42,6 +42,7 @@ class Imported:
             f"Tensors named as by {self.spelling}; options {_words(known.options)}.",
             f"Preprocessing of {published.library} {published.name} ({why}): {_sizes(published)}; devices resize with "
             f"{known.preprocess.interpolation} instead.",
+            f"Pixels 0…1 less mean {_numbers(known.preprocess.mean)}, divided by std {_numbers(known.preprocess.std)}.",
         ]
         if self.left_out:
             beginnings = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in self.left_out))
@@ -90,11 +91,13 @@ def import_file(
     options: Mapping[str, Value] | None = None,
     labels: tuple[str, ...] | None = None,
     set_name: str | None = None,
+    normalisation: Mapping[str, Any] | None = None,
 ) -> Imported:
     """Read a state dict of torchvision or timm as the zoo's ``spec``, strictly.
 
     ``labels`` default to ImageNet's where the classifier has 1,000 outputs. ``set_name`` is the published set that the
-    file is, or was trained like; by default that whose hash it has, or else the first for its spelling.
+    file is, or was trained like; by default that whose hash it has, or else the first for its spelling. Of a file that
+    was not published ``normalisation`` may say another ``mean`` and ``std``.
 
     Raises:
         BadCheckpoint: not a state dict, in no known spelling, or tensors that do not fit. BadInput: options that the
@@ -113,6 +116,10 @@ def import_file(
     sha256 = hashlib.sha256(data).hexdigest()
     spelling = recognise(spec.name, tensors, f"'{path}'")
     published, recognised = _set(path, spec, spelling, sha256, set_name)
+    if normalisation and recognised:
+        raise BadInput(
+            f"'{path}' is the published set '{published.name}', whose mean and std are known: leave them out."
+        )
     chosen = _options(spec, options or {}, spelling.fixed(spec.name, tensors), spelling)
     places = {name: spelling.place(name) for name in tensors}
     renamed = _renamed(tensors, places, path)
@@ -135,7 +142,7 @@ def import_file(
         spec=spec,
         options=chosen,
         labels=names,
-        preprocess=published.preprocess,
+        preprocess=changed(published.preprocess, normalisation or {}),
         state=state,
         training={"imported": record},
     )
@@ -144,6 +151,10 @@ def import_file(
 
 def _words(options: Mapping[str, Value]) -> str:
     return ", ".join(f"{name} {value}" for name, value in options.items()) or "none"
+
+
+def _numbers(values: tuple[float, float, float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _sizes(published: Published) -> str:

@@ -8,7 +8,8 @@ pictures of 32×32, whose shortcuts are zero padding unless asked otherwise.
 The stride of a bottleneck is on its first 1×1 convolution, as published; ``stride_on=3x3`` is what torchvision's
 weights were trained with. The width multiplier is this project's addition, for small tasks. It is the widening factor
 of Zagoruyko and Komodakis ("Wide Residual Networks", 2016), applied to the first convolution too and rounded to
-multiples of 8.
+multiples of 8. ``reduction`` puts SENet's squeeze and excitation into every unit; SE-ResNet-18 and -50 as published,
+and the weights for them, are in ``senet.py``.
 
 Deviation: the pooling is over whatever the input size leaves, not a fixed 7×7.
 """
@@ -30,29 +31,34 @@ SHORTCUT = Option(
     "where the shape changes, A: zero padding, B: a projection; C: projections everywhere (§3.3, §4.1)",
     choices=("A", "B", "C"),
 )
+REDUCTION = Option(
+    0, "squeeze-and-excitation in every unit: this reduction ratio (Hu et al., 2018), or 0 for none", 0, 64
+)
 STRIDE_ON = Option("1x1", f"{STRIDE_MEANING} (torchvision)", choices=("1x1", "3x3"))
 
 
-def build(depth: int, classes: int, width: float, shortcut: str = "none", stride_on: str = "1x1") -> nn.Module:
+def build(
+    depth: int, classes: int, width: float, shortcut: str = "none", reduction: int = 0, stride_on: str = "1x1"
+) -> nn.Module:
     """The network of ``depth`` layers for ``classes`` classes; ``none`` for the plain one."""
     from pipeline.zoo.units.blocks import initialise
     from pipeline.zoo.units.residual import BasicUnit, Bottleneck, ResidualNetwork, Style
 
     unit = BasicUnit if depth < FIRST_WITH_BOTTLENECKS else Bottleneck
-    style = Style(shortcut=shortcut, stride_on=stride_on)
+    style = Style(shortcut=shortcut, stride_on=stride_on, reduction=reduction)
     return initialise(ResidualNetwork(unit, REPEATS[depth], classes, width, style))
 
 
-def build_small(classes: int, units: int, width: float, shortcut: str) -> nn.Module:
+def build_small(classes: int, units: int, width: float, shortcut: str, reduction: int) -> nn.Module:
     """The network of §4.2, whose 6n + 2 weighted layers are n = ``units`` units in each of three stages."""
     from pipeline.zoo.units.blocks import initialise
     from pipeline.zoo.units.residual import SmallResidualNetwork, Style
 
-    return initialise(SmallResidualNetwork(units, classes, width, Style(shortcut=shortcut)))
+    return initialise(SmallResidualNetwork(units, classes, width, Style(shortcut=shortcut, reduction=reduction)))
 
 
 def _resnet(depth: int, *figures: Figure) -> ModelSpec:
-    options = {"width": WIDTH, "shortcut": SHORTCUT}
+    options = {"width": WIDTH, "shortcut": SHORTCUT, "reduction": REDUCTION}
     return ModelSpec(
         name=f"resnet{depth}",
         title=f"ResNet-{depth}",
@@ -99,6 +105,7 @@ def _small(*figures: Figure) -> ModelSpec:
             "units": Option(3, "units in each of three stages, n; the network has 6n + 2 layers (§4.2)", 1, 18),
             "width": WIDTH,
             "shortcut": replace(SHORTCUT, default="A"),
+            "reduction": REDUCTION,
         },
         figures=figures,
         input_size=32,

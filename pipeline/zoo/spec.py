@@ -23,6 +23,9 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+KINDS = {bool: "an answer", int: "a whole number", float: "a number", str: "a word"}
+
+
 @dataclass(frozen=True)
 class Option:
     """One hyperparameter that the paper names, and the values it may take.
@@ -41,7 +44,7 @@ class Option:
         """The value as the default's type; ``BadInput`` where it is not allowed."""
         kind = type(self.default)
         if not self._is(kind, value):
-            raise BadInput(f"Option {flag(name)} is {value!r}; expected a {kind.__name__}.")
+            raise BadInput(f"Option {flag(name)} is {value!r}; it takes {KINDS[kind]}, {self.allowed()}.")
         typed: Value = kind(value)
         if not self._allows(typed):
             raise BadInput(f"Option {flag(name)} is {typed}; allowed {self.allowed()}.")

@@ -365,3 +365,13 @@ def test_published_weights_fit_the_default_network(model) -> None:
     spec = zoo.get(model)
     for published in sets_of(model):
         _check_published(spec, published, {})
+
+
+def test_another_normalisation_of_a_file_that_was_not_published(resnet, saved, monkeypatch) -> None:
+    path, spec = saved(resnet.state_dict()), zoo.get("resnet18")
+    imported = import_file(path, spec, normalisation={"mean": (0.5, 0.5, 0.5)})
+    assert (imported.checkpoint.preprocess.mean, imported.checkpoint.preprocess.std) == ((0.5,) * 3, IMAGENET_STD)
+    assert "Pixels 0…1 less mean 0.5, 0.5, 0.5, divided by std 0.229, 0.224, 0.225." in imported.notes()
+    published = sets_of("resnet18")[0]
+    monkeypatch.setattr("pipeline.weights.importing.of_sha256", lambda _: published)
+    _refused(path, "whose mean and std are known: leave them out", kind=BadInput, normalisation={"mean": (0.5,) * 3})

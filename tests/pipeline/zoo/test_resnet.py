@@ -39,6 +39,21 @@ def test_exact_counts(name: str, params: int, on_1x1: int, on_3x3: int | None) -
         assert (cost.params, round(cost.mult_adds / 1e6)) == (params, on_3x3)
 
 
+@pytest.mark.parametrize("depth", [18, 50])
+def test_with_squeeze_and_excitation_it_is_senets(depth: int) -> None:
+    ours, theirs = (
+        meta(name, **more) for name, more in ((f"resnet{depth}", {"reduction": 16}), (f"se_resnet{depth}", {}))
+    )
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+
+
+@pytest.mark.parametrize("depth", [101, 152])
+def test_the_deeper_ones_have_timms_parameters_with_it(depth: int, timm_create: Callable[..., nn.Module]) -> None:
+    with torch.device("meta"):
+        timm = timm_create(f"seresnet{depth}")
+    assert count_model(zoo.get(f"resnet{depth}"), {"reduction": 16}).params == sum(p.numel() for p in timm.parameters())
+
+
 @pytest.mark.parametrize("depth", [18, 34])
 def test_a_plain_network_is_a_residual_one_without_its_projections(depth: int) -> None:
     plain, residual = meta(f"plain{depth}"), meta(f"resnet{depth}")

@@ -168,7 +168,7 @@ def test_every_end_of_an_option(spec: ModelSpec, name: str) -> None:
 def test_what_an_option_refuses(spec: ModelSpec, name: str) -> None:
     option = spec.options[name]
     for value in _outside(option):
-        with pytest.raises(BadInput, match=f"^Option {flag(name)} is .*(allowed|expected)"):
+        with pytest.raises(BadInput, match=f"^Option {flag(name)} is .*(allowed|it takes)"):
             spec.with_defaults({name: value})
 
 
@@ -196,7 +196,7 @@ def test_what_it_does_not_have_is_refused(spec: ModelSpec) -> None:
 def test_a_whole_number_is_no_fraction() -> None:
     option = Option(3, "layers", 1, 9)
     assert (option.check("depth", 4.0), type(option.check("depth", 4.0))) == (4, int)
-    with pytest.raises(BadInput, match=r"Option --depth is 4.5; expected a int"):
+    with pytest.raises(BadInput, match=r"Option --depth is 4.5; it takes a whole number, "):
         option.check("depth", 4.5)
 
 
@@ -206,7 +206,7 @@ def test_choices_and_switches() -> None:
     for option, value, allowed in ((groups, 2, "1, 3, 8"), (kind, "c", "a, b")):
         with pytest.raises(BadInput, match=f"Option --x is {value}; allowed {allowed}"):
             option.check("x", value)
-    with pytest.raises(BadInput, match="Option --bias is 1; expected a bool"):
+    with pytest.raises(BadInput, match="Option --bias is 1; it takes an answer, yes or no"):
         bias.check("bias", 1)
 
 

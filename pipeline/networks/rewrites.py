@@ -27,8 +27,8 @@ aten: Any = torch.ops.aten
 PLANE = {2, 3}
 """The axes H and W."""
 
-LONGEST_SUM = 2048
-"""Values that are added up one by one; of so many equal ones a millionth is lost."""
+LONG_SUM, SHORT_SUM = 2048, 64
+"""A mean over more values than the first is taken by windows, until no more than the second are left to add up."""
 
 LARGEST_WINDOW = 8
 
@@ -94,8 +94,8 @@ def _mean(node: Node) -> nn.Module | None:
 def _whole(source: Any, keep: bool) -> Mean:
     """The mean over all of a plane; where that is a long sum, of windows first, if windows of one size cover it."""
     _, channels, height, width = _shape(source)
-    windows = []
-    while height * width > LONGEST_SUM:
+    windows: list[AveragePool] = []
+    while height * width > (SHORT_SUM if windows else LONG_SUM):
         fitting = (side for side in range(LARGEST_WINDOW, 1, -1) if height % side == width % side == 0)
         side = next(fitting, None)
         if side is None:

@@ -97,9 +97,11 @@ class WebServer:
         try:
             asyncio.run(self._serve())
         except Exception as error:  # the camera goes on without its page
-            self._fault = f"{type(error).__name__}: {first_line(error)}"
-            if self._ready.is_set():  # else ``start`` raises it
-                self._tell(Event(time.time(), FAULT, f"The page is no longer served: {self._fault}."))
+            fault = f"{type(error).__name__}: {first_line(error)}"
+            if self._ready.is_set():
+                self._tell(Event(time.time(), FAULT, f"The page is no longer served: {fault}."))
+            else:
+                self._fault = fault  # ``start`` raises it
         finally:
             self._ready.set()
 

@@ -136,7 +136,15 @@ def test_what_a_runtime_leaves_out_is_written_otherwise(name: str) -> None:
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "dropped"])
 @pytest.mark.parametrize(
     ("height", "width", "windows"),
-    [(32, 64, []), (72, 72, [8]), (150, 300, [6]), (300, 300, [6, 5]), (65, 65, [5]), (66, 65, []), (127, 127, [])],
+    [
+        (32, 64, []),
+        (112, 112, [8, 7]),
+        (75, 150, [5, 5]),
+        (300, 300, [6, 5, 5]),
+        (65, 65, [5]),
+        (66, 65, []),
+        (127, 127, []),
+    ],
 )
 def test_a_long_sum_begins_with_windows(height: int, width: int, windows: list[int], keep: bool) -> None:
     """Where one size of them covers the map; no longer than a kernel's float32 bears."""

@@ -29,7 +29,9 @@ from calibration.recipe import Recipe
 aten = torch.ops.aten
 
 WEIGHTED = {aten.conv2d.default, aten.linear.default}
-BINARY = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor}
+SUMS = {aten.add.Tensor, aten.add_.Tensor}
+PRODUCTS = {aten.mul.Tensor, aten.mul_.Tensor}
+BINARY = SUMS | PRODUCTS
 SIGMOID = aten.sigmoid.default
 LEAKY = {aten.leaky_relu.default, aten.leaky_relu_.default}
 ARITHMETIC = {*BINARY, *LEAKY, SIGMOID, aten.mean.dim}

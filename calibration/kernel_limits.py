@@ -7,18 +7,20 @@ where calibration saw nothing: behind a ReLU that no picture passed every value 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
 from calibration.annotate import (
-    BINARY,
     CONCATENATION,
     LEAKY,
     PASSING,
+    PRODUCTS,
     SIGMOID,
     SMALLEST_WEIGHT_SCALE,
+    SUMS,
     WEIGHTED,
     TensorKeys,
     is_float,
@@ -68,13 +70,13 @@ def _least_scales(node: Node, keys: TensorKeys, scales: Mapping[str, float]) -> 
         weights = _weight_scales(node)
         yield result, scales[inputs[0]] * float(weights.max()) / MOST
         yield inputs[0], float((_biases(node).abs() / weights).max()) / LARGEST_BIAS
-    elif "mul" in str(node.target):
+    elif node.target in PRODUCTS:
         one, other = inputs
         yield result, scales[one] * scales[other] / MOST
         yield one, scales[result] * LEAST_OF_A_PRODUCT / scales[other]
         yield other, scales[result] * LEAST_OF_A_PRODUCT / scales[one]
     else:
-        least = LEAST_OF_A_SUM if node.target in BINARY else LEAST_OF_ONE
+        least = LEAST_OF_A_SUM if node.target in SUMS else LEAST_OF_ONE
         most = MOST / 2 if node.target in LEAKY else MOST
         for source in inputs:
             yield result, scales[source] / most
@@ -94,11 +96,8 @@ def _biases(layer: Node) -> torch.Tensor:
 
 def _tensor(layer: Node, argument: int) -> torch.Tensor:
     parameter: Any = layer.args[argument]
-    found: Any = layer.graph.owning_module
-    for name in str(parameter.target).split("."):
-        found = getattr(found, name)
-    tensor: torch.Tensor = found.detach()
-    return tensor
+    found: torch.Tensor = attrgetter(str(parameter.target))(layer.graph.owning_module)
+    return found.detach()
 
 
 def _widened(value: Range, scale: float) -> Range:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -123,7 +124,7 @@ def _observe_weights(prepared: GraphModule) -> None:
     for node in prepared.graph.nodes:
         if node.op == "call_module" and node.all_input_nodes[0].op == "get_attr":
             weight = node.all_input_nodes[0].target
-            prepared.get_submodule(node.target)(_attribute(prepared, str(weight)))
+            prepared.get_submodule(node.target)(attrgetter(str(weight))(prepared))
 
 
 def _round_parameters(prepared: GraphModule) -> None:
@@ -138,11 +139,11 @@ def _round_parameters(prepared: GraphModule) -> None:
             continue  # no layer, or one that stays in float
         source, weight = node.args[:2]
         scale = _scale(prepared, weight)
-        values = _attribute(prepared, str(weight.all_input_nodes[0].target)).data
+        values = attrgetter(str(weight.all_input_nodes[0].target))(prepared).data
         step = scale.view(-1, *[1] * (values.dim() - 1))
         values.copy_((values.double() / step).round().clamp(-QMAX, QMAX) * step)
         if len(node.args) > 2 and node.args[2] is not None:
-            values = _attribute(prepared, str(node.args[2].target)).data
+            values = attrgetter(str(node.args[2].target))(prepared).data
             step = _scale(prepared, source) * scale
             values.copy_((values.double() / step).round() * step)
 
@@ -151,9 +152,3 @@ def _scale(prepared: GraphModule, observer: Node) -> torch.Tensor:
     module: Any = prepared.get_submodule(str(observer.target))
     scale: torch.Tensor = module.calculate_qparams()[0]
     return scale.double()
-
-
-def _attribute(root: Any, path: str) -> Any:
-    for name in path.split("."):
-        root = getattr(root, name)
-    return root

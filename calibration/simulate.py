@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Interpreter, Node
 
-from calibration.annotate import BINARY, FUSED_ACTIVATIONS, LEAKY, WEIGHTED
+from calibration.annotate import BINARY, FUSED_ACTIVATIONS, LEAKY, PRODUCTS, SUMS, WEIGHTED
 
 aten = torch.ops.aten
 
@@ -126,7 +126,8 @@ Kernel = Callable[..., torch.Tensor]
 
 KERNELS: dict[Any, Kernel] = {
     **dict.fromkeys(WEIGHTED, _weighted),
-    **{target: _product if "mul" in str(target) else _sum for target in BINARY},
+    **dict.fromkeys(SUMS, _sum),
+    **dict.fromkeys(PRODUCTS, _product),
     **dict.fromkeys(LEAKY, _leaky),
     aten.mean.dim: _mean,
 }

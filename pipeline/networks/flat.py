@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ class FlatNetwork(nn.Module):
         for node in self._flat.nodes:
             node.meta = {"path": _path(node), "val": node.meta.get("val")}
             if node.op == "get_attr":
-                self.keep(str(node.target), _attribute(source, str(node.target)))
+                self.keep(str(node.target), attrgetter(str(node.target))(source))
             elif node.target == torch.ops.aten.view.default:
                 node.target = torch.ops.aten.reshape.default  # pictures come channels last, where a view may fail
         _check(self._flat)
@@ -73,7 +74,7 @@ class FlatNetwork(nn.Module):
     def constant(self, value: Any) -> torch.Tensor | None:
         """The tensor that a node stands for, if it is a parameter or a constant."""
         if isinstance(value, Node) and value.op == "get_attr":
-            found: torch.Tensor = _attribute(self, str(value.target))
+            found: torch.Tensor = attrgetter(str(value.target))(self)
             return found
         return None
 
@@ -191,12 +192,6 @@ def _path(node: Node) -> str:
 def writes(node: Node) -> bool:
     """Whether an operator changes a tensor that others may read."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _attribute(root: Any, path: str) -> Any:
-    for name in path.split("."):
-        root = getattr(root, name)
-    return root
 
 
 def _check(graph: Graph) -> None:

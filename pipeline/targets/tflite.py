@@ -105,8 +105,7 @@ class TFLiteTarget:
 def _fewest_transposes() -> Iterator[None]:
     """The converter's exact search for where channels go last; for graphs of 1,600 nodes it else takes a rule of thumb.
 
-    That leaves two transposes at the entrance of EfficientNet-B3 and larger, one of them outside the delegate. The
-    search's bound is cubic, its time is not: a second for the largest network of the zoo.
+    That leaves two transposes at the entrance of EfficientNet-B3 and larger, one of them outside the delegate.
     """
     from litert_torch import config
 

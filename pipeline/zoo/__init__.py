@@ -38,7 +38,9 @@ def get(name: str) -> ModelSpec:
     known, aliases = specs(), _aliases()
     if knows(name):
         return known.get(name) or aliases[name]
-    near = difflib.get_close_matches(name, [*known, *aliases], n=1)
+    names = [*known, *aliases]
+    begun = sorted((other for other in names if name.startswith(f"{other}_")), key=len)  # vgg16_bn: an option of vgg16
+    near = begun[-1:] or difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise BadInput(f"Unknown model '{name}'.{hint} Known: {', '.join(sorted(known))}.")
 

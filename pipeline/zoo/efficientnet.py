@@ -21,15 +21,15 @@ from pipeline.zoo.spec import Figure, ModelSpec, Option
 if TYPE_CHECKING:
     from torch import nn
 
-# Table 1: expansion, kernel, stride of the first, output channels, repeats.
+# Table 1: kernel, stride of the first, output channels, repeats. The first stage expands nothing.
 STAGES = (
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
+    (3, 1, 16, 1),
+    (3, 2, 24, 2),
+    (5, 2, 40, 2),
+    (3, 2, 80, 3),
+    (5, 1, 112, 3),
+    (5, 2, 192, 4),
+    (3, 1, 320, 1),
 )
 STEM, LAST = 32, 1280
 
@@ -38,6 +38,8 @@ def build(
     classes: int,
     width: float,
     depth: float,
+    expansion: int,
+    se_ratio: float,
     dropout: float,
     stochastic_depth: float,
     eps: float,
@@ -59,12 +61,13 @@ def build(
     channels = make_divisible(STEM * width)
     features: list[nn.Module] = [ConvBatchNorm(3, channels, stride=2, activation=SiLU)]
     placed = 0
-    for (expansion, kernel, first_stride, base, _), count in zip(STAGES, repeats, strict=True):
+    for stage, ((kernel, first_stride, base, _), count) in enumerate(zip(STAGES, repeats, strict=True)):
         outputs = make_divisible(base * width)
         units: list[nn.Module] = []
         for repeat in range(count):
             stride = first_stride if repeat == 0 else 1
-            units.append(MBConv(channels, outputs, kernel, stride, expansion, step * placed))
+            wider = 1 if stage == 0 else expansion
+            units.append(MBConv(channels, outputs, kernel, stride, wider, se_ratio, step * placed))
             channels = outputs
             placed += 1
         features.append(nn.Sequential(*units))
@@ -142,6 +145,13 @@ def _spec(number: int, member: _Member) -> ModelSpec:
         options={
             "width": Option(member.width, "width coefficient: scales every channel count (§3.2)", 0.1, 4.0),
             "depth": Option(member.depth, "depth coefficient: scales the number of units of a stage (§3.2)", 0.1, 4.0),
+            "expansion": Option(6, "expansion factor of every stage but the first (table 1)", 1, 12),
+            "se_ratio": Option(
+                0.25,
+                "squeeze and excitation: its width as a share of a unit's input channels (published code)",
+                0.01,
+                1.0,
+            ),
             "dropout": Option(member.dropout, "dropout before the classifier, in training (§5.2)", 0.0, 0.9),
             "stochastic_depth": Option(
                 0.2, "stochastic depth in training: unit l of L drops its branch so often times l / L (§5.2)", 0.0, 0.9

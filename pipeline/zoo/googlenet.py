@@ -46,6 +46,7 @@ def build(
     width: float,
     dropout: float,
     auxiliary_weight: float,
+    auxiliary_dropout: float,
     lrn_window: int,
     lrn_alpha: float,
     lrn_k: float,
@@ -60,25 +61,34 @@ def build(
     from pipeline.zoo.units.normalisation import LocalResponseNorm
 
     normalise = partial(LocalResponseNorm, size=lrn_window, alpha=lrn_alpha, k=lrn_k)
-    network = initialise(GoogLeNet(classes, STAGES, width, dropout, auxiliary_weight, normalise))
+    network = initialise(GoogLeNet(classes, STAGES, width, dropout, auxiliary_weight, auxiliary_dropout, normalise))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
     return network
 
 
-def build_bn(classes: int, width: float, dropout: float, auxiliary_weight: float, branch5_kernel: int) -> nn.Module:
+def build_bn(
+    classes: int,
+    width: float,
+    dropout: float,
+    auxiliary_weight: float,
+    auxiliary_dropout: float,
+    branch5_kernel: int,
+) -> nn.Module:
     """The network with batch norm for ``classes`` classes."""
     from pipeline.zoo.units.blocks import initialise
     from pipeline.zoo.units.googlenet import GoogLeNet
 
-    return initialise(GoogLeNet(classes, STAGES, width, dropout, auxiliary_weight, None, branch5_kernel))
+    network = GoogLeNet(classes, STAGES, width, dropout, auxiliary_weight, auxiliary_dropout, None, branch5_kernel)
+    return initialise(network)
 
 
 OPTIONS = {
     "width": WIDTH,
     "dropout": Option(0.4, "share of the features dropped in training (§5)", 0.0, 0.9),
     "auxiliary_weight": Option(0.3, "weight of each auxiliary head's loss in training, 0: no heads (§5)", 0.0, 1.0),
+    "auxiliary_dropout": Option(0.7, "share of each auxiliary head's hidden values dropped (§5)", 0.0, 0.9),
 }
 INTRODUCED = (
     "Inception units: filters of 1×1, 3×3 and 5×5 and a pooling side by side, behind 1×1 reductions that make them "

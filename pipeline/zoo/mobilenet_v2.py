@@ -28,10 +28,10 @@ STAGES = (
     (160, 3, 2),
     (320, 1, 1),
 )
-STEM, LAST, DROPOUT = 32, 1280, 0.2
+STEM, LAST = 32, 1280
 
 
-def build(classes: int, width: float, expansion: int, reduction: int) -> nn.Module:
+def build(classes: int, width: float, expansion: int, dropout: float, reduction: int) -> nn.Module:
     """The network for ``classes`` classes at a width multiplier (§5.1); ``reduction`` 0 is as published."""
     from torch import nn
 
@@ -48,7 +48,7 @@ def build(classes: int, width: float, expansion: int, reduction: int) -> nn.Modu
             channels = outputs
     last = make_divisible(LAST * max(1.0, width))
     units.append(ConvBatchNorm(channels, last, kernel=1))
-    head = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(last, classes))
+    head = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, classes))
     return initialise(FeatureClassifier(nn.Sequential(*units), head))
 
 
@@ -66,6 +66,7 @@ SPECS = (
         options={
             "width": Option(1.0, "width multiplier: scales every channel count (§5.1)", 0.1, 4.0),
             "expansion": Option(6, "expansion factor t of every stage but the first (table 2)", 1, 12),
+            "dropout": Option(0.2, "dropout before the classifier, in training (published code)", 0.0, 0.9),
             "reduction": Option(
                 0,
                 "squeeze and excitation in every unit, this many times narrower than its wide side; 0 for none",

@@ -14,7 +14,7 @@ from pipeline.zoo.units.training_heads import TrainingHeads
 
 STEM = (64, 64, 192)
 HEAD_UNITS = ("inception4a", "inception4d")
-HEAD_GRID, HEAD_CHANNELS, HEAD_HIDDEN, HEAD_DROPOUT = 4, 128, 1024, 0.7
+HEAD_GRID, HEAD_CHANNELS, HEAD_HIDDEN = 4, 128, 1024
 
 Stages = Sequence[Sequence[tuple[int, ...]]]
 """The widths of each inception unit, by stage: 3a, 3b; 4a … 4e; 5a, 5b."""
@@ -34,11 +34,13 @@ class GoogLeNet(nn.Sequential):
         width: float,
         dropout: float,
         auxiliary_weight: float,
+        auxiliary_dropout: float,
         normalise: Callable[[int], nn.Module] | None,
         branch5_kernel: int = 5,
     ) -> None:
         super().__init__()
-        self.classes, self.width, self.auxiliary_weight = classes, width, auxiliary_weight
+        self.classes, self.width = classes, width
+        self.auxiliary_weight, self.auxiliary_dropout = auxiliary_weight, auxiliary_dropout
         self.batch_norm = normalise is None
         first, second, channels = (make_divisible(base * width) for base in STEM)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -68,7 +70,7 @@ class GoogLeNet(nn.Sequential):
         """The heads on 4a and 4d (§5) for pictures of this side; None where their weight is 0.
 
         As published: 5×5 / 3 average pooling, which leaves 4×4 of 14×14 positions, a 1×1 convolution to 128 channels,
-        a layer of 1,024, dropout 0.7, a linear layer. Deviation: at other sides the pooling is the one that leaves
+        a layer of 1,024, dropout, a linear layer. Deviation: at other sides the pooling is the one that leaves
         4×4 positions, or all of them where there are fewer.
         """
         if self.auxiliary_weight == 0:
@@ -89,7 +91,7 @@ class GoogLeNet(nn.Sequential):
             nn.Flatten(),
             nn.Linear(channels * grid**2, hidden),
             nn.ReLU(),
-            nn.Dropout(HEAD_DROPOUT),
+            nn.Dropout(self.auxiliary_dropout),
             nn.Linear(hidden, self.classes),
         )
 

@@ -9,9 +9,6 @@ from pipeline.zoo.units.blocks import ConvBatchNorm
 from pipeline.zoo.units.pooling import AveragePool
 from pipeline.zoo.units.squeeze_excitation import SqueezeExcitation
 
-BOTTLENECK = 4
-"""A unit works inside at a quarter of its output channels (§3.2)."""
-
 
 class ChannelShuffle(nn.Module):
     """Deals the channels of each group out over all groups: channel g·n + i goes to i·groups + g.
@@ -46,10 +43,11 @@ class ShuffleUnit(nn.Module):
     * (b) ``groups=g``: both 1×1 convolutions in g groups, the shuffle between them, ReLU after the sum;
     * (c) ``stride=2``: the shortcut is a 3×3 average pool of stride 2 and is joined as further channels.
 
-    ``first_groups`` are the groups of the first 1×1 convolution where they differ. ``shuffle=False`` leaves the
-    shuffle out (table 3). ``reduction`` > 0 puts squeeze-and-excitation on the branch, before it meets the shortcut
-    (Hu et al., 2018, table 3). Shape ``[N, inputs, H, W]`` to ``[N, outputs, ⌈H/stride⌉, ⌈W/stride⌉]``; stride 1
-    needs equal channels, stride 2 more outputs than inputs.
+    Inside it has a ``bottleneck``-th of its output channels. ``first_groups`` are the groups of the first 1×1
+    convolution where they differ. ``shuffle=False`` leaves the shuffle out (table 3). ``reduction`` > 0 puts
+    squeeze-and-excitation on the branch, before it meets the shortcut (Hu et al., 2018, table 3). Shape
+    ``[N, inputs, H, W]`` to ``[N, outputs, ⌈H/stride⌉, ⌈W/stride⌉]``; stride 1 needs equal channels, stride 2 more
+    outputs than inputs.
 
     In (c) the ReLU is on the branch instead of on the joined tensor: the pooled input of a unit is never negative,
     so it is the same, and it fuses into the convolution.
@@ -62,11 +60,12 @@ class ShuffleUnit(nn.Module):
         stride: int,
         groups: int,
         first_groups: int | None = None,
+        bottleneck: int = 4,
         shuffle: bool = True,
         reduction: int = 0,
     ) -> None:
         super().__init__()
-        hidden = outputs // BOTTLENECK
+        hidden = outputs // bottleneck
         branch = outputs if stride == 1 else outputs - inputs
         first = groups if first_groups is None else first_groups
         layers: list[nn.Module] = [ConvBatchNorm(inputs, hidden, 1, groups=first, activation=nn.ReLU)]

@@ -72,6 +72,15 @@ def test_squeeze_is_a_quarter_of_the_units_input() -> None:
     squeezed = [m.fc1.out_channels for m in meta(0).modules() if isinstance(m, SqueezeExcitation)]
     assert squeezed[:3] == [8, 4, 6]
     assert len(squeezed) == 16
+    halved = [m.fc1.out_channels for m in meta(0, se_ratio=0.5).modules() if isinstance(m, SqueezeExcitation)]
+    assert halved[:3] == [16, 8, 12]
+
+
+def test_the_expansion_factor_widens_every_stage_but_the_first() -> None:
+    state = meta(0, expansion=4).state_dict()
+    assert state["features.1.0.block.0.0.weight"].shape == (32, 1, 3, 3)
+    assert state["features.2.0.block.0.0.weight"].shape == (4 * 16, 16, 1, 1)
+    assert state["features.7.0.block.0.0.weight"].shape == (4 * 192, 192, 1, 1)
 
 
 def test_options_override_the_table() -> None:

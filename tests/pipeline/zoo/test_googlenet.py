@@ -150,6 +150,9 @@ def test_the_published_heads() -> None:
         assert dropout.p == 0.7
         weights = [tuple(layer.weight.shape) for layer in (convolution.conv, hidden, last)]
         assert weights == [(128, channels, 1, 1), (1024, 2048), (1000, 1024)]
+    _, others = heads_on_meta(224, auxiliary_dropout=0.25, auxiliary_weight=0.5)
+    assert others.weight == 0.5
+    assert {m.p for m in others.modules() if isinstance(m, nn.Dropout)} == {0.25}
 
 
 @pytest.mark.parametrize("side", [32, 33, 47, 48, 63, 64, 65, 79, 97, 127, 128, 223, 224, 225, 448])

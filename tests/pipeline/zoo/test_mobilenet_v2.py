@@ -122,6 +122,11 @@ def test_the_expansion_factor_widens_every_stage_but_the_first() -> None:
     assert state["features.17.conv.0.0.weight"].shape == (4 * 160, 160, 1, 1)
 
 
+def test_dropout_is_before_the_classifier() -> None:
+    assert [m.p for m in meta(10).modules() if isinstance(m, nn.Dropout)] == [0.2]
+    assert meta(10, dropout=0.5).get_submodule("classifier.0").p == 0.5
+
+
 def test_no_width_below_one_shrinks_the_last_layer() -> None:
     for width, last in ((0.1, 1280), (0.35, 1280), (1.0, 1280), (1.4, 1792), (4.0, 5120)):
         assert meta(10, width=width).state_dict()["features.18.0.weight"].shape[0] == last

@@ -8,6 +8,7 @@ from torch import nn
 
 from pipeline import zoo
 from pipeline.cost import count
+from pipeline.errors import BadInput
 from pipeline.zoo.units.shuffle import ChannelShuffle, ShuffleUnit
 
 SPEC = zoo.get("shufflenet_v1")
@@ -106,6 +107,17 @@ def test_a_unit_is_relu_after_the_junction(stride: int) -> None:
     branch = last(depthwise(nn.ChannelShuffle(3)(first(x))))
     expected = torch.cat((nn.AvgPool2d(3, 2, 1)(x), branch), 1) if stride == 2 else x + branch
     assert torch.allclose(unit(x), expected.relu(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("bottleneck", "inside"), [(1, [240, 480, 960]), (4, [60, 120, 240]), (8, [30, 60, 120])])
+def test_the_bottleneck_is_a_share_of_a_units_output(bottleneck: int, inside: list[int]) -> None:
+    units = [unit for unit in meta(bottleneck=bottleneck).modules() if isinstance(unit, ShuffleUnit)]
+    assert [unit.branch[0][0].out_channels for unit in units] == [inside[0]] * 4 + [inside[1]] * 8 + [inside[2]] * 4
+
+
+def test_a_bottleneck_that_rounds_stages_together_is_refused() -> None:
+    with pytest.raises(BadInput, match="128 channels after 128.*smaller bottleneck or a larger width"):
+        meta(groups=8, bottleneck=16, width=0.13)
 
 
 def test_without_shuffle_groups_never_mix() -> None:

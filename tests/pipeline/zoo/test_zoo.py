@@ -220,7 +220,16 @@ def test_the_smallest_input_may_depend_on_the_options() -> None:
         spec.check_input(63, {"deep": True})
 
 
-@pytest.mark.parametrize(("text", "hint"), [("mobilenet_v22", " Did you mean 'mobilenet_v2'?"), ("x", ""), ("", "")])
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("mobilenet_v22", " Did you mean 'mobilenet_v2'?"),
+        ("vgg16_bn", " Did you mean 'vgg16'?"),  # batch norm is an option; vgg_b is as near by its letters
+        ("vgga_lrn", " Did you mean 'vgg_a_lrn'?"),
+        ("x", ""),
+        ("", ""),
+    ],
+)
 def test_an_unknown_model_names_the_nearest_and_all(text: str, hint: str) -> None:
     with pytest.raises(BadInput) as error:
         zoo.get(text)

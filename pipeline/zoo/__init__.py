@@ -38,10 +38,13 @@ def get(name: str) -> ModelSpec:
     known, aliases = specs(), _aliases()
     if knows(name):
         return known.get(name) or aliases[name]
-    names = [*known, *aliases]
-    begun = sorted((other for other in names if name.startswith(f"{other}_")), key=len)  # vgg16_bn: an option of vgg16
-    near = begun[-1:] or difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    near = difflib.get_close_matches(name, [*known, *aliases])
+
+    def nearness(other: str) -> tuple[float, bool]:
+        """Of two that are as near, the one that the name begins with: batch norm is an option of vgg16."""
+        return difflib.SequenceMatcher(None, other, name).ratio(), name.startswith(other)
+
+    hint = f" Did you mean '{max(near, key=nearness)}'?" if near else ""
     raise BadInput(f"Unknown model '{name}'.{hint} Known: {', '.join(sorted(known))}.")
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.errors import BadInput
 from pipeline.zoo.spec import Figure, ModelSpec, Option
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ STAGE_2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 REPEATS = (4, 8, 4)
 
 
-def build(classes: int, groups: int, width: float, bottleneck: int, shuffle: bool, reduction: int) -> nn.Module:
+def build(classes: int, groups: int, width: float, bottleneck: float, shuffle: bool, reduction: int) -> nn.Module:
     """The network for ``classes`` classes (table 1), at a scale factor (§3.3)."""
     from torch import nn
 
@@ -35,23 +34,18 @@ def build(classes: int, groups: int, width: float, bottleneck: int, shuffle: boo
     channels = make_divisible(STEM * width, groups)
     units: list[nn.Module] = [ConvBatchNorm(3, channels, stride=2, activation=nn.ReLU), nn.MaxPool2d(3, 2, padding=1)]
     for stage, repeats in enumerate(REPEATS):
-        outputs = make_divisible(STAGE_2[groups] * 2**stage * width, bottleneck * groups)
-        if outputs <= channels:  # the pooled shortcut of its first unit takes as many as there were
-            raise BadInput(
-                f"Bottleneck is {bottleneck}; with width {width:g} and {groups} groups a stage would have {outputs} "
-                f"channels after {channels}. Take a smaller bottleneck or a larger width."
-            )
+        outputs = make_divisible(STAGE_2[groups] * 2**stage * width, 4 * groups)
         for repeat in range(repeats):
             first = stage == 0 and repeat == 0
             units.append(
                 ShuffleUnit(
                     channels,
                     outputs,
+                    make_divisible(outputs / bottleneck, groups),
                     stride=2 if repeat == 0 else 1,
                     groups=groups,
                     # The first layer's channels are few: grouping them saves nothing (§3.3).
                     first_groups=1 if first else groups,
-                    bottleneck=bottleneck,
                     shuffle=shuffle,
                     reduction=reduction,
                 )
@@ -107,7 +101,7 @@ SPECS = (
                 choices=tuple(STAGE_2),
             ),
             "width": Option(1.0, "scale factor s: multiplies every channel count (§3.3)", 0.1, 4.0),
-            "bottleneck": Option(4, "how many times narrower a unit is inside than its output (§3.2)", 1, 16),
+            "bottleneck": Option(4.0, "how many times fewer channels a unit has inside than at its end (§3.2)", 1, 8),
             "shuffle": Option(True, "the channel shuffle; without it groups never mix (table 3)"),
             "reduction": Option(
                 0,

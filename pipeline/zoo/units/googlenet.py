@@ -97,4 +97,4 @@ class GoogLeNet(nn.Sequential):
 
     def extra_repr(self) -> str:
         """For ``repr``."""
-        return f"auxiliary_weight={self.auxiliary_weight:g}"
+        return f"auxiliary_weight={self.auxiliary_weight:g}, auxiliary_dropout={self.auxiliary_dropout:g}"

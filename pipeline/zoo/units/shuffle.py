@@ -43,8 +43,8 @@ class ShuffleUnit(nn.Module):
     * (b) ``groups=g``: both 1×1 convolutions in g groups, the shuffle between them, ReLU after the sum;
     * (c) ``stride=2``: the shortcut is a 3×3 average pool of stride 2 and is joined as further channels.
 
-    Inside it has a ``bottleneck``-th of its output channels. ``first_groups`` are the groups of the first 1×1
-    convolution where they differ. ``shuffle=False`` leaves the shuffle out (table 3). ``reduction`` > 0 puts
+    Inside it has ``hidden`` channels, ``first_groups`` are the groups of the first 1×1 convolution where they differ.
+    ``shuffle=False`` leaves the shuffle out (table 3). ``reduction`` > 0 puts
     squeeze-and-excitation on the branch, before it meets the shortcut (Hu et al., 2018, table 3). Shape
     ``[N, inputs, H, W]`` to ``[N, outputs, ⌈H/stride⌉, ⌈W/stride⌉]``; stride 1 needs equal channels, stride 2 more
     outputs than inputs.
@@ -57,15 +57,14 @@ class ShuffleUnit(nn.Module):
         self,
         inputs: int,
         outputs: int,
+        hidden: int,
         stride: int,
         groups: int,
         first_groups: int | None = None,
-        bottleneck: int = 4,
         shuffle: bool = True,
         reduction: int = 0,
     ) -> None:
         super().__init__()
-        hidden = outputs // bottleneck
         branch = outputs if stride == 1 else outputs - inputs
         first = groups if first_groups is None else first_groups
         layers: list[nn.Module] = [ConvBatchNorm(inputs, hidden, 1, groups=first, activation=nn.ReLU)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.zoo.compound_scaling import Scaling
 
 
+SOURCE = "source: explanation"
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 """Where a class's name is two words."""
 
@@ -99,19 +100,18 @@ def show_layers(cost: Cost, every_layer: bool) -> None:
 
 
 def show_figures(rows: Sequence[Row], heading: str = "Counted and published") -> None:
-    """Counted | published | explanation."""
+    """Counted | published | where that stands, and why it differs."""
     if not rows:
         return
     _heading(heading)
-    listed = _table("", " ", "counted", "published", "explanation", left=(" ", "explanation"))
+    listed = _table("", " ", "counted", "published", SOURCE, left=(" ", SOURCE))
     for before, row in zip([None, *rows], rows, strict=False):
-        repeated = before is not None and row.explanation and row.explanation == before.explanation
         listed.add_row(
             _subject(row, before),
             row.quantity,
             row.counted,
             row.published or "–",
-            f"FAILS: {row.fault}" if row.fault else "as above" if repeated else row.explanation,
+            f"FAILS: {row.fault}" if row.fault else _reason(row, before),
             style="bold red" if row.fault else None,
         )
     results().print(listed)
@@ -189,6 +189,12 @@ def _subject(row: Row, before: Row | None) -> str:
     if (before.setting, before.source) == (row.setting, row.source) or before.quantity != row.quantity == MULT_ADDS:
         return ""
     return f"  {row.setting or 'default'}"
+
+
+def _reason(row: Row, before: Row | None) -> str:
+    if row.explanation and before is not None and row.explanation == before.explanation:
+        return "as above"
+    return ": ".join(text for text in (row.source, row.explanation) if text)
 
 
 def _table(first: str, *columns: str, left: Sequence[str] = ()) -> Table:

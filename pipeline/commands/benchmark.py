@@ -105,6 +105,7 @@ def command(
 
 def _check(name: str, options: dict[str, Any], input_size: int | None) -> None:
     """Refuse before hours of work what would fail in the middle of them."""
+    from edge_apps.runtime.manifest import MANIFEST
     from pipeline import zoo
     from pipeline.errors import BadInput
 
@@ -112,6 +113,11 @@ def _check(name: str, options: dict[str, Any], input_size: int | None) -> None:
         if options or input_size is not None:
             raise BadInput(f"'{name}' is a bundle, which has its options and its input: leave them out.")
         return
+    if not zoo.knows(name) and (":" in name or "/" in name or Path(name).exists()):
+        raise BadInput(
+            f"'{name}' is neither a bundle (a folder with {MANIFEST}) nor a model of the zoo. A network of your own is "
+            "measured as the bundle that 'pipeline export' makes of it."
+        )
     spec = zoo.get(name)
     spec.check_input(spec.input_size if input_size is None else input_size, spec.with_defaults(options))
 
@@ -132,7 +138,9 @@ def _check_same(
     data: str,
     threads: int,
 ) -> None:
-    """Refuse to show an earlier measurement of something else."""
+    """Refuse to show an earlier measurement of something else, or from somewhere else."""
+    from edge_apps import __version__
+    from edge_apps.runtime.device import this_device
     from pipeline import zoo
     from pipeline.errors import BadInput
 
@@ -141,6 +149,11 @@ def _check_same(
     had = spec.with_defaults(kept.options) if kept.model == spec.name else kept.options  # less what came since then
     if asked != (kept.model, had, kept.input, kept.data, kept.threads):
         raise BadInput(f"'{path}' was measured with other options, input, data or threads: choose another --out.")
+    if kept.device.fingerprint != this_device().fingerprint or kept.version != __version__:
+        raise BadInput(
+            f"'{path}' was measured by version {kept.version} on {kept.device}; this is {__version__} on "
+            f"{this_device()}. Times of one table are of one device and version: choose another --out."
+        )
 
 
 def _measure(

@@ -248,4 +248,6 @@ def _reason(error: BaseException) -> str:
     inner = getattr(error, "reason", error)
     if isinstance(inner, TimeoutError):
         return f"no answer within {TIMEOUT_S:g} s"
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror  # without its number
     return first_line(inner) if isinstance(inner, BaseException) else str(inner)

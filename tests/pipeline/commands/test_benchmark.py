@@ -34,9 +34,13 @@ def test_a_model_is_exported_measured_and_kept(
         assert file["sqnr_float_db" if precision == "fp32" else "sqnr_graph_db"] > 40
     assert page.read_text().count("\n| ") >= 4
     assert f"pipeline benchmark {small_family.name}" in page.read_text()
-    before = (out / "small.json").stat().st_mtime_ns
     assert "was measured with other options" in pipeline(*words, "--input", 30).error()
     assert "was measured with other options" in pipeline(*words, "--threads", 2).error()
+    for other in ({"version": "0.0.9"}, {"device": measured["device"] | {"cpu": "Z80"}}):
+        (out / "small.json").write_text(json.dumps(measured | other))
+        assert "choose another --out" in pipeline(*words).error()
+    (out / "small.json").write_text(json.dumps(measured))
+    before = (out / "small.json").stat().st_mtime_ns
     again = pipeline(*words)
     assert "small 32" in again.out
     assert (out / "small.json").stat().st_mtime_ns == before
@@ -59,6 +63,7 @@ def test_a_bundle_is_measured_as_it_is(pipeline: Run, demo_bundle: Bundle) -> No
         (("mobilenet_v2", "--groups", 8), "has no option 'groups'"),
         (("mobilenet_v2", "--data", "nowhere"), "nowhere"),
         (("mobilenet_v2", "--seconds", 0), "--seconds"),
+        (("net.py:build",), "A network of your own is measured as the bundle"),
     ],
 )
 def test_bad_usage(pipeline: Run, words: tuple[object, ...], says: str) -> None:

@@ -120,7 +120,7 @@ def show_figures(rows: Sequence[Row], heading: str = "Counted and published") ->
 def show_peaks(peaks: Iterable[Peak]) -> None:
     """Both rules of the MobileNetV2 paper, in KB."""
     _heading("Peak activation, KB (MobileNetV2, table 3)")
-    listed = _table("", "without\n112×112", "first version\npublished", "\ncounted", "later version\npublished")
+    listed = _table("", "first version\ncounted", "\npublished", "later version\ncounted", "\npublished ")
     for peak in peaks:
         name = f"{peak.model}, {peak.setting}" if peak.setting else peak.model
         first, later = (f"{value / 1e3:,.0f}" for value in (peak.first, peak.later))

@@ -30,7 +30,7 @@ from pipeline.data.reading import digest
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import own
 from pipeline.pickled import unpickled
-from pipeline.weights.spellings import SPELLINGS
+from pipeline.weights.spellings import check_hidden
 from pipeline.zoo.spec import ModelSpec, Value
 
 FORMAT = 1
@@ -126,7 +126,7 @@ def load(
         given["model"] = zoo.get(model).name  # not its alias
     if metadata is None:
         assert named is not None
-        _check_hidden(path, named, tensors, options or {})
+        check_hidden(path, named, tensors, options or {})
         metadata = describe(named, Preprocess(height=named.input_size, width=named.input_size), given)
     check(metadata, given, path)
     if named is None and own.is_reference(metadata.model):
@@ -152,23 +152,6 @@ def load(
     if own.is_reference(spec.name):
         own.check_logits(loaded.network(), spec.name, metadata.classes, metadata.preprocess)
     return loaded
-
-
-def _check_hidden(path: Path, spec: ModelSpec, tensors: Mapping[str, Any], given: Mapping[str, Value]) -> None:
-    """Refuse a file that may be of others whose network differs from the default one in what no tensor shows."""
-    defaults = spec.with_defaults({})
-    for spelling in SPELLINGS:
-        if spec.name not in spelling.models or spelling.mark not in tensors:
-            continue
-        fixed = spelling.fixed(spec.name, tensors)
-        hidden = {name: value for name, value in fixed.items() if name not in given and value != defaults[name]}
-        if hidden:
-            differ = ", ".join(f"{name} is {value}, not {defaults[name]}" for name, value in hidden.items())
-            say = " ".join(f"--{name.replace('_', '-')} …" for name in hidden)
-            raise BadCheckpoint(
-                f"'{path}' does not say what it is, and may be {spelling.name}'s '{spec.name}', whose {differ}. Import "
-                f"it: pipeline import-weights {path} --as {spec.name} --out FILE; or say which, with {say}."
-            )
 
 
 def describe(spec: ModelSpec, preprocess: Preprocess, given: Mapping[str, Any]) -> Metadata:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import BadCheckpoint
-from pipeline.zoo.spec import Value
+from pipeline.zoo.spec import ModelSpec, Value
 
 Fixed = Callable[[str, Collection[str]], Mapping[str, Value]]
 """The options that a source's model has, of its name in the zoo and the file's tensor names."""
@@ -142,3 +143,24 @@ def recognise(model: str, names: Collection[str], where: str) -> Spelling:
             return spelling
     expected = " or ".join(f"'{spelling.mark}' ({spelling.name})" for spelling in known)
     raise BadCheckpoint(f"{where} is no '{model}' in a known spelling: it has no tensor {expected}.")
+
+
+def check_hidden(path: Path, spec: ModelSpec, names: Collection[str], given: Mapping[str, Value]) -> None:
+    """Refuse a file that may be of others whose network differs from the default one in what no tensor shows.
+
+    Raises:
+        BadCheckpoint: the options of which that is so, none of them given.
+    """
+    defaults = spec.with_defaults({})
+    for spelling in SPELLINGS:
+        if spec.name not in spelling.models or spelling.mark not in names:
+            continue
+        fixed = spelling.fixed(spec.name, names)
+        hidden = {name: value for name, value in fixed.items() if name not in given and value != defaults[name]}
+        if hidden:
+            differ = ", ".join(f"{name} is {value}, not {defaults[name]}" for name, value in hidden.items())
+            say = " ".join(f"--{name.replace('_', '-')} …" for name in hidden)
+            raise BadCheckpoint(
+                f"'{path}' does not say what it is, and may be {spelling.name}'s '{spec.name}', whose {differ}. Import "
+                f"it: pipeline import-weights {path} --as {spec.name} --out FILE; or say which, with {say}."
+            )

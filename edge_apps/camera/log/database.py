@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -154,7 +156,7 @@ def read_log(path: Path) -> sqlite3.Connection:
         try:
             database = _read_only(path)
             return database if schema.is_current(database) else _upgraded_copy(database)
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             raise cannot_open(path, error) from error
 
 
@@ -235,13 +237,33 @@ def _read_only(path: Path) -> sqlite3.Connection:
     where = path.absolute().as_uri()
     try:
         database = _opened(f"{where}?mode=rw")
-    except sqlite3.OperationalError:
-        if path.with_name(f"{path.name}-wal").exists():
+    except sqlite3.OperationalError as error:
+        if is_busy(error):
             raise
-        # Nothing waits to be merged, so nobody writes: on a read-only disk SQLite can read it without its helper files.
-        database = _opened(f"{where}?mode=ro&immutable=1")
+        # A read-only disk, where nobody writes: SQLite reads it without its helper files, merging in a copy.
+        journal = path.with_name(f"{path.name}-wal")
+        database = _merged_copy(path, journal) if journal.exists() else _opened(f"{where}?mode=ro&immutable=1")
     database.execute("PRAGMA query_only = ON")
     return database
+
+
+def _merged_copy(path: Path, journal: Path) -> sqlite3.Connection:
+    """A log with what a killed run left beside it, in a nameless temporary database that SQLite deletes."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (path, journal):
+            shutil.copy(file, folder)
+        with contextlib.closing(_opened((Path(folder) / path.name).as_uri() + "?mode=rw")) as merged:
+            return _copied(merged)
+
+
+def _copied(database: sqlite3.Connection) -> sqlite3.Connection:
+    copy = sqlite3.connect("", isolation_level=None)
+    try:
+        database.backup(copy)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def _opened(uri: str) -> sqlite3.Connection:
@@ -256,12 +278,11 @@ def _opened(uri: str) -> sqlite3.Connection:
 
 def _upgraded_copy(database: sqlite3.Connection) -> sqlite3.Connection:
     with contextlib.closing(database):
-        copy = sqlite3.connect("", isolation_level=None)
-        try:
-            database.backup(copy)
-            with transaction(copy):
-                schema.upgrade(copy)
-        except BaseException:
-            copy.close()
-            raise
+        copy = _copied(database)
+    try:
+        with transaction(copy):
+            schema.upgrade(copy)
+    except BaseException:
+        copy.close()
+        raise
     return copy

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_apps.camera.log import open_log, pending, writer
+from edge_apps.camera.log.summary import summarize_log
 from edge_apps.camera.log.writer import INBOX
 from edge_apps.errors import BadInput, EdgeError
 
@@ -111,6 +113,24 @@ def test_what_went_wrong_first_is_what_is_told(logs, small_disk) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_killed_run_left_is_read_on_a_read_only_disk(logs, small_disk, tmp_path: Path) -> None:
+    """Its rows are in the journal, and SQLite cannot merge them there."""
+    path = tmp_path / "latency.db"
+    with open_log(path) as log:
+        log.begin(logs.session())
+        for sequence in range(3):
+            log.add(logs.frame(sequence))
+        logs.until(lambda: logs.rows(path, "SELECT count(*) FROM frame") == [(3,)])
+        for file in tmp_path.glob("latency.db*"):
+            shutil.copy(file, small_disk.path)  # what kill -9 would leave
+        log.end("frames")
+    small_disk.remount("ro")
+    assert (small_disk.path / "latency.db-wal").stat().st_size
+    (group,) = summarize_log(small_disk.path / "latency.db")
+    assert (group.stages["total"].n, group.unfinished) == (3, 1)
 
 
 @pytest.mark.usefixtures("quick")

@@ -67,7 +67,8 @@ def set_apart(network: Path, k: int, out: Path) -> None:
     """
     with safe_open(network, "pt") as file:
         metadata = file.metadata()
-        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     chance = torch.Generator().manual_seed(0)
     for name in [name for name in state if name.endswith("depthwise.1.weight")]:
         unit = name.removesuffix("depthwise.1.weight")

@@ -31,7 +31,8 @@ def log() -> None:
 def summary(file: Path, as_json: bool) -> None:
     """Per device, model file and runtime: n, p50, p90, p95, p99 and max of every stage, in milliseconds.
 
-    Frames of runs that agree in device, file, runtime, threads and source are pooled; percentiles are of single frames.
+    Frames of runs that agree in device, file, runtime, threads, source and its settings are pooled; percentiles are of
+    single frames.
     Where rows of frames were dropped, the histograms of their windows take their place, and it says so.
     """
     import msgspec
@@ -52,7 +53,9 @@ def summary(file: Path, as_json: bool) -> None:
 @click.option("--plot", type=A_PATH, help="Draw it, too: a file ending in .svg or .png.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def compare(files: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
-    """Put devices and models side by side, the fastest first.
+    """Put devices and models side by side, the fastest network first.
+
+    'age' is how old a frame is when its labels are there; waiting for the camera's next frame is in no figure.
 
     Runs are pooled as by 'summary', those of different logs, too; a run that was merged or copied counts once.
     """
@@ -137,7 +140,7 @@ def _print_group(group: Group) -> None:
     runs = _count(len(group.started), "run")
     unfinished = f", {group.unfinished} running or killed" if group.unfinished else ""
     events = "".join(f", {kind} {n:,}×" for kind, n in group.events.items())
-    out.print(Text(f"{group.source}: {runs} since {group.started[0]}{unfinished}{events}"))
+    out.print(Text(f"{group.setup}: {runs} since {group.started[0]}{unfinished}{events}"))
     out.print(f"Cold: loaded in {_range(group.load_ms)} ms, first inference {_range(group.first_ms)} ms")
     if state := _state(group.state, group.governors):
         out.print(Text(state))
@@ -194,7 +197,7 @@ def _print_compared(compared: list[Compared]) -> None:
     out = results()
     for number, line in enumerate(compared, 1):
         g = line.group
-        what = f"{g.file} ({g.model} {g.precision}, {g.input}), {g.runtime}, {_count(g.threads, 'thread')}, {g.source}"
+        what = f"{g.file} ({g.model} {g.precision}, {g.input}), {g.runtime}, {_count(g.threads, 'thread')}, {g.setup}"
         out.print(Text(f"{number:>2}  {g.device} · device {g.fingerprint}\n    {what}"), soft_wrap=True)
     out.print()
     shown = table(None)
@@ -220,7 +223,10 @@ def _cells(group: Group) -> list[str]:
     about = "~" if group.by_histogram else ""
     cells = [f"{group.stages['total'].n:,}", _or_dash(group.fps, "{:.1f}")]
     for stage in SHOWN:
-        figures = group.stages[stage]
+        figures = group.stages.get(stage)
+        if figures is None:
+            cells += ["–"] * 3  # version 1 did not measure the age
+            continue
         star = "*" if figures.p99_is_indicative else ""
         cells += [f"{about}{figures.p50:.2f}", f"{about}{figures.p90:.2f}", f"{about}{figures.p99:.2f}{star}"]
     state = group.state

@@ -70,6 +70,8 @@ class Options:
     smoothing: Callable[[], Smoother] = Unsmoothed
     frames: int | None = None
     pipelined: bool = False
+    settings: str = ""
+    """Of source and loop, in words: runs that differ in them are not pooled by the log."""
     log: LogOptions | None = None
     web: WebOptions | None = None
     snapshots: SnapshotOptions | None = None
@@ -319,7 +321,7 @@ def _warmed(source: Source, opened: Opened, options: Options) -> Classifier:
         shown = labels_shown(options.top_k, len(labels))
         classifier = Classifier(opened, top_k=shown, threshold=options.threshold, smoother=options.smoothing())
         classifier.warm_up(options.warmup)
-        classifier.session = session_of(source, classifier)
+        classifier.session = session_of(source, classifier, options.settings)
     except BaseException:
         opened.runner.close()
         raise
@@ -338,7 +340,7 @@ def _ended(options: LogOptions, tally: Tally, tell: Callable[[Event], None]) -> 
         log.end(tally.ended_by)
 
 
-def session_of(source: Source, classifier: Classifier) -> Session:
+def session_of(source: Source, classifier: Classifier, settings: str = "") -> Session:
     """What is known of a run when its model is warm."""
     runner = classifier.runner
     manifest = runner.manifest
@@ -354,6 +356,7 @@ def session_of(source: Source, classifier: Classifier) -> Session:
         precision=manifest.precision,
         input=f"{manifest.preprocess.height}×{manifest.preprocess.width}",
         source=source.text,
+        settings=settings,
         load_ms=classifier.opened.load_ms,
         first_ms=classifier.first_ms,
         warmup=classifier.warmup,

@@ -15,7 +15,7 @@ from edge_apps.camera.model_options import model_options
 if TYPE_CHECKING:
     from edge_apps.camera.model import Opened
     from edge_apps.camera.run import LogOptions, Options, WebOptions
-    from edge_apps.camera.sources import Source
+    from edge_apps.camera.sources import Source, SourceOptions
 
 
 class Finite(click.FloatRange):
@@ -199,11 +199,25 @@ def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:
         smoothing=parse_smoothing(given["smooth"], has_times=not source.has_names),
         frames=given["frames"],
         pipelined=given["pipelined"],
+        settings=_settings(source_options, given["pipelined"]),
         log=_log_options(given["log"], given["log_max_size"], given["log_max_age"]),
         web=_web_options(given["web"], given["web_token_file"]),
         snapshots=snapshot_options(*snapshots),
         stale_after=stale_after(source_options),
     )
+
+
+def _settings(source: SourceOptions, pipelined: bool) -> str:
+    """What changes what a run measures, beside its source."""
+    words = [
+        "×".join(map(str, source.size)) if source.size else "",
+        f"{source.fps:g} fps" if source.fps else "",
+        f"rotated {source.rotate}°" if source.rotate else "",
+        "mirrored" if source.mirror else "",
+        "every frame" if source.every_frame else "",
+        "pipelined" if pipelined else "",
+    ]
+    return ", ".join(filter(None, words))
 
 
 def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOptions | None:

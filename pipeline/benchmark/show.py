@@ -103,7 +103,9 @@ def _parts(file: FileMeasurement) -> str:
 
 
 def _milliseconds(file: FileMeasurement) -> str:
-    return "not run" if file.p50_ms is None else f"{file.p50_ms:.3g}"
+    if file.p50_ms is None:
+        return "not run"
+    return f"{file.p50_ms:,.0f}" if file.p50_ms >= 100 else f"{file.p50_ms:.3g}"
 
 
 def _ratio(one: FileMeasurement | None, other: FileMeasurement | None) -> str:

@@ -11,8 +11,9 @@ from edge_apps.camera.log.merge import merged_logs
 from edge_apps.camera.log.summary import Group, summarize
 from edge_apps.errors import BadInput
 
-SHOWN = ("total", "infer")
-"""Stages that are compared: what a frame costs, and what of it the network does."""
+SHOWN = ("infer", "age")
+"""Stages that are compared: what the network costs, and how old a frame is when it has its labels. Not ``total``:
+most of it may be waiting for the camera's next frame."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Compared:
 
 
 def compare_logs(files: Sequence[Path]) -> list[Compared]:
-    """What the sessions of several logs measured, pooled as in the summary of one, the fastest first.
+    """What the sessions of several logs measured, pooled as in the summary of one, the fastest network first.
 
     A session that is in several files counts once.
 
@@ -35,7 +36,7 @@ def compare_logs(files: Sequence[Path]) -> list[Compared]:
         groups = [group for group in summarize(database, ", ".join(map(str, files))) if group.stages]
     if not groups:
         raise BadInput("No frame was logged in any of these files: there is nothing to compare.")
-    groups.sort(key=lambda group: group.stages["total"].p50)
+    groups.sort(key=lambda group: group.stages["infer"].p50)
     described = [_description(group) for group in groups]
     told = ["device", "file", *_telling(described)]
     return [Compared(group, tuple(each[name] for name in told)) for group, each in zip(groups, described, strict=True)]
@@ -61,6 +62,7 @@ def _description(group: Group) -> dict[str, str]:
         "runtime": group.runtime,
         "threads": f"{group.threads} thread{'s' if group.threads != 1 else ''}",
         "source": group.source,
+        "settings": group.settings,
         "sha256": group.sha256[:8],
         "fingerprint": f"device {group.fingerprint[:6]}",
     }

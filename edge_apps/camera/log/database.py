@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edge_apps.camera.log import schema
 from edge_apps.errors import BadInput
+from edge_apps.files import check_writable
 
 PATIENCE = 10.0
 """Seconds to wait for another program that writes to the same file."""
@@ -30,8 +31,19 @@ _BESIDE = ("-wal", "-shm", "-journal", "")
 """What SQLite keeps beside a database, then the database: no journal may be left for a new one of that name."""
 
 
+HEAD = 100
+"""Bytes that an SQLite file begins with before its first table."""
+
+
 class Damaged(Exception):
     """The file is such a log, and broken."""
+
+
+def check_output(path: Path) -> None:
+    """Refuse a place where a table or a picture cannot be written, and one where a log is: ``BadInput``."""
+    check_writable(path)
+    if path.exists() and _head(path)[68:72] == schema.APPLICATION_ID.to_bytes(4, "big"):
+        raise BadInput(f"'{path}' is a latency log itself: name another file, so that no log is lost.")
 
 
 def check_is_log(path: Path) -> None:
@@ -46,14 +58,15 @@ def check_is_log(path: Path) -> None:
             raise BadInput(f"'{path}' is a folder: name a file for the log, as '{path / 'latency.db'}'.")
         if not stat.S_ISREG(mode):
             raise BadInput(f"'{path}' is no regular file: name a file for the log.")
-        with path.open("rb") as stream:
-            head = stream.read(100)
+        head = _head(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise cannot_open(path, error) from error
     if not head:
         return  # an empty file, as mktemp makes it, is an empty database
+    if head == bytes(HEAD):
+        return  # what a power cut leaves of one: found damaged when it is opened
     version, application = int.from_bytes(head[60:64], "big"), int.from_bytes(head[68:72], "big")
     if not head.startswith(b"SQLite format 3\0") or application != schema.APPLICATION_ID:
         raise BadInput(f"'{path}' is not a latency log of edge-camera; it was left untouched. Choose another file.")
@@ -183,6 +196,11 @@ def cannot_open(path: Path, error: OSError | sqlite3.Error) -> BadInput:
     """The error for it."""
     said = error.strerror if isinstance(error, OSError) else str(error)
     return BadInput(f"Cannot open the log '{path}': {said}. Choose another file, or set this one aside.")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(HEAD)
 
 
 def _exists(path: Path) -> bool:

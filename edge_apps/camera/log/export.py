@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from edge_apps.camera.log import schema
-from edge_apps.camera.log.database import reading
+from edge_apps.camera.log.database import check_output, reading
 from edge_apps.camera.log.merge import rows
 from edge_apps.errors import BadInput, MissingExtra, install
-from edge_apps.files import check_writable, whole_file
+from edge_apps.files import whole_file
 
 JSON_COLUMNS = ("device", "throttled")
 """Texts that are JSON themselves."""
@@ -82,7 +82,7 @@ def _place(out: Path) -> Iterator[Path | None]:
     if out == STDOUT:
         yield None
         return
-    check_writable(out)
+    check_output(out)
     with whole_file(out) as beside:
         yield beside
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_apps.camera.log.compare import SHOWN, Compared
+from edge_apps.camera.log.database import check_output
 from edge_apps.errors import BadInput, MissingExtra, install
-from edge_apps.files import check_writable, write_whole
+from edge_apps.files import write_whole
 from edge_apps.runtime.latency import ENOUGH_FOR_P99
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png")
 
-COLOURS = {"total": "#0072B2", "infer": "#D55E00"}
+COLOURS = {"infer": "#D55E00", "age": "#0072B2"}
 """Okabe and Ito's, which colour-blind people tell apart."""
 
 MARKS = {"p50": "o", "p90": "|", "p99": "D"}
@@ -35,7 +36,7 @@ def check_plot(path: Path) -> None:
     """Refuse, before work starts, a plot that could not be drawn or written; ``BadInput``, ``MissingExtra``."""
     if path.suffix not in SUFFIXES:
         raise BadInput(f"--plot is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
-    check_writable(path)
+    check_output(path)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -79,7 +80,9 @@ def _figure(compared: Sequence[Compared]) -> Figure:
 
 def _draw(axes: Axes, place: int, line: Compared) -> None:
     for number, stage in enumerate(SHOWN):
-        summary = line.group.stages[stage]
+        summary = line.group.stages.get(stage)
+        if summary is None:
+            continue  # version 1 did not measure the age
         height = place - 0.2 + 0.4 * number
         colour = COLOURS[stage]
         axes.plot([summary.p50, summary.p99], [height, height], color=colour, linewidth=3, alpha=0.45, zorder=2)
@@ -105,7 +108,8 @@ def _figure_of(value: float) -> str:
 
 
 def _set_scale(axes: Axes, compared: Sequence[Compared]) -> None:
-    figures = [getattr(line.group.stages[stage], name) for line in compared for stage in SHOWN for name in MARKS]
+    shown = [summary for line in compared for stage in SHOWN if (summary := line.group.stages.get(stage))]
+    figures = [getattr(summary, name) for summary in shown for name in MARKS]
     low, high = min(figures), max(figures)
     if low > 0 and high / low > TOO_WIDE:
         axes.set_xscale("log")
@@ -138,7 +142,7 @@ def _legend() -> tuple[list[Artist], list[str]]:
                markeredgewidth=2 if mark == "|" else 1.2)
         for mark in MARKS.values()
     ]  # fmt: skip
-    names = {"total": "whole frame", "infer": "inference"}
+    names = {"infer": "inference", "age": "age of a frame with its labels"}
     return handles, [
         *(names[stage] for stage in SHOWN),
         "p50",

@@ -16,7 +16,7 @@ from typing import Any
 APPLICATION_ID = 0x45444745
 """``EDGE``: marks the file as such a log (``PRAGMA application_id``)."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """``PRAGMA user_version``; a program refuses a newer one."""
 
 WINDOW_NS = 10 * 10**9
@@ -46,6 +46,7 @@ CREATE TABLE session (
     precision TEXT NOT NULL,
     input TEXT NOT NULL,              -- height×width
     source TEXT NOT NULL,
+    settings TEXT NOT NULL DEFAULT '',-- of source and loop, as 'pipelined'; '' too: version 2 did not say
     load_ms REAL NOT NULL,            -- opening the file, the library's import included
     first_ms REAL NOT NULL,           -- the first, cold inference
     warmup INTEGER NOT NULL,          -- inferences before the first frame, the cold one among them

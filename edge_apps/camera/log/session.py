@@ -25,6 +25,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     input: str
     source: str
+    settings: str = ""
     load_ms: float
     first_ms: float
     warmup: int

@@ -15,7 +15,7 @@ from edge_apps.errors import BadInput
 from edge_apps.runtime.device import Device
 from edge_apps.runtime.latency import Summary
 
-SAME = ("fingerprint", "sha256", "runtime", "threads", "source")
+SAME = ("fingerprint", "sha256", "runtime", "threads", "source", "settings")
 """Sessions that agree in these measured the same thing: their frames are pooled. Another source, another capture."""
 
 HELD_BACK = "(earlier)"
@@ -37,7 +37,7 @@ class State:
 
 @dataclass(frozen=True)
 class Group:
-    """Sessions of one device, model file, runtime, thread count and source; no ``stages`` where no frame was logged.
+    """Sessions that agree in ``SAME``; no ``stages`` where no frame was logged.
 
     ``frames_dropped`` rows were taken away by the log's caps, or while the disk could not be written; see ``Figures``
     for ``by_histogram`` and ``missing``.
@@ -54,6 +54,7 @@ class Group:
     runtime: str
     threads: int
     source: str
+    settings: str
     governors: tuple[str, ...]
     started: tuple[str, ...]
     unfinished: int
@@ -66,6 +67,11 @@ class Group:
     by_histogram: int
     missing: int
     state: State
+
+    @property
+    def setup(self) -> str:
+        """Source and settings, as people read them."""
+        return f"{self.source} ({self.settings})" if self.settings else self.source
 
 
 def summarize_log(path: Path) -> list[Group]:
@@ -117,6 +123,7 @@ def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row]) -> Group:
         runtime=last["runtime"],
         threads=last["threads"],
         source=last["source"],
+        settings=last["settings"],
         governors=tuple(sorted({session["governor"] for session in sessions} - {""})),
         started=tuple(session["started"] for session in sessions),
         unfinished=sum(session["ended"] is None for session in sessions),

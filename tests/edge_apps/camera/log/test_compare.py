@@ -1,5 +1,6 @@
 """Devices and models side by side, in figures and as a picture."""
 
+import dataclasses
 import random
 import re
 import sys
@@ -42,6 +43,19 @@ def test_the_fastest_first_and_what_tells_them_apart(two) -> None:
     first = as_json(compared)[0]
     assert first["stages"]["total"]["p99_is_indicative"] is True
     assert msgspec.json.decode(msgspec.json.encode(first))["state"]["temperature_max"] == 84.0
+
+
+def test_waiting_for_the_camera_is_no_cost(logs, tmp_path: Path) -> None:
+    """int8 at 10 frames a second before fp32 at 30, whose frames are through sooner because they come sooner."""
+    path = tmp_path / "latency.db"
+    for file, infer, wait, settings in (("fp32.pte", 2_000_000, 33, "30 fps"), ("int8.pte", 1_000_000, 100, "10 fps")):
+        frame = logs.frame(0, infer=infer)
+        waited = {"capture": wait * 10**6, "total": wait * 10**6 + frame.times["total"]}
+        times = {**frame.times, **waited}
+        logs.write(path, [dataclasses.replace(frame, times=times)], file=file, sha256=file * 8, settings=settings)
+    compared = compare_logs([path])
+    assert [line.group.file for line in compared] == ["int8.pte", "fp32.pte"]
+    assert compared[0].group.setup == "folder:x (10 fps)"
 
 
 def test_lines_that_agree_in_device_and_file_say_what_differs(logs, tmp_path: Path) -> None:

@@ -117,6 +117,16 @@ def test_places_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_no_log_is_overwritten(logs, path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    logs.write(other, [])
+    before = path.read_bytes(), other.read_bytes()
+    for out in (path, other):
+        with pytest.raises(BadInput, match="is a latency log itself: name another file"):
+            export(path, "frame", "csv", out)
+    assert (path.read_bytes(), other.read_bytes()) == before
+
+
 def test_without_pyarrow_it_is_said_in_one_line(path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)

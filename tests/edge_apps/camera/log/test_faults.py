@@ -173,12 +173,14 @@ def damage(path: Path, how: str) -> None:
         data[4096 * 3 : 4096 * 8] = b"\xff" * (4096 * 5)
     elif how == "zeroed":
         data[4096 * 2 :] = bytes(len(data) - 4096 * 2)
-    else:
+    elif how == "header":
         data[16:18] = b"\x00\x07"  # a page size that does not exist
+    else:
+        data[:4096] = bytes(4096)  # as after a power cut
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["cut off", "overwritten", "zeroed", "header"])
+@pytest.mark.parametrize("how", ["cut off", "overwritten", "zeroed", "header", "no header"])
 def test_a_damaged_log_is_set_aside_and_a_new_one_begun(logs, told, tmp_path: Path, how: str) -> None:
     path = tmp_path / "latency.db"
     logs.write(path, [logs.frame(n) for n in range(2_000)])

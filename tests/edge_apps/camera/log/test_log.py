@@ -10,6 +10,7 @@ import pytest
 
 from edge_apps.camera.log import Log, check_is_log, open_log, read_log, writer
 from edge_apps.camera.log.database import open_to_write
+from edge_apps.camera.log.schema import SCHEMA_VERSION
 from edge_apps.camera.sources import Event, Skipped
 from edge_apps.errors import BadInput
 from edge_apps.runtime.device import Device, this_device
@@ -117,9 +118,9 @@ def test_a_log_of_a_later_version_is_refused(logs, tmp_path: Path) -> None:
     path = tmp_path / "latency.db"
     logs.write(path, [])
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 3")
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     database.close()
-    with pytest.raises(BadInput, match="version 3; this program knows up to 2"):
+    with pytest.raises(BadInput, match=f"version {SCHEMA_VERSION + 1}; this program knows up to {SCHEMA_VERSION}"):
         check_is_log(path)
 
 

@@ -75,11 +75,22 @@ def test_version_1_is_upgraded_for_writing_and_nothing_is_lost(logs, old: Path) 
     assert logs.rows(old, "SELECT board, soc, os, governor, frames_dropped FROM session WHERE id = 1") == [
         ("Raspberry Pi 4 Model B Rev 1.4", "brcm,bcm2711", "Debian GNU/Linux 12", "", 0)
     ]
-    assert logs.rows(old, "PRAGMA user_version") == [(2,)]
+    assert logs.rows(old, "PRAGMA user_version") == [(schema.SCHEMA_VERSION,)]
     assert logs.rows(old, "SELECT id, ended IS NULL FROM session") == [(1, 0), (2, 1), (3, 0)]
     assert logs.rows(old, "PRAGMA integrity_check") == [("ok",)]
     assert len(logs.rows(old, "SELECT DISTINCT uuid FROM session")) == 3
     assert len(summarize_log(old)) == 2
+
+
+def test_version_2_is_read_and_upgraded(logs, tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    logs.write(path, [logs.frame(0)])
+    logs.change(path, "ALTER TABLE session DROP COLUMN settings")
+    logs.change(path, "PRAGMA user_version = 2")
+    assert [group.settings for group in summarize_log(path)] == [""]
+    logs.write(path, [logs.frame(1)])
+    assert logs.rows(path, "SELECT settings FROM session") == [("",), ("",)]
+    assert logs.rows(path, "PRAGMA user_version") == [(schema.SCHEMA_VERSION,)]
 
 
 def test_copies_of_a_log_of_version_1_are_the_same_sessions(logs, old: Path, tmp_path: Path) -> None:

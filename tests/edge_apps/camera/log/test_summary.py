@@ -72,7 +72,13 @@ def test_sessions_of_one_kind_are_pooled_by_sample(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"sha256": "cd" * 32}, {"runtime": "fake 1.1"}, {"threads": 2}, {"source": "test-pattern"}],
+    [
+        {"sha256": "cd" * 32},
+        {"runtime": "fake 1.1"},
+        {"threads": 2},
+        {"source": "test-pattern"},
+        {"settings": "pipelined"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_what_differs_is_not_pooled(tmp_path: Path, change: dict) -> None:

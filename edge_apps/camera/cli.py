@@ -116,8 +116,9 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
     from edge_apps.camera.config import options_in
     from edge_apps.camera.service import advice, install, plan
 
-    service = plan(config_file, name=name, for_user=for_user)
-    hints = advice(config_file, options_in(config_file, run))
+    options = options_in(config_file, run) if config_file.is_file() else {}
+    service = plan(config_file, options, name=name, for_user=for_user)
+    hints = advice(config_file, options)
     check(run.make_context("run", ["--config", str(config_file)]).params)
     out = results()
     out.print(service.unit, markup=False, highlight=False, soft_wrap=True)

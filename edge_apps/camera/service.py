@@ -12,13 +12,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_apps.camera.sources import NETWORK, takes
 from edge_apps.camera.uri import parse_uri
+from edge_apps.camera.web.address import parse_web
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
 from edge_apps.files import write_whole
 
@@ -28,6 +29,8 @@ Description=Edge Pipeline camera ({config})
 Documentation=https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html
 # No network and no set clock are needed: neither network-online.target nor time-sync.target is waited for.
 StartLimitIntervalSec=0
+# Disks that are mounted late are.
+RequiresMountsFor={mounts}
 
 [Service]
 Type=notify
@@ -73,8 +76,21 @@ class Service:
         return [f"write {self.path}", *(f"run {shlex.join(command)}" for command in self.commands)]
 
 
-def plan(config: Path, *, name: str = "edge-camera", for_user: bool = False, root: Path = Path("/")) -> Service:
+FILES = ("model", "log", "snapshot", "web_token_file")
+"""Options that name files, which may lie on a disk that is mounted late."""
+
+
+def plan(
+    config: Path,
+    options: Mapping[str, Any],
+    *,
+    name: str = "edge-camera",
+    for_user: bool = False,
+    root: Path = Path("/"),
+) -> Service:
     """The service that runs ``edge-camera run --config CONFIG``, of the machine or of the user who asks.
+
+    ``options`` are those that the file sets.
 
     Raises:
         BadInput: no such file, or a name that is none for a unit.
@@ -90,7 +106,8 @@ def plan(config: Path, *, name: str = "edge-camera", for_user: bool = False, roo
         config=_plain(str(config)),
         command=" ".join(map(_quoted, (*_program(), "run", "--quiet", "--config", str(config)))),
         folder=_plain(str(config.parent)),
-        writable='"' + _plain(str(config.parent)).replace("\\", "\\\\").replace('"', '\\"') + '"',
+        writable=_in_quotes(config.parent),
+        mounts=" ".join(map(_in_quotes, dict.fromkeys([config.parent, *_files(config, options)]))),
         user="" if for_user else f"User={_user()}\n",
         watchdog=WATCHDOG,
         wanted_by="default.target" if for_user else "multi-user.target",
@@ -117,12 +134,19 @@ def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
     if kind in NETWORK and parse_uri(source).full != parse_uri(source).shown and config.stat().st_mode & 0o077:
         raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
     hints = []
+    model = config.parent / str(options["model"])
+    if not model.exists():
+        hints.append(f"its model '{model}' is not there: a service that cannot open its model is not tried again.")
     if takes(source, "--wait-for-source") and not options.get("wait_for_source"):
         hints.append("without wait-for-source = true it ends for good when its camera is not there at the start.")
     if "log" not in options:
         hints.append('without log = "latency.db" nothing is written down.')
     elif "log_max_size" not in options:
         hints.append('without log-max-size = "1G" the log grows until the disk is full.')
+    if "web_token_file" not in options and "web" in options and not parse_web(str(options["web"])).is_loopback:
+        hints.append(
+            "without web-token-file the page's token is another after every start, and viewers are locked out."
+        )
     return hints
 
 
@@ -143,6 +167,14 @@ def install(service: Service) -> None:
             raise EdgeError(f"'{shlex.join(command)}' failed: {said}. The unit is in '{service.path}'.")
 
 
+def _files(config: Path, options: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the files lie that the service needs; what is relative counts from the configuration's folder."""
+    kind, _, place = str(options.get("source_text", "")).partition(":")
+    named = [str(options[name]) for name in FILES if name in options] + [place] * (kind in ("folder", "video"))
+    for name in named:
+        yield Path(os.path.normpath(config.parent / name))
+
+
 def _user() -> str:
     """Who asks, also by sudo: the camera needs no root, and its cache and its group 'video' are this user's."""
     return os.environ.get("SUDO_USER") or getpass.getuser()
@@ -160,6 +192,11 @@ def _quoted(word: str) -> str:
     """A word of ExecStart: systemd expands % and $, and splits at spaces."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return escaped if re.fullmatch(r"[\w./%:@=+-]+", escaped) else f'"{escaped}"'
+
+
+def _in_quotes(path: Path) -> str:
+    """A path in a list of paths."""
+    return '"' + _plain(str(path)).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _plain(text: str) -> str:

@@ -18,6 +18,7 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "my camera 100%" / "camera.toml"
     path.parent.mkdir()
     path.write_text('model = "bundle"\nsource = "test-pattern"\n')
+    (path.parent / "bundle").mkdir()
     return path
 
 
@@ -40,7 +41,7 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("for_user", [False, True])
 def test_systemd_finds_nothing_wrong_with_the_unit(config: Path, tmp_path: Path, for_user: bool) -> None:
     path = tmp_path / "edge-camera.service"
-    path.write_text(plan(config, for_user=for_user).unit)
+    path.write_text(plan(config, {}, for_user=for_user).unit)
     ended = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *(["--user"] if for_user else []), path],
         capture_output=True,
@@ -53,7 +54,9 @@ def test_systemd_finds_nothing_wrong_with_the_unit(config: Path, tmp_path: Path,
 
 
 def test_what_the_unit_says(config: Path) -> None:
-    unit = plan(config).unit
+    unit = plan(config, {"model": "/mnt/usb/bundle", "log": "latency.db"}).unit
+    folder = str(config.parent).replace("%", "%%")
+    assert f'RequiresMountsFor="{folder}" "/mnt/usb/bundle" "{folder}/latency.db"\n' in unit
     assert "Type=notify\n" in unit
     assert "WatchdogSec=60\n" in unit
     assert "Restart=always\n" in unit
@@ -61,7 +64,7 @@ def test_what_the_unit_says(config: Path) -> None:
     assert "my camera 100%%/camera.toml" in unit
     assert "\nUser=" in unit
     assert "WantedBy=multi-user.target" in unit
-    user = plan(config, for_user=True).unit
+    user = plan(config, {}, for_user=True).unit
     assert "\nUser=" not in user
     assert "Nice=" not in user
     assert "WantedBy=default.target" in user
@@ -69,11 +72,11 @@ def test_what_the_unit_says(config: Path) -> None:
 
 def test_the_service_is_not_roots_because_sudo_installs_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "anna")
-    assert "\nUser=anna\n" in plan(config).unit
+    assert "\nUser=anna\n" in plan(config, {}).unit
 
 
 def test_installing_writes_the_unit_and_starts_it(config: Path, systemctl: Path, tmp_path: Path) -> None:
-    planned = plan(config, name="door", root=tmp_path)
+    planned = plan(config, {}, name="door", root=tmp_path)
     assert planned.steps() == [
         f"write {tmp_path}/etc/systemd/system/door.service",
         "run systemctl daemon-reload",
@@ -87,25 +90,25 @@ def test_installing_writes_the_unit_and_starts_it(config: Path, systemctl: Path,
 def test_what_systemd_refuses_is_said(config: Path, systemctl: Path, tmp_path: Path) -> None:
     (systemctl / "refuse").touch()
     with pytest.raises(EdgeError, match="'systemctl daemon-reload' failed: Failed to enable unit: Access denied"):
-        install(plan(config, root=tmp_path))
+        install(plan(config, {}, root=tmp_path))
 
 
 def test_without_systemd_nothing_is_written(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingExtra, match="not run by systemd"):
-        install(plan(config, root=tmp_path))
+        install(plan(config, {}, root=tmp_path))
     assert not (tmp_path / "etc").exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 200])
 def test_names_that_are_none(config: Path, name: str) -> None:
     with pytest.raises(BadInput, match="is no name for a unit"):
-        plan(config, name=name)
+        plan(config, {}, name=name)
 
 
 def test_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No such configuration.*edge-camera config >"):
-        plan(tmp_path / "none.toml")
+        plan(tmp_path / "none.toml", {})
 
 
 @pytest.mark.parametrize(
@@ -114,10 +117,15 @@ def test_no_configuration(tmp_path: Path) -> None:
         ({"source_text": "test-pattern"}, ["nothing is written down"]),
         ({"source_text": "usb:0", "log": "l.db"}, ["wait-for-source", "log-max-size"]),
         ({"source_text": "usb:0", "log": "l.db", "log_max_size": "1G", "wait_for_source": True}, []),
+        ({"source_text": "test-pattern", "log": "l.db", "log_max_size": "1G", "model": "m"}, ["is not there"]),
+        (
+            {"source_text": "test-pattern", "log": "l.db", "log_max_size": "1G", "web": "0.0.0.0:8080"},
+            ["without web-token-file"],
+        ),
     ],
 )
 def test_what_a_service_had_better_have(config: Path, options: dict, hints: list[str]) -> None:
-    said = advice(config, {"model": "m", **options})
+    said = advice(config, {"model": "bundle", **options})
     assert len(said) == len(hints)
     assert all(hint in line for hint, line in zip(hints, said, strict=True))
 

@@ -107,7 +107,7 @@ def clean(images: ImageSet, draw: Draw, drawn: Sequence[int]) -> Cleaned:
     were looked at, the picture stays and a warning says so.
 
     Raises:
-        BadCalibration: most pictures have the same fault. BadImage: a picture cannot be decoded.
+        BadCalibration: most pictures have the same fault, or are copies of others. BadImage: one cannot be decoded.
     """
     looks = {index: look_at(images, index) for index in drawn}
     if len(drawn) >= ENOUGH_TO_JUDGE:
@@ -123,6 +123,7 @@ def clean(images: ImageSet, draw: Draw, drawn: Sequence[int]) -> Cleaned:
             replaced.append(why.replaced(images, index, other))
     final = dict(sorted((kept.looks | {index: looks[index] for index in stay}).items()))
     _refuse_faulty(images, list(final.values()))
+    _refuse_copies(images, stay, len(final))
     return Cleaned(list(final), list(final.values()), tuple(replaced), _about_those_that_stay(images, stay))
 
 
@@ -267,6 +268,15 @@ def _refuse_faulty(images: ImageSet, looks: Sequence[Look]) -> None:
         faulty = sum(look.fault == fault for look in looks)
         if faulty > HARMFUL_SHARE * len(looks):
             raise BadCalibration(f"{faulty} of {len(looks)} pictures drawn from '{images.name}' (allowed: half) {harm}")
+
+
+def _refuse_copies(images: ImageSet, stay: Mapping[int, _Objection], count: int) -> None:
+    copies = sum(why.reason == "copy" for why in stay.values())
+    if count >= ENOUGH_TO_JUDGE and copies > HARMFUL_SHARE * count:
+        raise BadCalibration(
+            f"{copies} of {count} pictures drawn from '{images.name}' (allowed: half) are copies of others, and there "
+            "are no others to draw. Give different pictures."
+        )
 
 
 def _about_those_that_stay(images: ImageSet, stay: Mapping[int, _Objection]) -> tuple[str, ...]:

@@ -228,7 +228,7 @@ def page(suite: Suite, work: Path) -> str:
     for member in suite.members:
         folder, row = work / member.model, [_named(member), str(member.side)]
         trained = load(folder / NETWORK).training.get("command") if (folder / NETWORK).exists() else None
-        typed.append(_typed(trained) if trained else suite.command(member, "train", folder))
+        typed.append(_typed(trained, folder / NETWORK) if trained else suite.command(member, "train", folder))
         export, evaluate = (read(suite, member, step, folder) for step in list(suite.steps)[1:])
         if trained and export and evaluate:
             bundle = msgspec.json.decode(export.stdout, type=BundleManifest)
@@ -263,6 +263,12 @@ def page(suite: Suite, work: Path) -> str:
     ]
     if any(member.aim for member in suite.members):
         parts.append(f"**Float networks below their aim:** {'; '.join(short) or 'none of those that were run'}.")
+    kept = sorted(path.stem for path in (KEPT / suite.name).glob("*.safetensors"))
+    if kept:
+        parts.append(
+            f"Trained networks are kept in [docs/networks/{suite.name}](networks/{suite.name}): {', '.join(kept)}. "
+            "Weights are stored in 16 bit there."
+        )
     parts.append(f"**Not measured yet:** {', '.join(missing) or 'none'}.")
     parts += dict.fromkeys(notes)
     if repaired:
@@ -296,12 +302,12 @@ def _int8_tflite(done: Done) -> FileResult:
     return next(file for file in files if (file.target, file.precision) == ("tflite", "int8"))
 
 
-def _typed(recorded: str) -> str:
+def _typed(recorded: str, out: Path) -> str:
     """A recorded command, whose files lay where they lay, as one types it in the repository's root."""
     words = shlex.split(recorded)
-    places = [number + 1 for number, word in enumerate(words) if word in ("--data", "--out")]
-    for number in places:
-        words[number] = str(Path(*Path(words[number]).parts[-2:])) if words[number].startswith("..") else words[number]
+    words[words.index("--out") + 1] = str(out)
+    data = words.index("--data") + 1
+    words[data] = str(Path(*Path(words[data]).parts[-2:])) if words[data].startswith("..") else words[data]
     return " ".join(words)
 
 

@@ -78,9 +78,14 @@ class Checkpoint:
         return network.eval()
 
     def trained_on(self, images: ImageSet) -> bool:
-        """Whether these very pictures are what it records as its training set."""
-        known: bool = self.training.get("settings", {}).get("data") == digest(images)
-        return known
+        """Whether these very pictures are one of its ``training_sets``."""
+        return digest(images) in self.training_sets
+
+    @property
+    def training_sets(self) -> tuple[str, ...]:
+        """Digests of the pictures that trained it, the last first; of a training that it started from, too."""
+        last = self.training.get("settings", {}).get("data")
+        return (*([last] if last else []), *self.training.get("earlier_data", ()))
 
 
 def builtin() -> Path:

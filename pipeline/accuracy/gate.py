@@ -27,6 +27,9 @@ Verdict = Literal["passed", "failed", "undecided"]
 CLASS_DROP = 10.0
 """Points of a class's accuracy; more is flagged unless another number is asked for."""
 
+KNOWLEDGE = 0.5
+"""Share of the reference's accuracy beyond that of one constant answer; a limit must be below it."""
+
 LOOKS_LIKE_A_FRACTION = 0.1
 """Points; who writes less may have meant a fraction of 1."""
 
@@ -114,8 +117,8 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
 
     Raises:
         BadInput: the evaluation has no reference and so no drop, or no counts per class, or is on the pictures that
-            trained the network; every target may be "not run"; the limit is so high, or the images are so uneven, that
-            a file that always gives one answer would pass.
+            trained the network; every target may be "not run"; a class is without a picture; the limit is so high,
+            or the images are so uneven, that a file would pass that lost half of what the network knows.
     """
     if evaluation.reference is None and evaluation.against is None:
         raise BadInput("The gate needs a drop, and this evaluation has no reference: gate a bundle.")
@@ -188,8 +191,6 @@ def _check_limit(comparison: Comparison, evaluation: EvaluationResult, policy: G
     sizes = [sum(counts) for counts in comparison.per_class]
     commonest = max(range(len(sizes)), key=sizes.__getitem__)
     before, constant = 100 * (table.both + table.lost) / table.n, 100 * sizes[commonest] / table.n
-    if policy.max_drop < before - constant:
-        return
     label, data = evaluation.labels[commonest], evaluation.data
     found = f"the reference is right on {before:.1f} % of '{data}', and {constant:.1f} % of it is '{label}'"
     if before <= constant:
@@ -197,10 +198,15 @@ def _check_limit(comparison: Comparison, evaluation: EvaluationResult, policy: G
             f"These images cannot show a drop: {found}, so that a file that says '{label}' of everything loses "
             "nothing. Gate on pictures of every class, and with a network that was trained."
         )
-    raise BadInput(
-        f"A limit of {policy.max_drop:g} points would pass a file that says '{label}' of everything: {found}. Choose "
-        f"a --max-drop below {before - constant:.1f}."
-    )
+    unseen = [name for name, size in zip(evaluation.labels, sizes, strict=True) if not size]
+    if unseen:
+        raise BadInput(words.unseen(unseen, data))
+    most = KNOWLEDGE * (before - constant)
+    if policy.max_drop >= most:
+        raise BadInput(
+            f"A limit of {policy.max_drop:g} points would pass a file that lost half of what the network knows: "
+            f"{found}. Choose a --max-drop below {most:.1f}."
+        )
 
 
 def _overall(files: tuple[FileVerdict, ...]) -> Verdict:

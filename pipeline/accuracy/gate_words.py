@@ -87,6 +87,15 @@ def blind(classes: Sequence[tuple[str, int]], of: int) -> str:
     )
 
 
+def unseen(labels: Sequence[str], data: str) -> str:
+    """Which classes have no picture, after corrupt ones and those of several classes were left out."""
+    named = ", ".join(f"'{label}'" for label in labels[:NAMED])
+    return (
+        f"'{data}' has no usable picture of {named}{_and_more(len(labels))}: of a class that nobody looked at, no gate "
+        "can say that it was kept. Give pictures of every class."
+    )
+
+
 def summary(verdict: str, verdicts: Sequence[str], limit: float, against: str | None) -> str:
     """The last line."""
     listed = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in KINDS if kind in verdicts)

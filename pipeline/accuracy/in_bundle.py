@@ -143,10 +143,15 @@ def check_apart(bundle: Bundle, images: ImageSet) -> None:
     """Refuse to judge a bundle's files on pictures that calibrated them; ``BadCalibration``.
 
     Raises:
-        BadManifest: int8 files without a list of those pictures.
+        BadManifest: int8 files without a list of those pictures, or with one that is not that of their ranges.
     """
     used = calibration_set_of(bundle)
     if used is not None:
+        rebuilt = rebuild(bundle)
+        if rebuilt is not None and rebuilt.ranges.calibration_set != used:
+            raise BadManifest(
+                f"Bundle '{bundle.root}' lists other calibration pictures than its ranges come from; export it again."
+            )
         check_disjoint(used, images)
     elif any(file.precision == "int8" for file in bundle.models()):
         raise BadManifest(

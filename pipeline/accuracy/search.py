@@ -1,7 +1,7 @@
 """Spending precision: the fewest layers in float with which the int8 files should pass the gate.
 
 Ranking and trials use one set of pictures; what the search arrives at is judged on another, once. A trial is the
-simulation of the files, which they equal to the bit.
+simulation of the files, which they equal to the bit but for the order in which float layers add.
 """
 
 from __future__ import annotations

@@ -212,6 +212,7 @@ def _record(job: Job, training: Training) -> dict[str, Any]:
         "images": len(job.data),
         "skipped": list(job.skipped),
         "settings": msgspec.to_builtins(training.settings),
+        "earlier_data": [] if job.weights is None else list(job.weights.training_sets),
         "device": training.device.type,
         "threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in VERSIONS},

@@ -193,11 +193,17 @@ def test_classes_stay_as_equal_as_unlike_pictures_allow(in_memory: InMemory) -> 
 def test_all_pictures_are_one(in_memory: InMemory, scene: Scene) -> None:
     images = in_memory([scene(0)] * 100)
     draw = ClassBalanced(images.labels, 0)
-    drawn = draw.take(10)
-    result = clean(images, draw, drawn)
-    assert result.indices == drawn
-    assert "9 calibration images should have been replaced" in result.warnings[0]
+    with pytest.raises(BadCalibration, match="9 of 10 pictures drawn from .* are copies of others.*Give different"):
+        clean(images, draw, draw.take(10))
     assert len(images.decoded) <= 10 + 8 * 10
+
+
+def test_half_of_the_pictures_are_one(in_memory: InMemory, scene: Scene) -> None:
+    images = in_memory([scene(0)] * 6 + [scene(seed) for seed in range(1, 6)])
+    draw = ClassBalanced(images.labels, 0)
+    result = clean(images, draw, draw.take(11))
+    assert result.indices == list(range(11))
+    assert "5 calibration images should have been replaced" in result.warnings[0]
 
 
 def test_a_constant_picture_is_replaced(in_memory: InMemory, scene: Scene) -> None:

@@ -56,6 +56,8 @@ def test_it_knows_the_pictures_that_trained_it(network, tmp_path):
     assert trained.trained_on(digits)
     assert not trained.trained_on(open_data("digits", "test"))
     assert not checkpoint.load(_save(tmp_path / "b", network)).trained_on(digits)
+    record = {"settings": {"data": "another"}, "earlier_data": [digest(digits)]}
+    assert checkpoint.load(_save(tmp_path / "c", network, training=record)).trained_on(digits)
 
 
 def test_what_is_written_comes_back(network, tmp_path):

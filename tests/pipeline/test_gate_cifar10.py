@@ -18,6 +18,7 @@ FLOAT_TOP1 = {
     "effnet": 79.0,
     "fd_mobilenet": 78.0,
     "mobilenet_v1": 78.0,
+    "mobilenet_v2": 81.0,
     "resnet_cifar": 80.0,
     "shufflenet_v1": 80.0,
     "squeezenet_1_1": 69.0,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 import socket
 from dataclasses import dataclass
 
-from edge_apps.errors import BadInput
+from edge_apps.errors import BadInput, EdgeError
 
 LOOPBACK = "127.0.0.1"
 
@@ -66,8 +67,16 @@ def listen(address: Address) -> socket.socket:
     """Take the port.
 
     Raises:
-        BadInput: another program has it, or the address is not of this machine.
+        EdgeError: another program has it, or the address is not of this machine: so far, it may work later.
+        BadInput: it never will, as with a port that only root may take.
     """
+    try:
+        return _listener(address)
+    except OSError as error:
+        raise _refusal(address, error) from error
+
+
+def _listener(address: Address) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # at once again after a restart
@@ -77,12 +86,23 @@ def listen(address: Address) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((address.host, address.port))
         listener.listen(64)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise BadInput(
-            f"Cannot serve the page on {address}: {error.strerror}. Choose another --web [HOST:]PORT."
-        ) from error
+        raise
     return listener
+
+
+def _refusal(address: Address, error: OSError) -> EdgeError:
+    cannot = f"Cannot serve the page on {address}:"
+    if error.errno == errno.EADDRINUSE:
+        return EdgeError(f"{cannot} another program has this port. Stop it, or choose another --web [HOST:]PORT.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        every = Address("::" if address.is_ipv6 else "0.0.0.0", address.port)
+        return EdgeError(
+            f"{cannot} this machine has no such address, or not yet. Use {every}, which is every address it has and "
+            "will have, or try again when the network is up."
+        )
+    return BadInput(f"{cannot} {error.strerror}. Choose another --web [HOST:]PORT.")
 
 
 def reachable_host(address: Address) -> str:

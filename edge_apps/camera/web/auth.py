@@ -21,7 +21,7 @@ SHORTEST = 22
 """Characters of a user's own token: 128 bits where they are random letters, digits, ``-`` and ``_``."""
 
 WRONG_ALLOWED = 10
-"""Wrong tokens from one address within ``WINDOW``; after that it has to wait."""
+"""Different wrong tokens from one address within ``WINDOW``; after that it has to wait."""
 
 WINDOW = 60.0
 """Seconds."""
@@ -80,27 +80,33 @@ class Token:
 
 
 class Patience:
-    """Counts wrong tokens by address, an IPv6 network of 64 bits being one."""
+    """Counts wrong tokens (or cookies) by address, an IPv6 network of 64 bits being one.
+
+    The same one again does not count. Nobody learns from it, and a program that was left with an old token sends it
+    for ever: it would lock out everybody who comes through the same proxy or tunnel.
+
+    While an address waits, its right token must wait too: if that were let in, every guess would have been answered.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wrong: dict[str, tuple[float, int]] = {}  # address → when its window began, wrong tokens in it
+        self._wrong: dict[str, tuple[float, set[bytes]]] = {}  # address → when its window began, what was tried
 
     def wait(self, host: str) -> float:
         """Seconds until this address may try again; 0 where it may."""
-        began, wrong = self._wrong.get(_network(host), (0.0, 0))
+        began, wrong = self._wrong.get(_network(host), (0.0, set()))
         left = began + WINDOW - self._clock()
-        return left if wrong >= WRONG_ALLOWED and left > 0 else 0.0
+        return left if len(wrong) >= WRONG_ALLOWED and left > 0 else 0.0
 
-    def wrong(self, host: str) -> None:
-        """One more."""
+    def wrong(self, host: str, guess: str) -> None:
+        """One more; asked for only where there was nothing to ``wait`` for."""
         now, network = self._clock(), _network(host)
-        began, wrong = self._wrong.pop(network, (now, 0))
+        began, wrong = self._wrong.pop(network, (now, set()))
         if now - began >= WINDOW:
-            began, wrong = now, 0
+            began, wrong = now, set()
         if len(self._wrong) >= MOST_ADDRESSES:
             del self._wrong[next(iter(self._wrong))]  # whose last wrong token is longest ago
-        self._wrong[network] = (began, wrong + 1)
+        self._wrong[network] = (began, wrong | {_digest(guess)})
 
 
 def _digest(text: str) -> bytes:

@@ -8,13 +8,16 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS = 64
-"""At once; those beyond are told so."""
+"""At once; those beyond are told so, and count as refused."""
 
 CONNECTIONS_OF_ONE = 48
 """From one address: a host that takes all it can get does not lock out the others."""
 
-REFUSED_AT_ONCE = 128
-"""Beyond these not even a word is lost."""
+REFUSED = 64
+"""That wait to be told so, at once; on those beyond not even a word is lost."""
+
+REFUSED_OF_ONE = 16
+"""From one address."""
 
 REQUEST_WITHIN = 10.0
 """Seconds for a whole request head, also on a connection that is kept: whoever sends byte after byte is cut off."""
@@ -33,12 +36,14 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > REFUSED_AT_ONCE:
+        if self._has_place(CONNECTIONS, CONNECTIONS_OF_ONE, refused=False):
+            self._expect_request()
+        elif self._has_place(REFUSED, REFUSED_OF_ONE, refused=True):
+            self.app_state["busy"] = True
+            self._expect_request()
+        else:
+            self.connections.discard(self)  # at once: it takes no place until the socket is gone
             transport.abort()
-            return
-        of_one = sum(isinstance(other, Connection) and other.host == self.host for other in self.connections)
-        self.app_state["busy"] = len(self.connections) > CONNECTIONS or of_one > CONNECTIONS_OF_ONE
-        self._expect_request()
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
@@ -61,9 +66,20 @@ class Connection(H11Protocol):
         """The viewer's address."""
         return self.client[0] if self.client else ""
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether all that it gets is an answer to try again later."""
+        return bool(self.app_state["busy"])
+
     def abort(self) -> None:
         """Cut the connection, and forget what was not read yet."""
         self.transport.abort()
+
+    def _has_place(self, most: int, most_of_one: int, *, refused: bool) -> bool:
+        """Whether there are fewer others of this kind, and of them fewer from this address."""
+        others = [other for other in self.connections if isinstance(other, Connection) and other is not self]
+        hosts = [other.host for other in others if other.is_refused is refused]
+        return len(hosts) < most and hosts.count(self.host) < most_of_one
 
     def _expect_request(self) -> None:
         self._forget_deadline()

@@ -45,7 +45,9 @@ class Gate:
     def __init__(self, app: ASGIApp, token: Token | None, cookie: str, failed: Callable[[Exception], None]) -> None:
         """Without a ``token`` this is a loopback address. ``cookie`` is the name of its cookie."""
         self._app, self._token, self._cookie, self._failed = app, token, cookie, failed
-        self._patience = Patience()
+        # The cookie of a guessed token can be worked out, so cookies need patience too: one of their own, so that who
+        # guesses tokens does not lock out the open pages of the same address.
+        self._patience, self._patience_with_cookies = Patience(), Patience()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(scope, send)
@@ -78,18 +80,21 @@ class Gate:
         asked = request.query_params.get("token")
         kind, _, bearer = request.headers.get("authorization", "").partition(" ")
         given = asked if asked is not None else bearer.strip() if kind.lower() == "bearer" else None
-        if given is None:
-            # A cookie is no guess: after a restart with another token every open page still sends its old one.
-            kept = request.cookies.get(self._cookie)
-            return None if kept is not None and self._token.is_right_cookie(kept) else door(request, wrong=False)
+        guess, is_right, patience = (
+            (given, self._token.is_right, self._patience)
+            if given is not None
+            else (request.cookies.get(self._cookie), self._token.is_right_cookie, self._patience_with_cookies)
+        )
+        if guess is None:
+            return door(request, wrong=False)
         host = request.client.host if request.client else ""
-        wait = math.ceil(self._patience.wait(host))
+        wait = math.ceil(patience.wait(host))
         if wait:
             text = f"Too many wrong tokens. Try again in {wait} s.\n"
             return PlainTextResponse(text, 429, {"Retry-After": str(wait)})
-        if not self._token.is_right(given):
-            self._patience.wrong(host)
-            return door(request, wrong=True)
+        if not is_right(guess):
+            patience.wrong(host, guess)
+            return door(request, wrong=given is not None)
         return None if asked is None else self._welcome(request)
 
     def _welcome(self, request: HTTPConnection) -> Response:

@@ -54,7 +54,8 @@ class WebServer:
         """Take the port, and serve.
 
         Raises:
-            BadInput: the port is taken, or the address is not of this machine.
+            EdgeError: the port is taken, or the address is not of this machine; both may pass.
+            BadInput: the port can never be had.
         """
         self._listener = listen(self._address)
         self._address = Address(self._address.host, self._listener.getsockname()[1])

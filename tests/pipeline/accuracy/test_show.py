@@ -53,13 +53,13 @@ def test_numbers_and_reasons_are_there(evaluated: EvaluationResult) -> None:
 
 
 def test_the_gate_shows_each_verdict_and_the_whole(evaluated: EvaluationResult) -> None:
-    text = shown(show_gate, judge(evaluated, GatePolicy(max_drop=50, confidence=0.5)))
+    text = shown(show_gate, judge(evaluated, GatePolicy(max_drop=30, confidence=0.5)))
     rows = [line.split() for line in text.splitlines()]
     assert ["passed", "[bold]a.fake", "tflite", "fp32"] in [row[:4] for row in rows]
     assert ["not", "run", "b.fake"] in [row[:3] for row in rows]
     assert ["failed", "c.fake"] in [row[:2] for row in rows]
     assert "[50 % interval]" in text
-    assert text.splitlines()[-1] == "Gate failed at 50.0 points of top-1: 1 passed, 1 failed, 1 not run."
+    assert text.splitlines()[-1] == "Gate failed at 30.0 points of top-1: 1 passed, 1 failed, 1 not run."
     assert "Top-1 fell 0.8 points" in shown(show_gate, judge(evaluated, GatePolicy(max_drop=1)))
 
 

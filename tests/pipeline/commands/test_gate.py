@@ -107,7 +107,7 @@ def test_reports(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
         (["--max-drop", "inf"], "0 to 100"),
         (["--max-drop", "-1"], "0 to 100"),
         (["--max-drop", "101"], "0 to 100"),
-        (["--max-drop", "80"], "would pass a file that says 'class0' of everything"),
+        (["--max-drop", "80"], "would pass a file that lost half of what the network knows"),
         (["--max-drop", "much"], "not a valid float"),
         (["--class-drop", "100"], "--no-class-flags"),
         (["--class-drop", "nan"], "0 to below 100"),

@@ -1,5 +1,6 @@
 """``--web [HOST:]PORT``."""
 
+import errno
 import socket
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from edge_apps.camera.web import check_installed
 from edge_apps.camera.web.address import Address, listen, parse_web, reachable_host
-from edge_apps.errors import BadInput, MissingExtra
+from edge_apps.errors import BadInput, EdgeError, MissingExtra
 
 
 @pytest.mark.parametrize(
@@ -53,15 +54,35 @@ def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
 def test_a_port_that_is_taken() -> None:
     with listen(Address("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            BadInput, match=f"Cannot serve the page on 127.0.0.1:{port}: Address already in use. Choose"
-        ):
+        with pytest.raises(EdgeError, match=f"the page on 127.0.0.1:{port}: another program .* Stop it,") as refused:
             listen(Address("127.0.0.1", port))
+    assert refused.value.exit_status == 1, "it may be free soon: a service tries again"
+    listen(Address("127.0.0.1", port)).close()
 
 
-def test_an_address_of_another_machine() -> None:
-    with pytest.raises(BadInput, match=r"on 192\.0\.2\.7:8080: Cannot assign requested address"):
+def test_an_address_that_is_not_there_may_come() -> None:
+    """At boot the network may be up later than this program."""
+    with pytest.raises(EdgeError, match=r"on 192\.0\.2\.7:8080: .* no such address.* Use 0\.0\.0\.0:8080") as refused:
         listen(Address("192.0.2.7", 8080))
+    assert refused.value.exit_status == 1
+    with pytest.raises(EdgeError, match=r"on \[2001:db8::7\]:8080: .* no such address.* Use \[::\]:8080"):
+        listen(Address("2001:db8::7", 8080))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EAFNOSUPPORT])
+def test_what_does_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A port of the system's, or a machine without IPv6."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, "Reason")
+
+    if number == errno.EACCES:
+        monkeypatch.setattr(socket.socket, "bind", refuse)
+    else:
+        monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(BadInput, match=r"on \[::1\]:80: Reason\. Choose another --web") as refused:
+        listen(Address("::1", 80))
+    assert refused.value.exit_status == 2
 
 
 def test_how_others_write_it() -> None:

@@ -55,27 +55,38 @@ def test_right_and_wrong() -> None:
 def test_patience_ends_and_comes_back() -> None:
     now = [100.0]
     patience = Patience(lambda: now[0])
-    for _ in range(auth.WRONG_ALLOWED):
+    for number in range(auth.WRONG_ALLOWED):
         assert patience.wait("10.0.0.1") == 0
-        patience.wrong("10.0.0.1")
+        patience.wrong("10.0.0.1", f"guess-{number}")
     assert patience.wait("10.0.0.1") == auth.WINDOW
     assert patience.wait("10.0.0.2") == 0
     now[0] += 59.5
     assert patience.wait("10.0.0.1") == pytest.approx(0.5)
     now[0] += 1
     assert patience.wait("10.0.0.1") == 0
-    patience.wrong("10.0.0.1")
+    patience.wrong("10.0.0.1", "guess")
     assert patience.wait("10.0.0.1") == 0
+
+
+def test_the_same_wrong_token_again_is_no_further_guess() -> None:
+    """A program that was left with an old token sends it for ever."""
+    patience = Patience()
+    for _ in range(10 * auth.WRONG_ALLOWED):
+        patience.wrong("10.0.0.1", "of the last run")
+    for number in range(auth.WRONG_ALLOWED - 1):
+        assert patience.wait("10.0.0.1") == 0
+        patience.wrong("10.0.0.1", f"guess-{number}")
+    assert patience.wait("10.0.0.1") > 0
 
 
 def test_one_network_of_ipv6_is_one_visitor() -> None:
     patience = Patience()
     for number in range(auth.WRONG_ALLOWED):
-        patience.wrong(f"2001:db8::{number:x}")
+        patience.wrong(f"2001:db8::{number:x}", f"guess-{number}")
     assert patience.wait("2001:db8::ffff:1") > 0
     assert patience.wait("2001:db8:0:1::1") == 0
-    for _ in range(auth.WRONG_ALLOWED):
-        patience.wrong("::ffff:10.0.0.1")
+    for number in range(auth.WRONG_ALLOWED):
+        patience.wrong("::ffff:10.0.0.1", f"guess-{number}")
     assert patience.wait("::ffff:10.0.0.1") > 0
     assert patience.wait("::ffff:10.0.0.2") == 0
 
@@ -83,5 +94,5 @@ def test_one_network_of_ipv6_is_one_visitor() -> None:
 def test_it_remembers_only_so_many() -> None:
     patience = Patience()
     for number in range(3 * auth.MOST_ADDRESSES):
-        patience.wrong(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+        patience.wrong(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "guess")
     assert len(patience._wrong) == auth.MOST_ADDRESSES

@@ -8,6 +8,7 @@ import pytest
 
 from edge_apps.camera.web import auth
 from edge_apps.camera.web.address import Address
+from edge_apps.camera.web.auth import Token
 from edge_apps.camera.web.routes import PAGE
 from edge_apps.camera.web.server import WebServer
 
@@ -81,7 +82,7 @@ def test_who_guesses_has_to_wait_and_who_has_the_cookie_has_not(
     monkeypatch.setattr(auth, "WINDOW", 2.0)
     camera = serve(token=TOKEN)
     cookie = camera.get(f"/?token={TOKEN}").headers["Set-Cookie"].partition(";")[0]
-    for _ in range(2 * auth.WRONG_ALLOWED):  # no token, or the cookie of an older one, is no guess
+    for _ in range(2 * auth.WRONG_ALLOWED):  # no token, or the cookie of an older one, is at most one guess
         assert camera.get("/events", Cookie=cookie[:-1]).status == 401
     statuses = [camera.get(f"/?token=guess-{number}").status for number in range(auth.WRONG_ALLOWED)]
     assert set(statuses) == {401}
@@ -92,6 +93,27 @@ def test_who_guesses_has_to_wait_and_who_has_the_cookie_has_not(
     assert camera.get("/", Cookie=cookie).status == 200
     time.sleep(int(answer.headers["Retry-After"]) + 0.1)
     assert camera.get(f"/?token={TOKEN}").status == 303
+
+
+def test_an_old_token_sent_again_and_again_locks_nobody_out(serve: Callable) -> None:
+    """Behind a tunnel all programs have one address."""
+    camera = serve(token=TOKEN)
+    for _ in range(2 * auth.WRONG_ALLOWED):
+        assert camera.get("/metrics", Authorization="Bearer of-the-last-run").status == 401
+        assert camera.get("/metrics?token=of-the-last-run").status == 401
+    assert camera.get("/metrics", Authorization=f"Bearer {TOKEN}").status == 200
+    assert camera.get(f"/?token={TOKEN}").status == 303
+
+
+def test_a_cookie_is_no_way_around_the_patience(serve: Callable) -> None:
+    """Whoever guesses a token can work out its cookie."""
+    camera = serve(token=TOKEN)
+    name, _, right = camera.get(f"/?token={TOKEN}").headers["Set-Cookie"].partition(";")[0].partition("=")
+    guesses = [Token(f"guess-{number}").cookie for number in range(auth.WRONG_ALLOWED)]
+    assert {camera.get("/", Cookie=f"{name}={guess}").status for guess in guesses} == {401}
+    assert {camera.get("/", Cookie=f"{name}={guess}").status for guess in (*guesses, right)} == {429}
+    assert camera.get("/", Authorization=f"Bearer {TOKEN}").status == 200
+    assert camera.get("/").status == 401
 
 
 @pytest.mark.parametrize("name", ["localhost", "localhost:9000", "127.0.0.1:1", "[::1]:8080", "LOCALHOST"])

@@ -18,12 +18,12 @@ from edge_apps.camera.web import connection as bounds
 from edge_apps.camera.web import gate, routes, server
 from edge_apps.camera.web.address import Address
 from edge_apps.camera.web.server import FAULT, WebServer
-from edge_apps.errors import BadInput
+from edge_apps.errors import EdgeError
 
 
-def knock(camera, text: str | bytes) -> socket.socket:
-    """A connection on which this was sent."""
-    talk = socket.create_connection(("127.0.0.1", camera.port), timeout=30)
+def knock(camera, text: str | bytes, host: str = "127.0.0.1") -> socket.socket:
+    """A connection from there on which this was sent."""
+    talk = socket.create_connection(("127.0.0.1", camera.port), timeout=30, source_address=(host, 0))
     talk.sendall(text if isinstance(text, bytes) else text.replace("\n", "\r\n").encode())
     return talk
 
@@ -145,7 +145,7 @@ def test_the_port_can_be_taken_again_at_once(serve: Callable) -> None:
 
 def test_a_port_that_is_taken_is_one_clear_error(serve: Callable) -> None:
     camera = serve(frames=False)
-    with pytest.raises(BadInput, match="Address already in use. Choose another --web"):
+    with pytest.raises(EdgeError, match="another program has this port. Stop it, or choose another --web"):
         serve(frames=False, port=camera.port)
     assert camera.get("/").status == 200
 
@@ -171,35 +171,35 @@ def test_beyond_so_many_viewers_of_the_video(serve: Callable) -> None:
 
 
 def test_beyond_so_many_connections(serve: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those beyond are told so, and of them too there are only so many."""
     monkeypatch.setattr(bounds, "CONNECTIONS", 5)
-    monkeypatch.setattr(bounds, "REFUSED_AT_ONCE", 8)
+    monkeypatch.setattr(bounds, "REFUSED", 3)
     camera = serve(frames=False)
     with contextlib.ExitStack() as stack:
-        for _ in range(5):
-            stack.enter_context(knock(camera, ""))
+        for number in range(5):
+            stack.enter_context(knock(camera, "", f"127.0.0.{number + 1}"))
         time.sleep(0.2)
         answer = camera.get("/")
         assert (answer.status, answer.headers["Connection"]) == (503, "close")
-        for _ in range(3):
-            stack.enter_context(knock(camera, ""))
+        for number in range(3):
+            stack.enter_context(knock(camera, "", f"127.0.0.{number + 1}"))
         time.sleep(0.2)
         assert everything(stack.enter_context(knock(camera, ""))) == b""
     until(lambda: camera.get("/").status == 200)
 
 
-def test_one_host_does_not_lock_out_the_others(serve: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "CONNECTIONS_OF_ONE", 3)
+@pytest.mark.parametrize("taken", [60, 100, 140])
+def test_one_host_does_not_lock_out_the_others(serve: Callable, taken: int) -> None:
+    """However many it opens: those that are refused take no place from anybody."""
     camera = serve(frames=False)
     with contextlib.ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(knock(camera, ""))
-        time.sleep(0.2)
-        assert camera.get("/").status == 503
-        other = stack.enter_context(socket.socket())
-        other.bind(("127.0.0.9", 0))
-        other.connect(("127.0.0.1", camera.port))
-        other.sendall(ask("/").replace("\n", "\r\n").encode())
-        assert other.recv(12) == b"HTTP/1.1 200"
+        idle = [stack.enter_context(knock(camera, "", "127.0.0.9")) for _ in range(taken)]
+        others = [stack.enter_context(knock(camera, ask("/"), "127.0.0.77")) for _ in range(16)]
+        assert {talk.recv(12) for talk in others} == {b"HTTP/1.1 200"}
+        for talk in idle[50:]:
+            talk.close()
+        until(lambda: len(camera.server._server.server_state.connections) == 50 + 16)
+        assert everything(stack.enter_context(knock(camera, ask("/"), "127.0.0.9"))).startswith(b"HTTP/1.1 503")
 
 
 @pytest.mark.parametrize("beginning", ["", "GET / HT", "GET / HTTP/1.1\nHost: localhost\n", ask("/page.css")])

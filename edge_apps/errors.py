@@ -29,6 +29,10 @@ class ChangedFile(BadInput):
     """A file whose bytes are not those that its bundle recorded: it is not run."""
 
 
+class NotThere(BadInput):
+    """A camera or host that is not there now, and that one can wait for."""
+
+
 class MissingExtra(BadInput):
     """A package that this command needs is not installed; the message names the pip command."""
 

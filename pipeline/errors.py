@@ -11,6 +11,7 @@
         ├── BadImage                  not a whole picture
         ├── BadManifest               a manifest that does not say what it must
         ├── ChangedFile               bytes differ from the recorded sha256
+        ├── NotThere                  a camera or host that one can wait for
         ├── MissingExtra              a package is not installed
         ├── BadCheckpoint             not a checkpoint, or not of this network
         ├── BadRecipe                 a recipe that means nothing
@@ -21,7 +22,7 @@ this module has them all. Exit statuses 3 and 4 belong to the gate's verdict, wh
 """
 
 from calibration.errors import BadCalibration, BadRecipe
-from edge_apps.errors import BadImage, BadInput, BadManifest, ChangedFile, EdgeError, MissingExtra, NotRunHere
+from edge_apps.errors import BadImage, BadInput, BadManifest, ChangedFile, EdgeError, MissingExtra, NotRunHere, NotThere
 
 __all__ = [
     "BadCalibration",
@@ -37,6 +38,7 @@ __all__ = [
     "MissingExtra",
     "NotDelegated",
     "NotRunHere",
+    "NotThere",
 ]
 
 

@@ -47,6 +47,9 @@ SUSTAINED_SECONDS = 120.0
 PICTURES, PICTURE_BYTES = 32, 128_000_000
 """At most so many pictures, and so many bytes of them, are held in memory; at least one."""
 
+PICTURES_WITHIN = 30.0
+"""Seconds for a camera to give them; it then has to do with those that came. A camera takes 15 at most to wake up."""
+
 NS = 1_000_000_000
 
 Clock = Callable[[], int]
@@ -259,7 +262,8 @@ def _pictures(source: Source, output: Output, stop: Stop) -> list[tuple[str, Ima
     """The first pictures of a source, as many as fit; their own copies, because a camera uses its memory again."""
     pictures: list[tuple[str, Image]] = []
     room = PICTURE_BYTES
-    source.stop = lambda: stop.reason is not None
+    late = time.monotonic() + PICTURES_WITHIN
+    source.stop = lambda: stop.reason is not None or time.monotonic() > late
     items = iter(source)
     try:
         for item in items:
@@ -280,7 +284,11 @@ def _pictures(source: Source, output: Output, stop: Stop) -> list[tuple[str, Ima
             close()
     if pictures:
         return pictures
-    why = f"stopped by {stop.reason}" if stop.reason else "there is nothing to measure with"
+    why = "there is nothing to measure with"
+    if stop.reason:
+        why = f"stopped by {stop.reason}"
+    elif time.monotonic() > late:
+        why = f"none came within {PICTURES_WITHIN:g} s"
     raise EdgeError(f"'{source.text}' gave no picture that can be used: {why}.")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_apps.camera import csi, v4l2
 from edge_apps.camera.uri import Uri
-from edge_apps.errors import BadInput
+from edge_apps.errors import BadInput, NotThere
 from edge_apps.images import printable
 
 SENSORS = ("unicam", "rp1-cfe", "tegra-video", "tegra-camrtc-ca")
@@ -55,9 +55,7 @@ def check_device(path: Path) -> None:
         is_device = stat.S_ISCHR(path.stat().st_mode)
     except OSError:
         have = ", ".join(f"{camera.node} ({camera.name})" for camera in list_devices()) or "none"
-        raise BadInput(
-            f"No such camera: '{path}'. This machine has: {have}. Plug it in, or give --wait-for-source to wait for it."
-        ) from None
+        raise NotThere(f"No such camera: '{path}'. This machine has: {have}. Plug it in.") from None
     if not is_device:
         raise BadInput(f"'{path}' is no video device. {LIST}")
     try:
@@ -91,10 +89,7 @@ def check_host(uri: Uri) -> None:
     # Names without an address are EAI_NODATA, where the C library still knows that.
     unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
     if failure and (isinstance(failure[0], UnicodeError) or failure[0].errno in unknown):
-        raise BadInput(
-            f"Unknown host '{printable(uri.host)}' in '{uri.shown}'. Write its name right, or its number, or give "
-            "--wait-for-source to wait until it is known."
-        )
+        raise NotThere(f"Unknown host '{printable(uri.host)}' in '{uri.shown}'. Write its name right, or its number.")
 
 
 def _camera(number: int, entry: Path, root: Path, ioctl: v4l2.Ioctl | None) -> Camera | None:

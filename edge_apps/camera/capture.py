@@ -113,7 +113,7 @@ class Capture:
 
     def _hand_over(self, shot: Shot, image: Image, start: int) -> None:
         turned = self._turn(image)
-        decode_ns = time.perf_counter_ns() - start
+        decode_ns = shot.decoded_ns + time.perf_counter_ns() - start
         self._writer.write(turned, shot.captured_at, shot.born_ns, decode_ns)
         self._tell(None)
         if not self._frames:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_apps.camera import picamera2_mjpeg
-from edge_apps.errors import BadInput
+from edge_apps.errors import NotThere
 
 SIZE, FPS = (640, 480), 30.0
 """Without ``--size`` and ``--fps``: the networks here take 32 to 299 pixels."""
@@ -22,6 +22,11 @@ TIMEOUT = 10.0
 """Seconds for a program to say what it knows; libcamera starts slowly on an old Pi."""
 
 PI_PROGRAMS = ("rpicam-vid", "libcamera-vid")
+
+NO_TOOL = (
+    "No program for CSI cameras on this machine. On a Raspberry Pi: 'sudo apt install rpicam-apps-lite' "
+    "(or python3-picamera2); a Jetson has nvarguscamerasrc for gst-launch-1.0 from its JetPack"
+)
 
 SYSTEM_PYTHON = "usr/bin/python3"
 PICAMERA2 = "usr/lib/python3/dist-packages/picamera2"
@@ -59,16 +64,10 @@ def find_tool(root: Path = Path("/")) -> Tool | None:
     return None
 
 
-def need_tool() -> Tool:
-    """The same; ``BadInput`` says what to install."""
-    tool = find_tool()
-    if tool is None:
-        raise BadInput(
-            "No program for CSI cameras on this machine. On a Raspberry Pi: 'sudo apt install rpicam-apps-lite' "
-            "(or python3-picamera2); a Jetson has nvarguscamerasrc for gst-launch-1.0 from its JetPack. Or give "
-            "--wait-for-source to wait for one."
-        )
-    return tool
+def check_tool() -> None:
+    """Refuse a machine that has none of them; ``NotThere`` says what to install."""
+    if find_tool() is None:
+        raise NotThere(f"{NO_TOOL}.")
 
 
 def list_cameras(tool: Tool) -> list[str] | None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 
 from edge_apps.camera.frames import Event, Frame, Item, Skipped, never, now, waited
 from edge_apps.camera.turn import Turn
+from edge_apps.chatter import SHOW
 from edge_apps.errors import BadImage, BadInput
 from edge_apps.images import Image, decode, list_pictures, printable
+
+FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for files that went away."""
@@ -68,7 +73,8 @@ class Video:
         self._path, self._loop, self._every_frame, self._turn = path, loop, every_frame, turn
         if not path.is_file():
             raise BadInput(f"No such video file: '{path}'.")
-        capture = self._open()
+        with _quiet_decoder():
+            capture = self._open()
         count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
         capture.release()
         self._fps = fps
@@ -87,14 +93,14 @@ class Video:
         try:
             while self._wait_for(index, began):
                 missed = 0 if self._every_frame else self._due(began) - index
-                for _ in range(missed):
+                at, born = now()  # FFmpeg decodes what it grabs, also a frame that is dropped
+                for _ in range(missed + 1):
                     if not capture.grab():
                         return
                 index += missed
-                there, picture = capture.read()
+                there, picture = capture.retrieve()
                 if not there:
                     return
-                at, born = now()
                 image: Image = self._turn(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
                 decoded = time.perf_counter_ns() - born
                 name = f"{printable(self._path.name)}#{index}"
@@ -116,10 +122,27 @@ class Video:
         return int((time.monotonic() - began) * self._fps)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
+        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
         if not capture.isOpened():
             raise BadInput(f"'{self._path}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
         return capture
+
+
+@contextmanager
+def _quiet_decoder() -> Iterator[None]:
+    """What is wrong with a video is told by us, without FFmpeg's own lines: OpenCV asks the environment for their level
+    when it uses FFmpeg first, and never again.
+
+    Not by ``chatter.hushed``, since frames are decoded while other threads print.
+    """
+    if os.environ.get(SHOW) == "1" or FFMPEG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[FFMPEG_LEVEL] = "-8"  # AV_LOG_QUIET
+    try:
+        yield
+    finally:
+        del os.environ[FFMPEG_LEVEL]  # a process that captures listens to what FFmpeg says
 
 
 def _repeated(once: Callable[[int], Iterator[Item]], loop: bool, stop: Callable[[], bool]) -> Iterator[Item]:

@@ -149,11 +149,12 @@ def classify(
     A stage's time runs from the end of the one before it; what the caller does between two frames is in none.
     ``pipelined``: a thread captures and prepares the next frame while the network works on this one. More frames are
     done then where there is a second core, and each is older when its labels are there: ``age`` says how much.
-    ``waiting`` is called now and then while such a loop waits for a frame.
+    ``waiting`` is called now and then while such a loop waits for a frame and the thread that makes it shows life, by
+    asking the source's ``stop``: one that hangs in a driver or on a dead disk does not.
     """
     prepared = _prepared(source, current)
     classifier = current()
-    for item in _one_ahead(prepared, waiting) if pipelined else prepared:
+    for item in _one_ahead(prepared, _overheard(source), waiting) if pipelined else prepared:
         if isinstance(item, Event):
             classifier.forget()
         elif isinstance(item, Prepared):
@@ -201,10 +202,25 @@ def _classified(prepared: Prepared) -> Result | Skipped:
     return Result(frame.sequence, frame.name, frame.captured_at, own, times, smoothed, decision, frame.image)
 
 
-def _one_ahead(items: Generator[Ready, None, None], waiting: Callable[[], None]) -> Iterator[Ready]:
+def _overheard(source: Source) -> threading.Event:
+    """An event that is set whenever the source asks whether it shall stop."""
+    stop, asked = source.stop, threading.Event()
+
+    def overheard() -> bool:
+        asked.set()
+        return stop()
+
+    source.stop = overheard
+    return asked
+
+
+def _one_ahead(
+    items: Generator[Ready, None, None], alive: threading.Event, waiting: Callable[[], None]
+) -> Iterator[Ready]:
     """The same items, each made by a thread while the caller is busy with the one before, and none earlier than that.
 
-    What goes wrong in the thread is raised here.
+    ``waiting`` is called while the caller waits, once for each time that ``alive`` was found set. What goes wrong in
+    the thread is raised here.
     """
     made: queue.SimpleQueue[Ready | BaseException | None] = queue.SimpleQueue()
     wanted = threading.Semaphore(1)
@@ -227,7 +243,9 @@ def _one_ahead(items: Generator[Ready, None, None], waiting: Callable[[], None])
             try:
                 item = made.get(timeout=POLL)
             except queue.Empty:
-                waiting()
+                if alive.is_set():
+                    alive.clear()
+                    waiting()
                 continue
             if item is None:
                 return

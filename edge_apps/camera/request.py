@@ -23,16 +23,16 @@ class Network(msgspec.Struct, frozen=True, tag="network"):
         return parse_uri(self.address)
 
 
-class Pipe(msgspec.Struct, frozen=True, tag="pipe"):
-    """A program that writes MJPEG: to its stdout, or to the descriptor whose number stands where ``{fd}`` is."""
+class Csi(msgspec.Struct, frozen=True, tag="csi"):
+    """A camera on a ribbon cable, by its number."""
 
-    command: tuple[str, ...]
+    number: int
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A live source. ``size`` (width, height) and ``fps`` are wishes; ``patience`` in seconds of no frame at all."""
 
-    camera: Device | Network | Pipe
+    camera: Device | Network | Csi
     size: tuple[int, int] | None = None
     fps: float | None = None
     degrees: int = 0

@@ -13,15 +13,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from edge_apps.camera.cameras import check_device, check_host
-from edge_apps.camera.csi import need_tool
+from edge_apps.camera.csi import check_tool
 from edge_apps.camera.files import Folder, Video
 from edge_apps.camera.frames import Event, Frame, Item, Skipped, Source
 from edge_apps.camera.live import LiveSource
 from edge_apps.camera.pattern import TestPattern
-from edge_apps.camera.request import Device, Network, Pipe, Request
+from edge_apps.camera.request import Csi, Device, Network, Request
 from edge_apps.camera.turn import Turn
 from edge_apps.camera.uri import hide_from_process_list, parse_uri
-from edge_apps.errors import BadInput
+from edge_apps.errors import BadInput, NotThere
 from edge_apps.images import printable
 
 __all__ = [
@@ -104,16 +104,28 @@ KNOWN = "folder:PATH (also a .tar), video:FILE, test-pattern, usb:N, v4l2:/dev/v
 LARGEST_SIDE, FASTEST = 8192, 1000.0
 
 
-def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
+def parse_source(text: str, options: SourceOptions | None = None) -> Source:
     """Make a source of what a user wrote. A password in it is hidden from here on, also in the list of processes.
+
+    Without ``options`` the user is offered none, and no error speaks of waiting.
 
     Raises:
         BadInput: an unknown kind, an option without meaning, a path that holds nothing to show, or a camera that is
             not there (unless ``wait_for_source``).
     """
-    kind, colon, rest = text.partition(":")
+    try:
+        return _source(text, options or NO_OPTIONS)
+    except NotThere as error:
+        if options is None:
+            raise
+        raise BadInput(f"{error} Or give --wait-for-source to wait for it.") from None
+
+
+def _source(text: str, options: SourceOptions) -> Source:
+    written, colon, rest = text.partition(":")
+    kind = written.lower()  # as the scheme of an address: RFC 3986, 3.1
     if kind not in MEANINGS:
-        raise _unknown(text, kind)
+        raise _unknown(text, written)
     if kind in NETWORK and not rest.startswith("//"):
         raise BadInput(f"The address does not begin with {kind}://. Write {kind}://HOST/PATH.")
     _check(kind, options)
@@ -133,7 +145,7 @@ def stale_after(options: SourceOptions) -> float:
 
 def takes(text: str, option: str) -> bool:
     """Whether an option has a meaning for the source that a user wrote."""
-    return option in MEANINGS.get(text.partition(":")[0], ())
+    return option in MEANINGS.get(text.partition(":")[0].lower(), ())
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -183,13 +195,9 @@ def _device(kind: str, rest: str, options: SourceOptions) -> Source:
 
 def _csi(kind: str, rest: str, options: SourceOptions) -> Source:
     number = _number(kind, rest)
-
-    def request() -> Request:
-        return _request(Pipe(need_tool().command(number, options.size, options.fps)), options)
-
     if not options.wait_for_source:
-        request()
-    return LiveSource(f"{kind}:{number}", request)
+        check_tool()
+    return LiveSource(f"{kind}:{number}", lambda: _request(Csi(number), options))
 
 
 def _network(text: str, options: SourceOptions) -> Source:
@@ -200,7 +208,7 @@ def _network(text: str, options: SourceOptions) -> Source:
     return LiveSource(uri.shown, lambda: _request(Network(uri.full), options))
 
 
-def _request(camera: Device | Network | Pipe, options: SourceOptions) -> Request:
+def _request(camera: Csi | Device | Network, options: SourceOptions) -> Request:
     return Request(
         camera=camera,
         size=options.size,

@@ -13,6 +13,9 @@ from edge_apps.errors import BadInput
 
 HIDDEN = "***"
 
+SHORTEST = 3
+"""Characters of a secret that is hidden wherever it stands. A shorter one is part of words, which would tell it."""
+
 HARMLESS = frozenset(
     {"action", "camera", "ch", "channel", "codec", "compression", "format", "fps", "framerate", "height", "profile"}
     | {"quality", "rate", "resolution", "size", "stream", "subtype", "transport", "type", "unicast", "video", "width"}
@@ -37,7 +40,7 @@ class Uri:
     port: int | None
     user: str | None = field(repr=False)
     password: str | None = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)  # every form in which a secret may come back, longest first
+    secrets: tuple[str, ...] = field(repr=False)  # every form in which one may come back and be told, longest first
 
     @property
     def without_user(self) -> str:
@@ -59,7 +62,8 @@ def parse_uri(text: str) -> Uri:
     Raises:
         BadInput: it names no host, a senseless port, or holds a character that an address cannot; it is not repeated.
     """
-    scheme = text.partition("://")[0]
+    scheme, mark, rest = text.partition("://")
+    text = scheme.lower() + mark + rest  # FFmpeg knows no other
     if any(character.isspace() or not character.isprintable() for character in text):
         raise BadInput("The address holds a space or a control character: write it as %20.")
     try:
@@ -90,11 +94,13 @@ def hide_from_process_list(uri: Uri) -> None:
             memory.seek(start)
             line = memory.read(end - start)
             hidden = line
-            for word in [uri.full, *uri.secrets]:
-                old = word.encode("utf-8", "surrogateescape")
-                new = uri.shown.encode()[: len(old)] if word == uri.full else HIDDEN.encode()[: len(old)]
-                if len(old) > 2 or word == uri.full:  # a shorter one is part of every other word
-                    hidden = hidden.replace(old, new.ljust(len(old), b" " if word == uri.full else b"*"))
+            old, new = (  # behind the scheme, which may have been written in capitals
+                address.partition(":")[2].encode("utf-8", "surrogateescape") for address in (uri.full, uri.shown)
+            )
+            hidden = hidden.replace(old, new[: len(old)].ljust(len(old)))
+            for secret in uri.secrets:
+                old = secret.encode("utf-8", "surrogateescape")
+                hidden = hidden.replace(old, b"*" * len(old))
             if hidden != line:
                 memory.seek(start)
                 memory.write(hidden)
@@ -125,9 +131,12 @@ def _secrets(parts: SplitResult, user: str | None, password: str | None) -> tupl
         name, equals, value = parameter.partition("=")
         if name.lower() not in HARMLESS:
             found |= {value, unquote(value)} if equals else {name, unquote(name)}
+            found |= {parameter} if 0 < len(value) < SHORTEST else set()
     found |= {value for name, value in parse_qsl(parts.query) if name.lower() not in HARMLESS}
     for hidden in _IN_A_PATH.finditer(parts.path):
         secret = hidden.group()[len(hidden.group(1)) :]
         found |= {secret, unquote(secret)}
+        found |= {hidden.group()} if 0 < len(secret) < SHORTEST else set()
     found.add(parts.fragment)
-    return tuple(sorted(found - {""}, key=lambda secret: (-len(secret), secret)))
+    told = (secret for secret in found if len(secret) >= SHORTEST)
+    return tuple(sorted(told, key=lambda secret: (-len(secret), secret)))

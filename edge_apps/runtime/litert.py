@@ -63,7 +63,8 @@ class LiteRTRunner:
 
     def _real(self, values: NDArray[Any]) -> NDArray[np.float32]:
         scale, zero_point = (1.0, 0) if values.dtype == np.float32 else self._output["quantization"]
-        return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+        real: NDArray[np.float32] = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+        return real
 
 
 def _library() -> tuple[Any, str]:

@@ -79,7 +79,7 @@ class Site:
 
 def _page(name: str, content_type: str) -> Endpoint:
     """A file of the page, read once."""
-    data = importlib.resources.files(__package__).joinpath("static", name).read_bytes()
+    data = importlib.resources.files(__package__).joinpath("static").joinpath(name).read_bytes()
 
     async def answer(request: Request) -> ASGIApp:  # noqa: ARG001
         return Response(data, headers={"Content-Type": content_type})

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from edge_apps.camera import benchmark as bench
 from edge_apps.camera.benchmark import Measured, Plan, Warmup, benchmark, plan_of
 from edge_apps.camera.log import open_log
 from edge_apps.camera.model import Opened
-from edge_apps.camera.sources import Event, TestPattern, parse_source
+from edge_apps.camera.sources import Event, SourceOptions, TestPattern, parse_source
 from edge_apps.camera.stop import Stop
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.runtime.sensors import Sample
@@ -235,6 +236,35 @@ def test_a_source_without_a_usable_picture(on_a_clock: Callable[..., Bench], tmp
     with pytest.raises(EdgeError, match="gave no picture that can be used"):
         here.run(Plan(0, 6), parse_source(f"folder:{tmp_path / 'bad'}"))
     assert here.runner.closed
+
+
+def test_a_camera_that_never_comes_is_given_up(
+    on_a_clock: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "PICTURES_WITHIN", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    here = on_a_clock(itertools.repeat(MS))
+    with pytest.raises(EdgeError, match=r"gave no picture that can be used: none came within 0\.5 s\."):
+        here.run(Plan(0, 6), parse_source(f"http://127.0.0.1:{port}/"))
+    assert here.runner.closed
+
+
+def test_a_camera_that_goes_away_is_measured_with_what_came(
+    on_a_clock: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "PICTURES_WITHIN", 0.5)
+    slow = parse_source("test-pattern", SourceOptions(fps=0.01))
+    assert len(bench._pictures(slow, on_a_clock(iter(())), Stop())) == 1
+
+
+def test_no_error_speaks_of_an_option_that_there_is_not(edge_camera: Callable[..., object], model: Path) -> None:
+    for source in ("usb:987", "http://host-" + 70 * "x"):
+        ended = edge_camera("benchmark", "-m", model, "--source", source)
+        assert ended.returncode != 0
+        assert source.partition(":")[2].lstrip("/") in ended.stderr
+        assert "--" not in ended.stderr
+        assert ended.stderr.endswith(".\n")
 
 
 def test_big_pictures_do_not_fill_the_memory(on_a_clock: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:

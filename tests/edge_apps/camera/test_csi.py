@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_apps.camera import csi, live
+from edge_apps.camera import csi, grabbers, live
+from edge_apps.camera.request import Csi, Request
 from edge_apps.camera.sources import Event, Frame, SourceOptions, parse_source
 from edge_apps.errors import BadInput
 
@@ -218,8 +219,26 @@ def test_a_program_that_is_not_there_yet_is_waited_for(programs: Programs) -> No
 
     items = take(parse_source("csi:0", SourceOptions(wait_for_source=True)), until)
     assert items[0].kind == "lost"
-    assert "No program for CSI cameras" in items[0].reason
+    assert "JetPack. Again in" in items[0].reason, "no word of an option that was given"
     assert items[-2].kind == "back"
+
+
+def test_it_ends_while_the_program_is_looked_for(programs: Programs) -> None:
+    """``gst-inspect-1.0`` may hang: nobody waits for it, and it does not stay behind."""
+    programs.add("gst-launch-1.0")
+    inspect, pid = programs.folder / "gst-inspect-1.0", programs.folder / "pid"
+    inspect.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec /bin/sleep 60\n")
+    inspect.chmod(0o755)
+    source = parse_source("csi:0", SourceOptions(wait_for_source=True))
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 5 and pid.exists() and bool(pid.read_text())
+
+    source.stop = stop
+    assert list(source) == [], "it did not wait for an answer"
+    assert gone(int(pid.read_text()))
 
 
 def test_sensors_are_listed_by_number(programs: Programs) -> None:
@@ -255,7 +274,7 @@ class Picamera2:
 
 
 def test_picamera2_is_run_by_the_systems_python(
-    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     package = tmp_path / "site/picamera2"
     package.mkdir(parents=True)
@@ -264,11 +283,11 @@ def test_picamera2_is_run_by_the_systems_python(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")]))
     assert programs.called() == []
     tool = csi.Tool("picamera2", sys.executable)
-    monkeypatch.setattr("edge_apps.camera.sources.need_tool", lambda: tool)
-    source = parse_source("csi:1", SourceOptions(size=(64, 48), fps=50))
-    (frame,) = take(source, lambda items: items)
-    assert isinstance(frame, Frame)
-    assert frame.image.shape == (48, 64, 3)
-    assert abs(frame.image.mean() - 101) < 2
-    (lost,) = take(parse_source("csi:5", SourceOptions(fps=50)), lambda items: items)
-    assert "(there is no camera 5; libcamera sees 2)" in lost.reason
+    monkeypatch.setattr(grabbers, "find_tool", lambda: tool)
+    shots = grabbers.shots(Request(camera=Csi(1), size=(64, 48), fps=50, patience=30))
+    image = next(shots).decode()
+    assert image.shape == (48, 64, 3)
+    assert abs(image.mean() - 101) < 2
+    with pytest.raises(grabbers.Lost, match="ended with status 1"):
+        next(grabbers.shots(Request(camera=Csi(5), fps=50, patience=30)))
+    assert "there is no camera 5; libcamera sees 2\n" in capfd.readouterr().err

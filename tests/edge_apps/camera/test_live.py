@@ -1,5 +1,6 @@
 """Live sources and their faults: a real server, a real process that captures, real signals."""
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -103,7 +104,8 @@ def children() -> set[int]:
     """Processes that this one started and that live."""
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        found |= set(map(int, (task / "children").read_text().split()))
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found |= set(map(int, (task / "children").read_text().split()))
     return found
 
 

@@ -2,13 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_apps.camera import loop
+from edge_apps.camera.frames import never
 from edge_apps.camera.loop import NOT_FINITE, Classifier, Result, best, classify, probabilities, warm_up
 from edge_apps.camera.model import Opened
 from edge_apps.camera.smoothing import Majority
@@ -120,7 +123,8 @@ def test_softmax_refuses_what_is_not_finite(bad: float) -> None:
 class Frames:
     """A source of colours, of which some are events."""
 
-    items: list
+    items: Iterable
+    stop: Callable[[], bool] = never
     text = "colours"
     has_names = True
     length = None
@@ -197,6 +201,41 @@ def test_pipelined_raises_what_the_source_raised(fake, model: Path) -> None:
     assert next(items).decision == "red"
     with pytest.raises(OSError, match="the card was pulled"):
         next(items)
+
+
+def test_pipelined_shows_life_only_while_the_source_does(fake, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watchdog that is fed while a disk is dead never bites."""
+    monkeypatch.setattr(loop, "POLL", 0.01)
+    goes_on = threading.Event()
+
+    def dead_disk() -> Iterator[str]:
+        goes_on.wait(0.5)  # says nothing meanwhile
+        yield "red"
+
+    fed: list[int] = []
+    for _ in classify(
+        Frames(dead_disk()), using(fake.FakeRunner(model, 1)), pipelined=True, waiting=lambda: fed.append(1)
+    ):
+        pass
+    assert fed == []
+
+    def no_frame() -> Iterator[str]:
+        while not source.stop():
+            goes_on.wait(0.01)
+        yield "red"
+
+    asked: list[int] = []
+
+    def enough() -> bool:
+        asked.append(1)
+        return len(fed) == 3 or len(asked) > 2000
+
+    source = Frames(no_frame(), enough)
+    assert (
+        len(list(classify(source, using(fake.FakeRunner(model, 1)), pipelined=True, waiting=lambda: fed.append(1))))
+        == 1
+    )
+    assert 3 <= len(fed) <= len(asked) <= 2000
 
 
 @pytest.mark.parametrize("pipelined", [False, True])

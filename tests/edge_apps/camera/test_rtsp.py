@@ -6,9 +6,11 @@ import socket
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edge_apps.camera import live
+from edge_apps.camera import grabbers, live
+from edge_apps.camera.request import Network, Request
 from edge_apps.camera.sources import Event, Frame, SourceOptions, parse_source
 
 spec = importlib.util.spec_from_file_location("rtsp_server", Path(__file__).with_name("rtsp_server.py"))
@@ -53,9 +55,35 @@ def test_frames_come_and_a_stream_that_ends_comes_back() -> None:
     assert all(b > a for a, b in itertools.pairwise(greys)), greys
 
 
+def test_decoding_is_told_apart_from_waiting() -> None:
+    """FFmpeg does both in one call."""
+    before_waiting = 0
+
+    class Capture:
+        def grab(self) -> bool:
+            nonlocal before_waiting
+            time.sleep(0.05)
+            before_waiting = time.perf_counter_ns()
+            worked = time.thread_time_ns()
+            while time.thread_time_ns() - worked < 20_000_000:
+                pass
+            return True
+
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return True, np.zeros((48, 64, 3), np.uint8)
+
+    worked = time.thread_time_ns()
+    shots = grabbers._from_opencv(Capture(), Request(camera=Network("rtsp://camera/1")))
+    shot = next(shots)
+    assert 20_000_000 <= shot.decoded_ns <= time.thread_time_ns() - worked
+    there = time.perf_counter_ns()
+    assert before_waiting <= shot.born_ns + shot.decoded_ns <= there
+    assert shot.decode().shape == (48, 64, 3)
+
+
 def test_user_and_password_are_given() -> None:
     server = rtsp.RtspServer(login="user:s3cret")
-    source = parse_source(f"rtsp://user:s3cret@127.0.0.1:{server.port}/1")
+    source = parse_source(f"RTSP://user:s3cret@127.0.0.1:{server.port}/1")
     assert source.text == f"rtsp://***@127.0.0.1:{server.port}/1"
     assert isinstance(take(source, lambda items: items)[0], Frame)
     server.close()

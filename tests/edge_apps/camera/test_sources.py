@@ -1,6 +1,9 @@
 """Sources: order, names, corrupt pictures, loops, and what is refused."""
 
 import itertools
+import os
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -111,6 +114,62 @@ def test_a_video_gives_every_frame(video: Path) -> None:
     means = np.array([frame.image.mean((0, 1)) for frame in frames])
     assert np.abs(means[:, 0] - range(0, 240, 40)).max() < 4, "red is the first channel; JPEG costs a little"
     assert parse_source(f"video:{video}", EVERY).length == 6
+
+
+def test_a_video_is_decoded_after_it_is_captured(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg decodes what it grabs."""
+
+    class Watched:
+        def __init__(self, *arguments: object) -> None:
+            self._capture = capture(*arguments)
+
+        def grab(self) -> bool:
+            self.asked = time.perf_counter_ns()
+            return self._capture.grab()
+
+        def retrieve(self) -> tuple:
+            spans.append((self.asked, time.perf_counter_ns()))
+            return self._capture.retrieve()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
+
+    spans: list[tuple[int, int]] = []
+    capture = cv2.VideoCapture
+    source = parse_source(f"video:{video}", EVERY)
+    monkeypatch.setattr(files.cv2, "VideoCapture", Watched)
+    for frame in source:
+        asked, grabbed = spans[-1]
+        assert frame.born_ns <= asked
+        assert frame.decode_ns >= grabbed - asked
+    assert len(spans) == 6
+
+
+def test_a_video_that_is_damaged_is_told_without_chatter(video: Path) -> None:
+    """In a process of its own: FFmpeg's level is set when it is first used, here by the fixture."""
+    whole = video.read_bytes()
+    video.write_bytes(whole[: whole.index(b"idx1") - 100])  # in the middle of the last frame
+    film = video.with_suffix(".mp4")
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+    assert writer.isOpened()
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    film.write_bytes(film.read_bytes().partition(b"moov")[0])
+    code = (
+        "import os, sys\n"
+        "from edge_apps.camera.sources import SourceOptions, parse_source\n"
+        "from edge_apps.errors import BadInput\n"
+        "print(len(list(parse_source(f'video:{sys.argv[1]}', SourceOptions(every_frame=True)))) > 4)\n"
+        "try: parse_source(f'video:{sys.argv[2]}')\n"
+        "except BadInput: print('refused', 'OPENCV_FFMPEG_LOGLEVEL' in os.environ)"
+    )
+    environment = {key: value for key, value in os.environ.items() if "CHATTER" not in key and "FFMPEG" not in key}
+    arguments = [sys.executable, "-c", code, str(video), str(film)]
+    ended = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("True\nrefused False\n", "")
+    environment["EDGE_PIPELINE_CHATTER"] = "1"
+    talking = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=True, timeout=60)
+    assert "[mjpeg @ " in talking.stderr, "or nothing was there to be hushed"
 
 
 def test_a_looped_video_starts_again(video: Path) -> None:
@@ -267,6 +326,7 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
         ("v4l2:/dev/null", "'/dev/null' is no video device"),
         ("v4l2:/etc/passwd", "'/etc/passwd' is no video device"),
         ("csi:first", "names no camera: write csi:0"),
+        ("USB:987", "No such camera: '/dev/video987'"),
         ("/dev/null", "Did you mean 'v4l2:/dev/null'?"),
         ("rtsp:camera", "does not begin with rtsp://"),
         ("http://", "names no host"),

@@ -81,18 +81,35 @@ def test_a_secret_is_taken_out_of_every_form_in_which_it_comes_back() -> None:
     assert uri.scrub("HTTP 404 Not Found, channel 1") == "HTTP 404 Not Found, channel 1"
 
 
-def test_the_list_of_processes_does_not_show_it() -> None:
+def test_a_secret_that_is_part_of_every_word_is_hidden_where_it_is_one() -> None:
+    uri = parse_uri("http://u:ou@camera/user=t&x/v?pwd=5&fps=5")
+    assert uri.shown == "http://***@camera/user=***&x/v?pwd=***&fps=5"
+    said = "open timeout after 5 s: "
+    assert uri.scrub(said + uri.full) == said + uri.shown
+    assert uri.scrub(said + "u:ou at http://u:ou@camera/v") == said + "*** at http://***@camera/v"
+    assert uri.scrub(said + "GET /user=t&x/v?pwd=5&fps=5") == said + "GET /***&x/v?***&fps=5"
+    assert uri.scrub(said + "Authorization: Basic dTpvdQ==") == said + "Authorization: Basic ***"
+
+
+def test_a_scheme_may_be_in_capitals() -> None:
+    uri = parse_uri("RTSP://user:Secret@Camera/Path")
+    assert uri.full == "rtsp://user:Secret@Camera/Path"
+    assert uri.shown == "rtsp://***@Camera/Path"
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "RTSP"])
+def test_the_list_of_processes_does_not_show_it(scheme: str) -> None:
     code = (
         "import sys\n"
         "from edge_apps.camera.uri import hide_from_process_list, parse_uri\n"
         "hide_from_process_list(parse_uri(sys.argv[2]))\n"
         "sys.stdout.write(open('/proc/self/cmdline').read())"
     )
-    address = "rtsp://user:my-secret@camera/1?token=other-secret"
+    address = f"{scheme}://user:my-secret@camera/1?token=other-secret"
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("no /proc on this system")
     arguments = [sys.executable, "-c", code, "--source", address, f"--again={address}"]
     shown = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout.split("\0")
     assert "secret" not in "".join(shown)
-    assert shown[3:5] == ["--source", "rtsp://***@camera/1?token=***".ljust(len(address))]
-    assert shown[5].startswith("--again=rtsp://***@camera/1?token=***")
+    assert shown[3:5] == ["--source", f"{scheme}://***@camera/1?token=***".ljust(len(address))]
+    assert shown[5].startswith(f"--again={scheme}://***@camera/1?token=***")

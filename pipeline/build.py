@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.adaround import OnLayer
+from calibration.annotate import WEIGHTED, TensorKeys
 from calibration.quantize import quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
@@ -30,7 +31,7 @@ from pipeline.bundle import describe, staged, write_manifest
 from pipeline.calibrating import COMPARED_IMAGES, Calibration, Pictures, calibrate, draw, repairs_path
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
-from pipeline.errors import EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
+from pipeline.errors import BadRecipe, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
 from pipeline.targets.base import Census, Delegation, Source, Target
@@ -60,6 +61,10 @@ class Job:
         """Whether any file is int8."""
         return any(precision == "int8" for _, precision in self.files)
 
+    def int8_recipe(self) -> Recipe:
+        """What int8 files are made by: the recipe of an earlier calibration, if there is one."""
+        return self.recipe if self.calibration is None else self.calibration.ranges.recipe
+
     def steps(self) -> int:
         """How often ``build`` announces something."""
         return 2 + len(self.files)
@@ -71,6 +76,7 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
     Raises:
         MissingExtra: a target's packages are not installed. LoweringFailed: an exporter refused the network, or the
         file it wrote is not what was asked for. BadCalibration: too few pictures, or ranges of another checkpoint.
+        BadRecipe: int8 is asked for, and every layer is to stay in float.
     """
     check_installed(job.files)
     with lasting_interrupts() as check_interrupt:
@@ -81,6 +87,8 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
 
         step("Capturing the network")
         captured = capture(job.checkpoint, job.images.image(0))
+        if job.needs_ranges():
+            check_int8(captured, job.int8_recipe())
         pictures = draw(captured, job.images, job.recipe if job.calibration is None else _to_compare(job))
         step("Calibrating" if job.needs_ranges() and job.calibration is None else "Preparing")
         calibration = job.calibration
@@ -141,6 +149,23 @@ def check_installed(files: Sequence[tuple[Target, Precision]]) -> None:
         missing = target.missing()
         if missing:
             raise MissingExtra(f"Target '{target.name}' cannot be exported: {missing}.")
+
+
+def check_int8(captured: Captured, recipe: Recipe) -> None:
+    """Refuse a recipe that leaves nothing to int8: a file called so would be fp32; ``BadRecipe``."""
+    if not any_in_int8(captured, recipe):
+        patterns = ", ".join(f"'{pattern}'" for pattern in recipe.float_layers) or "none"
+        raise BadRecipe(
+            f"int8: every convolution and linear layer is to stay in float (float_layers: {patterns}), and that is "
+            "fp32. Ask for --precision fp32, or name fewer layers in the recipe."
+        )
+
+
+def any_in_int8(captured: Captured, recipe: Recipe) -> bool:
+    """Whether int8 files of this recipe compute any convolution or linear layer in integers."""
+    graph = captured.graph()
+    keys = TensorKeys(graph, recipe)
+    return any(node.target in WEIGHTED and keys.is_quantized(node) for node in graph.graph.nodes)
 
 
 @dataclass(frozen=True)

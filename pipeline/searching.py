@@ -10,26 +10,28 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from calibration.dataset import check_disjoint
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
-from edge_apps.runtime.runner import runs_elsewhere
+from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
-from pipeline.accuracy.gate import GatePolicy, GateResult, judge
+from pipeline.accuracy.gate import KNOWLEDGE, GatePolicy, GateResult, judge
+from pipeline.accuracy.gate_words import unseen
 from pipeline.accuracy.in_bundle import evaluate_bundle, record
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
 from pipeline.benchmark.latency import measure
-from pipeline.build import Announce, Job, build, check_installed
+from pipeline.build import Announce, Job, any_in_int8, build, check_installed, check_int8
 from pipeline.bundle import staged
 from pipeline.calibrating import Calibration, calibrate, draw, remarks
 from pipeline.captured import capture
 from pipeline.data.classes import check_classes
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
-from pipeline.errors import BadCalibration, BadInput, EdgeError
+from pipeline.errors import BadCalibration, BadInput, EdgeError, MissingExtra
 from pipeline.targets.base import Target
 
 RANK_IMAGES = 2000
@@ -104,19 +106,21 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     """Search, make the bundle, judge it once; it appears at ``job.out`` only if it passed.
 
     Raises:
-        BadInput: no int8 file asked for, or none that runs here; too few judging pictures for the limit, whatever the
-            files do. BadCalibration: judging pictures that calibrated or ranked. EdgeError: not even all layers in
-            float would do. What ``build`` raises.
+        BadInput: what ``check_files`` raises; a limit that the gate would refuse of any files, or judging pictures
+            that are too few for it. BadCalibration: judging pictures that calibrated or ranked. EdgeError: only all
+            layers in float would do, or not even those. What ``build`` raises.
     """
     job, policy = asked.job, asked.policy
     if job.checkpoint.trained_on(asked.judge):
         raise BadInput(f"The network was trained on --judge '{asked.judge.name}': judge on pictures of no other use.")
+    check_installed(job.files)
+    check_files(job.files)
     judging, _ = distinct(asked.judge)
     _check(job, policy, judging)
     check_classes(asked.rank or job.images, job.checkpoint.labels)
-    check_installed(job.files)
     announce("Capturing the network")
     captured = capture(job.checkpoint, job.images.image(0))
+    check_int8(captured, job.int8_recipe())
     if job.calibration is None:
         pictures = draw(captured, job.images, job.recipe)
         chosen = pictures.chosen
@@ -142,11 +146,17 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             "higher --max-drop."
         )
     mixed = calibration.with_float(captured, found.float_layers)
+    if not any_in_int8(captured, mixed.ranges.recipe):
+        raise EdgeError(
+            "No int8 file was found that holds the limit: only with every convolution and linear layer in float is the "
+            f"drop expected to stay within {policy.max_drop:g} points on the judging pictures. Nothing was judged or "
+            "written: export --precision fp32, try --repair or another --observer, or choose a higher --max-drop."
+        )
     with tempfile.TemporaryDirectory() as scratch:
         made = build(_using(job, mixed, job.files, Path(scratch) / "mixed"), announce)
         announce("Judging")
         evaluation = evaluate_bundle(made.root, judging)
-        verdict = judge(evaluation, msgspec.structs.replace(policy, allow_not_run=_elsewhere(made)))
+        verdict = judge(evaluation, msgspec.structs.replace(policy, allow_not_run=_elsewhere(job.files)))
         if verdict.verdict != "passed":
             return Outcome(verdict, found, None)
         announce("Measuring what it cost")
@@ -174,15 +184,42 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     return Outcome(verdict, found, load_bundle(job.out))
 
 
-def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
-    """Refuse at once what could not end well."""
-    if not job.needs_ranges():
+def check_files(files: Sequence[tuple[Target, Precision]]) -> None:
+    """Refuse at once what could not be searched for, or not be judged on this machine.
+
+    Raises:
+        BadInput: no int8 file, or no file of a kind that can run here. MissingExtra: a file's runtime is not installed.
+    """
+    if not any(precision == "int8" for _, precision in files):
         raise BadInput("--search is for int8 files, and none is asked for: leave it out.")
-    reasons = [runs_elsewhere(target.suffix) for target, _ in job.files]
+    reasons = [runs_elsewhere(target.suffix) for target, _ in files]
     if all(reasons):
         why = "; ".join(dict.fromkeys(map(str, reasons)))
         raise BadInput(f"Nothing can be judged here: {why}. Add another --target.")
+    for target in dict.fromkeys(target for target, _ in files):
+        if runs_elsewhere(target.suffix) is None:
+            _check_runtime(target)
+
+
+def _check_runtime(target: Target) -> None:
+    """A runtime looks for its library before it looks at the file: an empty one tells whether it is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder) / f"empty{target.suffix}"
+        empty.touch()
+        try:
+            open_runner(empty).close()
+        except MissingExtra as error:
+            raise MissingExtra(
+                f"--search judges every file, and those for '{target.name}' cannot run: {error}"
+            ) from error
+        except BadInput:
+            pass  # it is there, and says that this is no file of its kind
+
+
+def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
+    """Refuse at once what could not end well."""
     check_classes(judging, job.checkpoint.labels)
+    _check_limit(policy, judging)
     faultless = PairedTable(len(judging), 0, 0, 0)
     if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)
@@ -190,6 +227,19 @@ def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
         raise BadInput(
             f"--judge has {len(judging)} different pictures: too few to show a drop of at most {policy.max_drop:g} "
             f"points even for files without a single loss; {enough}."
+        )
+
+
+def _check_limit(policy: GatePolicy, judging: ImageSet) -> None:
+    """Refuse now a limit that the gate would refuse in the end, however good the network is."""
+    sizes = np.bincount(judging.labels, minlength=len(judging.classes))
+    if missing := [name for name, size in zip(judging.classes, sizes, strict=True) if not size]:
+        raise BadInput(unseen(missing, judging.name))
+    most = 100 * KNOWLEDGE * (1 - sizes.max() / len(judging))
+    if policy.max_drop >= most:
+        raise BadInput(
+            f"A limit of {policy.max_drop:g} points would pass a file that lost half of what a network can know of "
+            f"'{judging.name}'. Choose a --max-drop below {most:.1f}."
         )
 
 
@@ -208,13 +258,9 @@ def _using(job: Job, calibration: Calibration, files: Sequence[tuple[Target, Pre
     return replace(job, calibration=calibration, recipe=calibration.ranges.recipe, files=files, out=out)
 
 
-def _elsewhere(bundle: Bundle) -> tuple[str, ...]:
-    """Targets whose files this machine cannot run, so that they are not judged; ``BadInput`` where it runs none."""
-    targets = {str(file.target) for file in bundle.models()}
-    here = {str(file.target) for file in _run_here(bundle)}
-    if not here:
-        raise BadInput("None of these files runs on this machine, so that nothing can be judged: add another --target.")
-    return tuple(sorted(targets - here))
+def _elsewhere(files: Sequence[tuple[Target, Precision]]) -> tuple[str, ...]:
+    """Targets whose files this machine cannot run, whatever is installed: no others may go unjudged."""
+    return tuple(sorted({target.name for target, _ in files if runs_elsewhere(target.suffix)}))
 
 
 def _run_here(bundle: Bundle) -> list[BundleFile]:

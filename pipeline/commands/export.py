@@ -98,7 +98,7 @@ def command(
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
-    from pipeline.searching import RANK_IMAGES, SearchJob
+    from pipeline.searching import RANK_IMAGES, SearchJob, check_files
 
     check_installed(files)
     if not searches and any(value is not None for value in (max_drop, judge, rank, rank_images)):
@@ -106,6 +106,8 @@ def command(
     if searches and (max_drop is None or judge is None):
         raise BadInput("--search needs --max-drop, in points of top-1, and --judge, pictures used for nothing else.")
     policy = None if max_drop is None else GatePolicy(max_drop=max_drop)
+    if searches:
+        check_files(files)
     if require_delegated:
         unseen = [target.name for target in dict.fromkeys(target for target, _ in files) if target.delegate is None]
         if all(target.name in unseen for target, _ in files):

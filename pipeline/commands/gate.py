@@ -64,7 +64,7 @@ def command(
     above it (of several files by Holm's rule). It also fails when a class lost more than --class-drop, beyond what
     chance explains. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
     """
-    _make_room([path for path in (junit, markdown) if path], [folder for folder in (bundle, against) if folder])
+    _make_room([path for path in (junit, markdown) if path], [folder for folder in (bundle, against) if folder], data)
     needs_export_extra(torchao=True)
     from edge_apps.runtime.manifest import load_bundle
     from pipeline import targets
@@ -106,12 +106,16 @@ def command(
     return result.exit_status
 
 
-def _make_room(reports: Sequence[Path], bundles: Sequence[Path]) -> None:
+def _make_room(reports: Sequence[Path], bundles: Sequence[Path], data: str) -> None:
     """Refuse what cannot be written, and remove old reports: a gate that breaks must leave no earlier, green one."""
     from edge_apps.files import check_writable
     from pipeline.errors import BadInput
 
+    if len({report.resolve() for report in reports}) < len(reports):
+        raise BadInput(f"--junit and --markdown are both '{reports[0]}': one would replace the other. Name two files.")
     for report in reports:
+        if report.resolve() == Path(data).resolve():
+            raise BadInput(f"'{report}' is the --data to gate on: write reports elsewhere.")
         check_writable(report)
         if any(folder.resolve() in report.resolve().parents for folder in bundles):
             raise BadInput(f"'{report}' lies inside the bundle: write reports elsewhere.")

@@ -25,7 +25,7 @@ from pipeline.calibrating import calibrate, draw, load_calibration
 from pipeline.capture import ImageInput
 from pipeline.captured import capture
 from pipeline.checkpoint import Checkpoint, load
-from pipeline.errors import BadCalibration, LoweringFailed, MissingExtra
+from pipeline.errors import BadCalibration, BadRecipe, LoweringFailed, MissingExtra
 
 
 def file_of(bundle: Bundle, target: str, precision: str) -> BundleFile:
@@ -234,6 +234,24 @@ def test_an_int8_file_whose_layers_stayed_in_float_is_none(job: Job, fake_target
     with pytest.raises(LoweringFailed, match=r"2 convolution and linear layers compute in float .* 0 were meant to"):
         build(replace(job, files=[(fake_target(kept_float=2), "int8")]), silently)
     assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("patterns", [("*",), ("features.*", "classifier.*")])
+def test_int8_without_a_layer_in_int8_is_refused_before_anything_is_made(
+    job: Job, fake_target: Any, fake_runtime: Callable[..., None], tmp_path: Path, patterns: tuple[str, ...]
+) -> None:
+    fake_runtime(right(job.checkpoint))
+    recipe = msgspec.structs.replace(job.recipe, float_layers=patterns)
+    steps: list[str] = []
+    both = replace(job, files=[(fake_target(), "fp32"), (fake_target(), "int8")], recipe=recipe)
+    with pytest.raises(BadRecipe, match=r"every convolution and linear layer .* in float \(float_layers: '.*fp32"):
+        build(both, steps.append)
+    captured = capture(job.checkpoint, job.images.image(0))
+    given = calibrate(captured, draw(captured, job.images, recipe), recipe)
+    with pytest.raises(BadRecipe):
+        build(replace(both, recipe=job.recipe, calibration=given), silently)
+    assert (steps, left_in(tmp_path)) == (["Capturing the network"], [])
+    assert build(replace(both, files=both.files[:1]), silently).file("model").precision == "fp32"
 
 
 def test_what_is_not_installed_is_said_first(job: Job, fake_target: Any, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from pipeline.capture import graph_of
 from pipeline.captured import Captured, answers, capture, split
 from pipeline.checkpoint import Checkpoint, load
 from pipeline.data import open_data
+from pipeline.errors import BadInput, MissingExtra, NotRunHere
 from pipeline.networks import archive
 from pipeline.searching import SearchRecord
 from pipeline.targets.base import Census, Source
@@ -85,6 +86,8 @@ class SimulatedRunner:
     def __init__(self, path: Path, threads: int) -> None:
         del threads
         content = path.read_bytes()
+        if not content:
+            raise BadInput(f"'{path}' is no file of this test.")
         self.path = path
         self.manifest = parse_file_manifest(pickle.loads(content)["manifest"], path)  # noqa: S301 - as above
         self._run = opened_once(content)
@@ -246,6 +249,39 @@ def test_no_layer_would_be_enough(export: Any, ranges: Any, tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
 
 
+def test_a_search_that_leaves_nothing_to_int8_makes_no_int8_file(
+    export: Any, ranges: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here every trial fails but that with all layers in float."""
+    from pipeline.accuracy.search import Search
+
+    attempt = Search.attempt
+
+    def fails(self: Search, layers: Any, phases: Any) -> Any:
+        upper = 0.0 if len(layers) == Simulated.layers else 99.0
+        return msgspec.structs.replace(attempt(self, layers, phases), expected_upper_points=upper)
+
+    monkeypatch.setattr(Search, "attempt", fails)
+    refused = export(ranges(None)).error(1)
+    assert "No int8 file was found that holds the limit: only with every convolution and linear layer" in refused
+    assert "expected to stay within 4 points on the judging pictures. Nothing was judged or written" in refused
+    assert SimulatedRunner.seen == Counter()
+    assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
+
+
+def test_a_recipe_that_leaves_nothing_to_int8_is_not_searched_with(
+    pipeline: Any,
+    laboratory: None,  # noqa: ARG001
+    sure: Any,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "recipe.toml").write_text('float_layers = ["features.*", "classifier.*"]')
+    given = ["--data", sure.draw(1, 60), "--target", "fake", "--recipe", tmp_path / "recipe.toml"]
+    gate = ["--search", "--max-drop", 4, "--judge", sure.draw(2, 80), "--out", tmp_path / "b", "--calibration-size", 40]
+    refused = pipeline("export", sure.checkpoint, *given, *gate).error(2)
+    assert "every convolution and linear layer is to stay in float (float_layers: 'features.*', 'cl" in refused
+
+
 def test_pictures_that_were_used_do_not_judge(export: Any, ranges: Any, sure: Any) -> None:
     made = ranges(None)
     calibrated = export(made, "--max-drop", 10, judge=sure.draw(0, 20)).error(2)
@@ -276,6 +312,72 @@ def test_files_that_run_elsewhere_are_not_searched_for(
     assert "Nothing can be judged here: fakes run on the moon only. Add another --target." in refused
 
 
+class Lunar(Simulated):
+    """The same, under another name."""
+
+    name, suffix = "lunar", ".lunar"
+
+
+@pytest.fixture
+def second(laboratory: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:  # noqa: ARG001
+    """``second(error)``: there is another target, and opening a file of it fails so."""
+
+    def fails(error: Exception) -> None:
+        def factory(_path: Path, _threads: int) -> Any:
+            raise error
+
+        monkeypatch.setitem(targets.targets(), "lunar", Lunar())
+        monkeypatch.setitem(runner._factories, ".lunar", factory)
+
+    return fails
+
+
+def test_a_runtime_that_is_not_installed_is_no_leave_to_skip_its_files(
+    export: Any, ranges: Any, second: Any, tmp_path: Path
+) -> None:
+    """Nobody allowed that they be not judged. Said before anything is read: the pictures to judge on are not there."""
+    second(MissingExtra("Running .lunar needs a rocket, which is not installed: pip install '.[moon]'."))
+    refused = export(ranges(None), "--target", "lunar", judge=Path("/nowhere")).error(2)
+    assert refused == (
+        "Error: --search judges every file, and those for 'lunar' cannot run: Running .lunar needs a rocket, which is "
+        "not installed: pip install '.[moon]'."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
+
+
+def test_a_target_that_cannot_run_on_this_machine_is_not_judged(
+    export: Any, ranges: Any, second: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second(NotRunHere("on the moon only"))
+    monkeypatch.setitem(runner._elsewhere, ".lunar", lambda: "on the moon only")
+    ended = export(ranges(None), "--target", "lunar", "--json")
+    assert ended.status == 0, ended.err
+    judged = {file["path"]: file["verdict"] for file in json.loads(ended.out)["search"]["judged"]}
+    assert judged == {
+        "small-fp32.fake": "passed",
+        "small-int8.fake": "passed",
+        "small-fp32.lunar": "not run (allowed)",
+        "small-int8.lunar": "not run (allowed)",
+    }
+
+
+def test_a_runtime_that_breaks_during_the_search_leaves_the_gate_undecided(
+    export: Any,
+    ranges: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def factory(path: Path, _threads: int) -> Any:
+        raise MissingExtra("gone") if path.stat().st_size else BadInput("no file of this kind")
+
+    monkeypatch.setitem(targets.targets(), "lunar", Lunar())
+    monkeypatch.setitem(runner._factories, ".lunar", factory)
+    ended = export(ranges(None), "--target", "lunar")
+    assert ended.status == 4, ended.err
+    assert "small-int8.lunar" in ended.out
+    assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
+
+
 def test_a_corrupt_picture_is_met_before_anything_is_searched(
     export: Any, ranges: Any, sure: Any, tmp_path: Path
 ) -> None:
@@ -303,6 +405,24 @@ def test_too_few_to_judge_on(export: Any, ranges: Any, sure: Any) -> None:
     assert "at least 93 are needed" in refused
     zero = export(ranges(None), "--max-drop", 0).error(2)
     assert "no number of pictures is enough" in zero
+
+
+@pytest.mark.parametrize("limit", [100, 25])
+def test_a_limit_that_no_gate_takes_is_refused_before_any_work(
+    export: Any, ranges: Any, monkeypatch: pytest.MonkeyPatch, limit: float
+) -> None:
+    """With two classes alike, half of what can be known is 25 points."""
+    monkeypatch.setattr(searching, "capture", lambda *_: pytest.fail("captured"))
+    refused = export(ranges(None), "--max-drop", limit).error(2)
+    assert f"A limit of {limit} points would pass a file that lost half of what a network can know" in refused
+    assert "Choose a --max-drop below 25.0." in refused
+
+
+def test_a_class_without_a_picture_is_met_before_any_work(export: Any, ranges: Any, sure: Any, tmp_path: Path) -> None:
+    judge = Path(shutil.copytree(sure.draw(2, 80), tmp_path / "judge"))
+    for picture in (judge / "blue").iterdir():
+        picture.write_bytes(b"no picture")
+    assert "no usable picture of 'blue'" in export(ranges(None), "--skip-corrupt", judge=judge).error(2)
 
 
 @pytest.mark.parametrize(

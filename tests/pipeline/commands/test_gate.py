@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import sys
+import tarfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,29 @@ def test_a_report_never_lands_in_the_bundle(laboratory: Any, bundle: Path, optio
     assert result.exit_code == 2
     assert "lies inside the bundle" in result.stderr
     assert (bundle / MANIFEST).read_bytes() == before
+
+
+def test_two_reports_are_two_files(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
+    """However they are named; what lies there stays."""
+    report = tmp_path / "gate.xml"
+    report.write_text("before")
+    (tmp_path / "link.md").symlink_to(report)
+    for other in (report, tmp_path / "sub" / ".." / "gate.xml", tmp_path / "link.md"):
+        result = run(bundle, "--data", laboratory.images.name, "--junit", report, "--markdown", other)
+        assert result.exit_code == 2, result.output
+        assert f"--junit and --markdown are both '{report}': one would replace the other." in result.stderr
+    assert report.read_text() == "before"
+
+
+def test_a_report_does_not_replace_the_pictures(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
+    """An old report is removed first: here that would be the data."""
+    data = tmp_path / "test.tar"
+    with tarfile.open(data, "w") as tar:
+        tar.add(laboratory.images.root, "")
+    result = run(bundle, "--data", data, "--junit", data)
+    assert result.exit_code == 2, result.output
+    assert "is the --data to gate on" in result.stderr
+    assert tarfile.is_tarfile(data)
 
 
 def test_targets_that_need_not_run_may_be_separated_by_commas(laboratory: Any, bundle: Path) -> None:

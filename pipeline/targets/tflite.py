@@ -58,7 +58,7 @@ class TFLiteTarget:
             graph, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
-        with _fewest_transposes():
+        with _fewest_transposes(), _only_as_annotated() if float_layers else contextlib.nullcontext():
             model = litert_torch.convert(graph, example, quant_config=config)
         data = _flatbuffer(model)
         if manifest.precision in ("fp16", "int8-weights"):
@@ -115,6 +115,30 @@ def _fewest_transposes() -> Iterator[None]:
         yield
     finally:
         config.layout_optimize_partitioner = before
+
+
+@contextlib.contextmanager
+def _only_as_annotated() -> Iterator[None]:
+    """The converter's strict mode, for which litert-torch has no parameter.
+
+    Without it a layer that is to stay in float between two int8 tensors is put into int8 all the same. Not for files
+    wholly in int8: their logits would be dequantized in the file.
+    """
+    from litert_torch._convert import litert_converter
+
+    api = litert_converter.converter_api_ext
+    default = api.ConvertToTFLConfig
+
+    def strict() -> Any:
+        config = default()
+        config.strict_qdq_mode = True
+        return config
+
+    api.ConvertToTFLConfig = strict
+    try:
+        yield
+    finally:
+        api.ConvertToTFLConfig = default
 
 
 def _is_computed(interpreter: Any, index: int) -> bool:

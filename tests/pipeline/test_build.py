@@ -76,12 +76,17 @@ def test_ranges_of_other_weights_are_refused(job: Job, tmp_path: Path) -> None:
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("layer", ["features.0.0", "features.1.conv.1.0", "features.1.conv.2", "classifier.0"])
 @pytest.mark.parametrize("target", ["executorch", "tflite", "coreml"])
-def test_layers_that_stay_in_float_are_recorded(job: Job, target: str) -> None:
-    recipe = msgspec.structs.replace(job.recipe, float_layers=("classifier.*",))
+def test_layers_that_stay_in_float_are_recorded(job: Job, target: str, layer: str) -> None:
+    """The first, the last, and those between int8 tensors."""
+    recipe = msgspec.structs.replace(job.recipe, float_layers=(layer,))
     bundle = build(replace(job, files=[(targets.targets()[target], "int8")], recipe=recipe), silently)
     file = file_of(bundle, target, "int8")
-    assert file.float_layers == ("classifier.0",)
+    assert file.float_layers == (layer,)
+    if file.comparison["status"] == "run":
+        assert file.comparison["sqnr_graph_db"] > 60
+        assert file.delegated["partitions"] == 1
     assert load_recipe(bundle.root / "recipe.toml") == recipe
     with hushed():
         census = targets.targets()[target].census(bundle.root / file.path)

@@ -19,8 +19,9 @@ from typing import Protocol
 
 import msgspec
 
+from edge_apps.camera.frames import Frame
 from edge_apps.camera.log import Log, Session, open_log
-from edge_apps.camera.loop import Classifier, Result
+from edge_apps.camera.loop import Classifier, Result, classified, prepared
 from edge_apps.camera.model import Opened
 from edge_apps.camera.quantities import parse_span
 from edge_apps.camera.run import session_of
@@ -28,7 +29,7 @@ from edge_apps.camera.sources import Event, Skipped, Source
 from edge_apps.camera.stop import Stop
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.images import Image
-from edge_apps.runtime.latency import RecentTimes
+from edge_apps.runtime.latency import RecentTimes, StageClock
 from edge_apps.runtime.sensors import Sample, Sampler, Sensors
 
 BURST_INFERENCES, BURST_SECONDS = 1024, 60.0
@@ -226,7 +227,7 @@ class Seen:
 
 
 class Stream:
-    """The same pictures over and over, one inference each."""
+    """The same pictures over and over, one inference each, in the frame loop's own stages."""
 
     def __init__(self, classifier: Classifier, pictures: list[tuple[str, Image]], clock: Clock) -> None:
         self._classifier, self.clock = classifier, clock
@@ -234,28 +235,16 @@ class Stream:
         self._count = itertools.count()
 
     def next(self) -> Result:
-        """Classify one picture; nothing but the three stages happens between the first and the last reading."""
+        """Classify one picture, as old as this call."""
         name, image = next(self._pictures)
-        classifier, clock = self._classifier, self.clock
-        begin = clock()
-        batch = classifier.prepare(image)
-        prepared = clock()
-        logits = classifier.runner.run(batch)[0]
-        inferred = clock()
-        answer = classifier.answer(logits, begin)
-        end = clock()
-        if answer is None:
-            raise EdgeError(f"The network gave no numbers for '{name}' (NaN or infinite logits): export it again.")
-        times = {
-            "capture": 0,
-            "decode": 0,
-            "preprocess": prepared - begin,
-            "infer": inferred - prepared,
-            "postprocess": end - inferred,
-            "total": end - begin,
-            "age": end - begin,
-        }
-        return Result(next(self._count), name, time.time(), answer[0], times)
+        frame = Frame(next(self._count), name, time.time(), self.clock(), 0, image)
+        clock = StageClock(self.clock)
+        for before in ("capture", "decode"):
+            clock.elsewhere(0, before)
+        result = classified(prepared(frame, self._classifier, clock))
+        if isinstance(result, Skipped):
+            raise EdgeError(f"{result.reason} Export it again.")
+        return result
 
 
 def _pictures(source: Source, output: Output, stop: Stop) -> list[tuple[str, Image]]:

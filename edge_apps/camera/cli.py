@@ -29,7 +29,8 @@ def main(debug: bool) -> None:
     default="test-pattern",
     show_default=True,
     metavar="SOURCE",
-    help="Where the pictures come from. The first 32 are read into memory before, and used over and over.",
+    help="Where the pictures come from. The first 32, or what a camera gives in 30 s, are "
+    "held in memory and used over and over.",
 )
 @click.option("--burst", is_flag=True, help="The default: at least 1,024 inferences and at least 60 s.")
 @click.option(
@@ -65,10 +66,10 @@ def benchmark(
     from edge_apps.camera.benchmark_report import report
     from edge_apps.camera.log import check_is_log
     from edge_apps.camera.model import open_model
-    from edge_apps.camera.sources import parse_source
+    from edge_apps.camera.sources import SourceOptions, parse_source, takes
 
     plan = plan_of(burst, sustained, seconds, inferences)
-    source = parse_source(source_text)
+    source = parse_source(source_text, SourceOptions(every_frame=takes(source_text, "--every-frame")))  # at any pace
     if log:
         check_is_log(log)
     opened = open_model(model, target, precision, threads, xnnpack=xnnpack)

@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from edge_apps.camera.log.session import Session
 from edge_apps.camera.recent import Point
-from edge_apps.runtime.device import Device
 from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.sensors import Sample
 
@@ -40,21 +40,9 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     age_ms: float
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs, on what; ``file`` is a name without its folder, ``source`` holds no password."""
+class Facts(Session, frozen=True, kw_only=True):
+    """What runs, on what: all that the log says of it; ``file`` is a name, ``source`` holds no password."""
 
-    model: str
-    file: str
-    sha256: str
-    target: str
-    precision: str
-    input: str
-    runtime: str
-    threads: int
-    source: str
-    load_ms: float
-    first_ms: float
-    device: Device
     device_name: str
     fingerprint: str
     program: str

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edge_apps import __version__
 from edge_apps.camera.live_shape import Facts, Happening, Health, Label, Labels, LogState, State
 from edge_apps.camera.loop import Result, Top
@@ -198,18 +200,7 @@ class LiveState:
 def facts_of(session: Session) -> Facts:
     """What of a session is shown."""
     return Facts(
-        model=session.model,
-        file=session.file,
-        sha256=session.sha256,
-        target=session.target,
-        precision=session.precision,
-        input=session.input,
-        runtime=session.runtime,
-        threads=session.threads,
-        source=session.source,
-        load_ms=session.load_ms,
-        first_ms=session.first_ms,
-        device=session.device,
+        **msgspec.structs.asdict(session),
         device_name=str(session.device),
         fingerprint=session.device.fingerprint,
         program=__version__,

@@ -152,16 +152,16 @@ def classify(
     ``waiting`` is called now and then while such a loop waits for a frame and the thread that makes it shows life, by
     asking the source's ``stop``: one that hangs in a driver or on a dead disk does not.
     """
-    prepared = _prepared(source, current)
+    made = _prepared(source, current)
     classifier = current()
-    for item in _one_ahead(prepared, _overheard(source), waiting) if pipelined else prepared:
+    for item in _one_ahead(made, _overheard(source), waiting) if pipelined else made:
         if isinstance(item, Event):
             classifier.forget()
         elif isinstance(item, Prepared):
             if item.classifier is not classifier:
                 classifier = item.classifier
                 switched(classifier)
-            yield _classified(item)
+            yield classified(item)
             continue
         yield item
 
@@ -181,13 +181,18 @@ def _prepared(source: Source, current: Callable[[], Classifier]) -> Generator[Re
             clock.elsewhere(item.decode_ns, "decode")
         else:
             clock.move(item.decode_ns, "capture", "decode")
-        classifier = current()
-        batch = classifier.prepare(item.image)
-        clock.mark("preprocess")
-        yield Prepared(item, batch, classifier, clock)
+        yield prepared(item, current(), clock)
 
 
-def _classified(prepared: Prepared) -> Result | Skipped:
+def prepared(frame: Frame, classifier: Classifier, clock: StageClock) -> Prepared:
+    """Preprocess a frame; that is the first stage after those that ``clock`` has marked."""
+    batch = classifier.prepare(frame.image)
+    clock.mark("preprocess")
+    return Prepared(frame, batch, classifier, clock)
+
+
+def classified(prepared: Prepared) -> Result | Skipped:
+    """Infer and postprocess what is prepared; ``Skipped`` where the network gives no numbers."""
     frame, classifier, clock = prepared.frame, prepared.classifier, prepared.clock
     clock.resume()
     logits = classifier.runner.run(prepared.batch)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_apps.errors import BadInput, MissingExtra, NotRunHere
 from edge_apps.runtime.device import usable_cores
-from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle
+from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle, sha256_of
 from edge_apps.runtime.runner import Runner, known_suffixes, model_files, open_runner
 
 PRECISIONS = ("int8", "int8-weights", "fp16", "fp32")
@@ -23,9 +23,10 @@ MOST_THREADS = 4
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to run, how long opening took, and why better files of the bundle were passed over."""
+    """A model ready to run, the hash of its file, how long opening took, and why better files were passed over."""
 
     runner: Runner
+    sha256: str
     load_ms: float
     passed_over: tuple[str, ...]
 
@@ -103,9 +104,10 @@ def _verified(file: Path) -> Path:
 
 
 def _open(path: Path, threads: int, xnnpack: bool, passed_over: tuple[str, ...]) -> Opened:
+    sha256 = sha256_of(path) if path.suffix in known_suffixes() else ""  # of what is about to be read, not of later
     start = time.perf_counter_ns()
     runner = open_runner(path, threads, xnnpack=xnnpack)
-    return Opened(runner, (time.perf_counter_ns() - start) / 1e6, passed_over)
+    return Opened(runner, sha256, (time.perf_counter_ns() - start) / 1e6, passed_over)
 
 
 def _check_asked(opened: Opened, target: str | None, precision: str | None) -> None:

@@ -27,7 +27,6 @@ from edge_apps.errors import BadInput, EdgeError, first_line
 from edge_apps.images import printable
 from edge_apps.runtime.device import governor, this_device
 from edge_apps.runtime.latency import RecentTimes
-from edge_apps.runtime.manifest import sha256_of
 from edge_apps.runtime.sensors import Sample, Sampler, Sensors
 
 SHOWN = 3
@@ -351,7 +350,7 @@ def session_of(source: Source, classifier: Classifier, settings: str = "") -> Se
         threads=runner.threads,
         model=manifest.model,
         file=printable(runner.path.name),
-        sha256=sha256_of(runner.path),
+        sha256=classifier.opened.sha256,
         target=manifest.target,
         precision=manifest.precision,
         input=f"{manifest.preprocess.height}×{manifest.preprocess.width}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_apps.camera.model_options import model_options
+from edge_apps.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
     from edge_apps.camera.model import Opened
@@ -190,7 +191,10 @@ def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:
         hang_after=given["hang_after"],
         wait_for_source=given["wait_for_source"],
     )
-    source = parse_source(given["source_text"], source_options)
+    try:
+        source = parse_source(given["source_text"], source_options)
+    except NotThere as error:
+        raise BadInput(f"{error} Or give --wait-for-source to wait for it.") from None
     snapshots = (given[f"snapshot{part}"] for part in ("", "_on", "_every", "_most"))
     return source, Options(
         warmup=given["warmup"],
@@ -225,7 +229,6 @@ def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOpt
     from edge_apps.camera.log.limits import Limits
     from edge_apps.camera.quantities import parse_bytes, parse_span
     from edge_apps.camera.run import LogOptions
-    from edge_apps.errors import BadInput
 
     if path is None:
         if size or age:
@@ -239,8 +242,6 @@ def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOpt
 def _web_options(text: str | None, token_file: Path | None) -> WebOptions | None:
     if text is None:
         if token_file:
-            from edge_apps.errors import BadInput
-
             raise BadInput("--web-token-file needs a page: add --web [HOST:]PORT.")
         return None
     import os

@@ -21,7 +21,7 @@ from edge_apps.camera.pattern import TestPattern
 from edge_apps.camera.request import Csi, Device, Network, Request
 from edge_apps.camera.turn import Turn
 from edge_apps.camera.uri import hide_from_process_list, parse_uri
-from edge_apps.errors import BadInput, NotThere
+from edge_apps.errors import BadInput
 from edge_apps.images import printable
 
 __all__ = [
@@ -104,24 +104,13 @@ KNOWN = "folder:PATH (also a .tar), video:FILE, test-pattern, usb:N, v4l2:/dev/v
 LARGEST_SIDE, FASTEST = 8192, 1000.0
 
 
-def parse_source(text: str, options: SourceOptions | None = None) -> Source:
+def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
     """Make a source of what a user wrote. A password in it is hidden from here on, also in the list of processes.
 
-    Without ``options`` the user is offered none, and no error speaks of waiting.
-
     Raises:
-        BadInput: an unknown kind, an option without meaning, a path that holds nothing to show, or a camera that is
-            not there (unless ``wait_for_source``).
+        BadInput: an unknown kind, an option without meaning, or a path that holds nothing to show.
+        NotThere: a camera that is not there (unless ``wait_for_source``).
     """
-    try:
-        return _source(text, options or NO_OPTIONS)
-    except NotThere as error:
-        if options is None:
-            raise
-        raise BadInput(f"{error} Or give --wait-for-source to wait for it.") from None
-
-
-def _source(text: str, options: SourceOptions) -> Source:
     written, colon, rest = text.partition(":")
     kind = written.lower()  # as the scheme of an address: RFC 3986, 3.1
     if kind not in MEANINGS:

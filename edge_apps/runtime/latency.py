@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,26 +22,23 @@ KEPT = 100_000
 
 
 class StageClock:
-    """Times the stages of one frame after another on the monotonic clock, in whole nanoseconds."""
+    """Times the stages of one frame on the monotonic clock, in whole nanoseconds; the frame begins with it."""
 
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        """A frame begins: nothing of it is measured yet."""
+    def __init__(self, now: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._now = now
         self._times: dict[str, int] = {}
         self._elsewhere: dict[str, int] = {}
-        self._last = time.perf_counter_ns()
+        self._last = now()
 
     def mark(self, stage: str) -> None:
-        """``stage`` ends now; it began where the one before it ended, or at ``start``."""
-        now = time.perf_counter_ns()
+        """``stage`` ends now; it began where the one before it ended, or with the frame."""
+        now = self._now()
         self._times[stage] = now - self._last
         self._last = now
 
     def resume(self) -> None:
         """The next stage begins now: what passed since the one before was waiting, in no stage."""
-        self._last = time.perf_counter_ns()
+        self._last = self._now()
 
     def move(self, nanoseconds: int, source: str, to: str) -> None:
         """So much of the time marked as ``source`` was spent on ``to``, which was not marked itself."""
@@ -49,7 +46,7 @@ class StageClock:
         self._times[source] -= self._times[to]
 
     def elsewhere(self, nanoseconds: int, stage: str) -> None:
-        """Another process spent so much on ``stage`` before: it is no part of this frame's total."""
+        """So much was spent on ``stage`` before, by another process: it is no part of this frame's total."""
         self._elsewhere[stage] = nanoseconds
 
     def times(self, born_ns: int) -> dict[str, int]:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge_apps.camera.live_shape import Facts, LogState
-from edge_apps.camera.live_state import LiveState
+from edge_apps.camera.live_state import LiveState, facts_of
+from edge_apps.camera.log import Session
 from edge_apps.camera.loop import Result
 from edge_apps.camera.sources import Event, Skipped, TestPattern
 from edge_apps.camera.web.address import parse_web
@@ -31,8 +32,7 @@ LABELS = ("tabby cat", "Käfer, long-horned beetle", "notebook computer", "coffe
 
 def some_facts() -> Facts:
     """A session's."""
-    device = this_device()
-    return Facts(
+    session = Session(
         model="mobilenet_v2",
         file="mobilenet_v2-int8.tflite",
         sha256="5d41402abc4b2a76b9719d911017c592" * 2,
@@ -44,11 +44,10 @@ def some_facts() -> Facts:
         source="test-pattern",
         load_ms=41.2,
         first_ms=9.7,
-        device=device,
-        device_name=str(device),
-        fingerprint=device.fingerprint,
-        program="0.1.0",
+        warmup=5,
+        device=this_device(),
     )
+    return facts_of(session)
 
 
 def some_result(sequence: int, image: Image, label: str = LABELS[0], slow: float = 1.0) -> Result:

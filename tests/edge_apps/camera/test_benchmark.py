@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -82,7 +84,7 @@ class Bench:
         self.heard.append("closed")
 
     def run(self, plan: Plan, source: object = None, **options: object) -> tuple[object, Measured]:
-        opened = Opened(self.runner, 12.5, ())
+        opened = Opened(self.runner, "", 12.5, ())
         return benchmark(source or TestPattern(), opened, plan, self, clock=self.clock, watch=self.watch, **options)
 
 
@@ -248,6 +250,23 @@ def test_a_camera_that_never_comes_is_given_up(
     with pytest.raises(EdgeError, match=r"gave no picture that can be used: none came within 0\.5 s\."):
         here.run(Plan(0, 6), parse_source(f"http://127.0.0.1:{port}/"))
     assert here.runner.closed
+
+
+def test_a_film_is_read_out_of_its_pace(
+    edge_camera: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "PICTURES_WITHIN", 2.0)
+    film, log = tmp_path / "slow.avi", tmp_path / "l.db"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"MJPG"), 0.05, (64, 48))  # a frame in 20 s
+    for grey in (0, 80, 160, 240):
+        writer.write(np.full((48, 64, 3), grey, np.uint8))
+    writer.release()
+    ended = edge_camera(
+        "benchmark", "-m", model, "-s", f"video:{film}", "--seconds", 0, "--inferences", 8, "--log", log
+    )
+    assert ended.returncode == 0, ended.stderr
+    with sqlite3.connect(log) as database:
+        assert database.execute("SELECT COUNT(DISTINCT name) FROM frame").fetchone() == (4,)
 
 
 def test_a_camera_that_goes_away_is_measured_with_what_came(

@@ -108,6 +108,14 @@ def test_a_bundle_says_which_file_it_took_and_why(edge_camera, make_bundle) -> N
     assert result.stdout.startswith("2 frames in ")
 
 
+def test_waiting_for_a_camera_is_offered_where_one_can(edge_camera, model: Path) -> None:
+    ended = {command: edge_camera(command, "-m", model, "-s", "usb:987") for command in ("run", "benchmark")}
+    assert {each.returncode for each in ended.values()} == {2}
+    assert all("No such camera: '/dev/video987'." in each.stderr for each in ended.values())
+    assert ended["run"].stderr.endswith("Plug it in. Or give --wait-for-source to wait for it.\n")
+    assert ended["benchmark"].stderr.endswith("Plug it in.\n")
+
+
 def test_the_log_of_two_runs_is_summarised(edge_camera, model: Path, pictures: Path, tmp_path: Path) -> None:
     log = tmp_path / "latency.db"
     for threads in (1, 1, 2):

@@ -3,7 +3,7 @@
 import threading
 import time
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -14,6 +14,7 @@ import pytest
 from edge_apps.camera import live_state
 from edge_apps.camera.live_shape import Facts, Happening, Health, LogState, State
 from edge_apps.camera.live_state import EVENTS, LiveState, facts_of
+from edge_apps.camera.log import Session
 from edge_apps.camera.sources import Event, Skipped
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.latency import STAGES
@@ -156,8 +157,9 @@ def test_a_picture_that_cannot_be_shown_is_an_event(live_camera: ModuleType) -> 
 
 def test_facts_of_a_session() -> None:
     said: dict[str, Any] = {name: name for name in ("model", "file", "sha256", "target", "precision", "input")}
-    said |= {"runtime": "r", "source": "s", "threads": 2, "load_ms": 1.5, "first_ms": 2.5, "device": this_device()}
-    facts = facts_of(SimpleNamespace(**said, warmup=3))  # type: ignore[arg-type]
+    said |= {"runtime": "r", "source": "s", "settings": "loop", "governor": "powersave", "device": this_device()}
+    said |= {"threads": 2, "warmup": 3, "load_ms": 1.5, "first_ms": 2.5}
+    facts = facts_of(Session(**said))
     assert isinstance(facts, Facts)
     assert {name: getattr(facts, name) for name in said} == said
     assert facts.device_name == str(said["device"])

@@ -10,20 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_apps.camera import loop
+from edge_apps.camera import frames, loop
 from edge_apps.camera.frames import never
 from edge_apps.camera.loop import NOT_FINITE, Classifier, Result, best, classify, probabilities, warm_up
 from edge_apps.camera.model import Opened
 from edge_apps.camera.smoothing import Majority
 from edge_apps.camera.sources import Event, Frame, Skipped, parse_source
 from edge_apps.errors import BadManifest
-from edge_apps.runtime import latency
-from edge_apps.runtime.latency import STAGES
+from edge_apps.runtime.latency import STAGES, StageClock
 
 
 def using(runner, top_k: int = 1, **reading: object) -> Callable[[], Classifier]:
     """The same classifier for every frame."""
-    classifier = Classifier(Opened(runner, 0.0, ()), top_k=top_k, **reading)
+    classifier = Classifier(Opened(runner, "", 0.0, ()), top_k=top_k, **reading)
     return lambda: classifier
 
 
@@ -58,7 +57,8 @@ def test_what_the_caller_does_between_frames_is_in_no_stage(fake, model: Path, p
     def clock() -> int:
         return next(ticks) + pause
 
-    monkeypatch.setattr(latency.time, "perf_counter_ns", clock)
+    monkeypatch.setattr(frames.time, "perf_counter_ns", clock)
+    monkeypatch.setattr(loop, "StageClock", lambda: StageClock(clock))
     for result in classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)):
         assert list(result.times.values()) == [2, 1, 1, 1, 1, 6, 6]
         pause = next(pauses)
@@ -240,7 +240,7 @@ def test_pipelined_shows_life_only_while_the_source_does(fake, model: Path, monk
 
 @pytest.mark.parametrize("pipelined", [False, True])
 def test_another_classifier_is_announced_before_its_first_frame(fake, model: Path, pipelined: bool) -> None:
-    first, second = (Classifier(Opened(fake.FakeRunner(model, 1), 0.0, ()), top_k=1) for _ in range(2))
+    first, second = (Classifier(Opened(fake.FakeRunner(model, 1), "", 0.0, ()), top_k=1) for _ in range(2))
     told: list[tuple[Classifier, int, int]] = []
     current = first
 

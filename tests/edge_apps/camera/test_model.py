@@ -1,5 +1,6 @@
 """Which file of a bundle is taken, and when none can be."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def test_without_a_choice_an_int8_file_is_taken(make_bundle) -> None:
     assert name_of(opened) == "3-tflite-int8.fake"
     assert opened.passed_over == ()
     assert opened.load_ms > 0
+
+
+def test_the_hash_is_of_the_file_that_was_opened(make_bundle) -> None:
+    bundle = make_bundle(files())
+    opened = open_model(bundle, None, None, 1)
+    file = bundle / "3-tflite-int8.fake"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(b"another")  # while the first one runs
+    assert opened.sha256 == before
 
 
 def test_an_int8_file_that_cannot_run_here_is_passed_over_by_name(make_bundle) -> None:

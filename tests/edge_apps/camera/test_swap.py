@@ -20,7 +20,7 @@ SOON = 10.0
 
 
 def classifier(fake, model: Path) -> Classifier:
-    return Classifier(Opened(fake.FakeRunner(model, 1), 0.0, ()), top_k=1)
+    return Classifier(Opened(fake.FakeRunner(model, 1), "", 0.0, ()), top_k=1)
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -107,11 +107,11 @@ def program(opened: Opened, seconds: float, log: Path, pipelined: bool) -> tuple
 
 
 VIEWER = """
-import sys, urllib.request
-with urllib.request.urlopen(sys.argv[1], timeout=30) as stream:
+import contextlib, http.client, sys, urllib.request
+with urllib.request.urlopen(sys.argv[1], timeout=30) as stream, contextlib.suppress(http.client.IncompleteRead):
     print("reading", flush=True)
     while stream.read1(1 << 16):
-        pass
+        pass  # until the program ends, in the middle of a picture
 """
 
 

@@ -62,7 +62,7 @@ class Going:
         if not self._console.is_terminal:
             self._console.print(f"{measured.seconds:.0f} s: {line}")
             return
-        done = min(measured.seconds / plan.seconds, n / plan.inferences, 1.0)
+        done = min(measured.seconds / max(plan.seconds, BAR_EVERY), n / plan.inferences, 1.0)  # --seconds 0 is a plan
         if self._bar is None:
             columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
             self._bar = Progress(*columns, console=self._console, transient=True, auto_refresh=False)

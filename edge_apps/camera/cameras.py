@@ -19,6 +19,9 @@ from edge_apps.images import printable
 SENSORS = ("unicam", "rp1-cfe", "tegra-video", "tegra-camrtc-ca")
 """Drivers of bare sensors: what such a node gives is not a picture yet, ``csi:N`` makes one of it."""
 
+NO_CAMERAS = ("bcm2835-isp", "pispbe")
+"""Drivers of a Raspberry Pi's image processor: nodes that give pictures, but of what a program feeds them."""
+
 RESOLVED_WITHIN = 3.0
 """Seconds for the name of a host; without a network it may take longer, which is no mistake of anybody's."""
 
@@ -69,7 +72,7 @@ def check_device(path: Path) -> None:
         if error.errno in (errno.ENOTTY, errno.EINVAL):
             raise BadInput(f"'{path}' is no video device. {LIST}") from None
         return  # busy, or just being unplugged: that may pass
-    if not device.captures:
+    if not _is_camera(device):
         raise BadInput(f"'{path}' gives no pictures ({device.card}, driver {device.driver}). {LIST}")
 
 
@@ -102,11 +105,15 @@ def _camera(number: int, entry: Path, root: Path, ioctl: v4l2.Ioctl | None) -> C
             return None  # a further node of a camera is for its metadata
         said = os.strerror(error.errno) if error.errno else str(error)
         return Camera(f"usb:{number}", node, name, (), f"cannot be asked: {said}")
-    if not device.captures:
+    if not _is_camera(device):
         return None
     sensor = device.driver in SENSORS
     state = "a bare sensor: use csi:N" if sensor else ""
     return Camera(f"usb:{number}", node, name or device.card, device.formats, state)
+
+
+def _is_camera(device: v4l2.Device) -> bool:
+    return device.captures and device.driver not in NO_CAMERAS
 
 
 def csi_cameras(root: Path = Path("/")) -> tuple[csi.Tool | None, list[str] | None]:

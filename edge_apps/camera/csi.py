@@ -47,7 +47,8 @@ class Tool:
             return _rpicam(self.program, camera, width, height, rate)
         if self.name == "picamera2":
             script = str(Path(picamera2_mjpeg.__file__))
-            return (self.program, "-s", script, str(camera), str(width), str(height), f"{rate:g}")
+            # Isolated from this program's PYTHONPATH, whose numpy is not the one that picamera2 was built against.
+            return (self.program, "-I", script, str(camera), str(width), str(height), f"{rate:g}")
         return _argus(self.program, self.name.endswith("nvjpegenc"), camera, width, height, rate)
 
 

@@ -77,11 +77,12 @@ class Video:
             capture = self._open()
         count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
         capture.release()
-        self._fps = fps
+        self._is_told = False
+        self._fps, self._count = fps, int(count) if math.isfinite(count) else 0
         if not every_frame and not (math.isfinite(fps) and fps > 0):
             raise BadInput(f"'{path}' does not say how many frames a second it has: give --every-frame.")
         # Many formats do not say how long they are, or guess; and who drops frames does not know how many.
-        self.length = int(count) if count > 0 and every_frame and not loop else None
+        self.length = self._count if self._count > 0 and every_frame and not loop else None
 
     def __iter__(self) -> Iterator[Item]:
         return _repeated(self._once, self._loop, lambda: self.stop())
@@ -96,18 +97,27 @@ class Video:
                 at, born = now()  # FFmpeg decodes what it grabs, also a frame that is dropped
                 for _ in range(missed + 1):
                     if not capture.grab():
+                        yield from self._short(index)
                         return
-                index += missed
+                    index += 1
                 there, picture = capture.retrieve()
                 if not there:
+                    yield from self._short(index - 1)
                     return
                 image: Image = self._turn(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
                 decoded = time.perf_counter_ns() - born
-                name = f"{printable(self._path.name)}#{index}"
+                name = f"{printable(self._path.name)}#{index - 1}"
                 yield Frame(start + given, name, at, born, decoded, image, media_ns=self._media_ns(start + given))
-                given, index = given + 1, index + 1
+                given += 1
         finally:
             capture.release()
+
+    def _short(self, found: int) -> Iterator[Event]:
+        """Told once, since FFmpeg passes over what it cannot decode. Some formats only guess how many frames there are."""
+        if not self._is_told and self._count - found > max(1, self._count // 100):
+            self._is_told = True
+            reason = f"The video says that it has {self._count:,} frames; {found:,} could be decoded."
+            yield Event(time.time(), "short", reason)
 
     def _wait_for(self, index: int, began: float) -> bool:
         """Until frame ``index`` is due; False where the source shall stop."""

@@ -41,14 +41,15 @@ class SnapshotOptions:
 class Snapshots:
     """Takes pictures; use it in a ``with`` block.
 
-    ``taken`` are handed to the thread, ``kept`` are files, ``missed`` found too many waiting.
+    ``taken`` are handed to the thread, ``kept`` are files, ``failed`` could not be written, ``missed`` found too many
+    waiting.
 
     ``tell`` hears of what could not be written, once for each kind of fault, and when the last picture was taken.
     """
 
     def __init__(self, options: SnapshotOptions, tell: Callable[[Event], None]) -> None:
         self._options, self._tell = options, tell
-        self.taken = self.kept = self.missed = 0
+        self.taken = self.kept = self.failed = self.missed = 0
         self._last_ns: int | None = None
         self._is_ending = False
         self._faults: set[str] = set()
@@ -72,7 +73,7 @@ class Snapshots:
     def see(self, result: Result) -> None:
         """Keep this frame if it is one to keep."""
         options = self._options
-        if result.decision not in options.labels or result.image is None or self.taken >= options.most:
+        if result.decision not in options.labels or result.image is None or self._good >= options.most:
             return
         now = time.perf_counter_ns()
         if self._last_ns is not None and now - self._last_ns < options.every * 1e9:
@@ -84,8 +85,13 @@ class Snapshots:
             return
         self._last_ns = now
         self.taken += 1
-        if self.taken == options.most:
+        if self._good == options.most:
             self._say(f"{options.most} snapshots are taken: no more in this run (--snapshot-most).")
+
+    @property
+    def _good(self) -> int:
+        """Files, and what may still become one."""
+        return self.taken - self.failed
 
     def _write(self) -> None:
         while (item := self._waiting.get()) is not None:
@@ -94,13 +100,16 @@ class Snapshots:
                 write_whole(self._options.folder / name, jpeg(image))
                 self.kept += 1
             except Exception as error:
-                self._say(f"A snapshot is not kept: {first_line(error)}")
+                self.failed += 1
+                self._say(f"A snapshot is not kept: {first_line(error)}", kind=first_line(error).replace(name, ""))
             if self._is_ending and self._waiting.empty():
                 return
 
-    def _say(self, reason: str) -> None:
-        if reason not in self._faults:
-            self._faults.add(reason)
+    def _say(self, reason: str, kind: str | None = None) -> None:
+        """Once for each ``kind``, without which every reason is one."""
+        kind = reason if kind is None else kind
+        if kind not in self._faults:
+            self._faults.add(kind)
             self._tell(Event(time.time(), "snapshot", reason))
 
 

@@ -129,7 +129,12 @@ def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
 
 def stale_after(options: SourceOptions) -> float:
     """Seconds of silence that are no illness: a slow camera, or one that may take its time, is given more."""
-    return max(STALE_AFTER, 2 * (options.hang_after or 0.0), 3 / options.fps if options.fps else 0.0)
+    return max(STALE_AFTER, 2 * (options.hang_after or 0.0), _slow(options))
+
+
+def _slow(options: SourceOptions) -> float:
+    """Seconds that three frames take, where somebody said how many a second there are."""
+    return 3 / options.fps if options.fps else 0.0
 
 
 def takes(text: str, option: str) -> bool:
@@ -179,7 +184,7 @@ def _device(kind: str, rest: str, options: SourceOptions) -> Source:
     path = Path(f"/dev/video{_number(kind, rest)}") if kind == "usb" else _path(kind, rest)
     if not options.wait_for_source:
         check_device(path)
-    return LiveSource(printable(f"{kind}:{rest}"), lambda: _request(Device(str(path)), options))
+    return LiveSource(printable(f"{kind}:{rest}"), lambda: _request(Device(str(path.absolute())), options))
 
 
 def _csi(kind: str, rest: str, options: SourceOptions) -> Source:
@@ -204,7 +209,7 @@ def _request(camera: Csi | Device | Network, options: SourceOptions) -> Request:
         fps=options.fps,
         degrees=options.rotate,
         mirror=options.mirror,
-        patience=options.hang_after or HANG_AFTER,
+        patience=options.hang_after or max(HANG_AFTER, _slow(options)),
     )
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from edge_apps.camera.loop import Classifier
 from edge_apps.camera.sources import Event
-from edge_apps.errors import first_line
+from edge_apps.errors import EdgeError, first_line
 from edge_apps.images import printable
-from edge_apps.runtime.manifest import MANIFEST
+from edge_apps.runtime.manifest import MANIFEST, load_bundle
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the model's path."""
@@ -116,19 +116,33 @@ class Watcher:
 
 
 def state_of(path: Path) -> State:
-    """What changes when a model or a bundle is replaced, edited or removed.
+    """What changes when a model or a bundle is replaced, edited or removed."""
+    states = []
+    for file in _looked_at(path):
+        with suppress(OSError):
+            about = file.stat()
+            states.append((file.name, about.st_ino, about.st_size, about.st_mtime_ns))
+    return tuple(states)
+
+
+def _looked_at(path: Path) -> list[Path]:
+    """A bundle's manifest and the models that it lists: what else lies in its folder, as a log, is none of ours.
 
     Of a file also the manifest beside it, to which it is held where it lies in a bundle.
     """
-    listed = [path, path.with_name(MANIFEST)]
-    if path.is_dir():
-        with suppress(OSError):
-            listed = sorted(entry for entry in path.rglob("*") if entry.is_file())
-    states = []
-    for file in listed:
-        try:
-            about = file.stat()
-        except OSError:
-            continue
-        states.append((file.name, about.st_ino, about.st_size, about.st_mtime_ns))
-    return tuple(states)
+    if not path.is_dir():
+        return [path, path.parent / MANIFEST]
+    try:
+        bundle = load_bundle(path)
+    except EdgeError:  # not yet, not any more, or a folder that is a model itself
+        return _files_of(path)
+    return [path / MANIFEST, *(file for model in bundle.models() for file in _files_of(path / model.path))]
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The file, or those of a folder."""
+    if not path.is_dir():
+        return [path]
+    with suppress(OSError):
+        return sorted(entry for entry in path.rglob("*") if entry.is_file())
+    return []

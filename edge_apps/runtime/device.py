@@ -67,7 +67,7 @@ def this_device(root: Path = Path("/")) -> Device:
         soc=_soc(root),
         cpu=_cpu(root),
         arch=platform.machine(),
-        cores=os.cpu_count() or 1,
+        cores=_cores(root),
         usable_cores=usable_cores(),
         memory_mb=_memory_mb(),
         os=_os_name(),
@@ -83,6 +83,15 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _cores(root: Path) -> int:
+    """Cores that the machine has, also those that a power mode switched off: ``0-5``, or ``0-3,8-11``."""
+    ranges = [part.partition("-") for part in _text(root / "sys/devices/system/cpu/present").split(",")]
+    try:
+        return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
+    except ValueError:  # no Linux
+        return os.cpu_count() or 1
 
 
 def governor(root: Path = Path("/")) -> str:

@@ -107,14 +107,15 @@ def open_runner(path: Path, threads: int = 1, *, xnnpack: bool = True) -> Runner
         raise BadInput(f"Cannot run '{path}': no runtime for '{path.suffix}'. Known: {', '.join(known_suffixes())}.")
     if not path.exists():
         raise BadInput(f"No such file: '{path}'.")
-    if xnnpack:
-        return _factories[path.suffix](path, threads)
-    if path.suffix not in _without_xnnpack:
+    if not xnnpack and path.suffix not in _without_xnnpack:
         raise BadInput(
             f"'{path}' cannot be run without XNNPACK: for {path.suffix} that was decided when it was exported. "
             f"Only {', '.join(sorted(_without_xnnpack))} leaves the choice to whoever runs it."
         )
-    return _without_xnnpack[path.suffix](path, threads)
+    try:
+        return (_factories if xnnpack else _without_xnnpack)[path.suffix](path, threads)
+    except IsADirectoryError:
+        raise BadInput(f"'{path}' is a folder; a {path.suffix} model is one file.") from None
 
 
 def check_batch(batch: NDArray[np.uint8], manifest: FileManifest) -> None:

@@ -3,7 +3,7 @@
 MobileNetV2 int8 at 224×224 (untrained: its arithmetic is the same), ``.tflite``, one thread, frames of 640×480. Four
 ways take turns, several rounds each, in one run, so that they see the same machine:
 
-- ``bare``: the runner alone, on one prepared input, over and over;
+- ``bare``: LiteRT's ``invoke()`` alone, on one input, over and over;
 - ``in series``, ``pipelined``: ``edge-camera run`` itself, with its log, its live page, and a viewer who reads the
   stream (10 pictures a second).
 
@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
 
 from edge_apps.camera.frames import Frame, Item, never, now
 from edge_apps.camera.log import Session
@@ -89,11 +90,14 @@ class Watching:
 
 
 def bare(opened: Opened, seconds: float) -> float:
-    """Inferences a second of the runner alone."""
+    """Inferences a second of LiteRT alone: ``invoke()`` and nothing else."""
+    interpreter = Interpreter(model_path=str(opened.runner.path), num_threads=1)
+    interpreter.allocate_tensors()
     batch = to_batch([TestPattern().image(0)], opened.runner.manifest.preprocess)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], batch)
     done, start = 0, time.perf_counter()
     while (took := time.perf_counter() - start) < seconds:
-        opened.runner.run(batch)
+        interpreter.invoke()
         done += 1
     return done / took
 

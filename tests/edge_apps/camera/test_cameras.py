@@ -110,6 +110,17 @@ def test_nodes_that_give_no_pictures_are_left_out(tmp_path: Path) -> None:
     assert list_devices(machine(tmp_path, (1, "HD Pro Webcam C920", 1)), metadata) == []
 
 
+@pytest.mark.parametrize("driver", ["bcm2835-isp", "pispbe"])
+def test_an_image_processor_is_no_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    """A Raspberry Pi without any camera has several of its nodes, which say that they capture."""
+    processor = Driver(driver, driver, 0x04200001, {"YUYV": [(32, 32, 16384, 2, 16384, 2)]})  # type: ignore[list-item]
+    root = machine(tmp_path, (14, f"{driver}-capture0", 0))
+    assert list_devices(root, processor) == []
+    monkeypatch.setattr(v4l2, "query", lambda _: v4l2.Device(driver, driver, True, ()))
+    with pytest.raises(BadInput, match="gives no pictures"):
+        check_device(Path("/dev/null"))
+
+
 def test_a_device_that_does_not_answer_is_listed_with_the_reason(tmp_path: Path) -> None:
     """As files in the place of devices do; the further node of a silent camera is passed over."""
     root = machine(tmp_path, (0, "Some Camera", 0), (1, "Some Camera", 1))

@@ -280,9 +280,17 @@ def test_picamera2_is_run_by_the_systems_python(
     package.mkdir(parents=True)
     for name, code in PICAMERA2.items():
         (package / name).write_text(code)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")]))
+    system = tmp_path / "python3"  # has picamera2 of its own, as the system's Python has
+    own = f"import runpy, sys; sys.path.insert(0, {str(package.parent)!r}); sys.argv.pop(0)"
+    run = "runpy.run_path(sys.argv[0], run_name='__main__')"
+    system.write_text(f'#!/bin/sh\n[ "$1" = -I ] && shift && exec {sys.executable} -I -c "{own}; {run}" "$@"\n')
+    system.chmod(0o755)
+    # What this program imports is nothing that the system's Python should.
+    (tmp_path / "ours/picamera2").mkdir(parents=True)
+    (tmp_path / "ours/picamera2/__init__.py").write_text("raise ImportError('of another Python')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "ours"), os.environ.get("PYTHONPATH", "")]))
     assert programs.called() == []
-    tool = csi.Tool("picamera2", sys.executable)
+    tool = csi.Tool("picamera2", str(system))
     monkeypatch.setattr(grabbers, "find_tool", lambda: tool)
     shots = grabbers.shots(Request(camera=Csi(1), size=(64, 48), fps=50, patience=30))
     image = next(shots).decode()

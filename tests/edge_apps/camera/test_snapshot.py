@@ -1,5 +1,7 @@
 """Snapshots: which frames are kept, under what name, and what happens when they cannot be."""
 
+import shutil
+import time
 from pathlib import Path
 
 import cv2
@@ -64,9 +66,27 @@ def test_a_folder_that_goes_away_is_told_once_and_ends_nothing(tmp_path: Path) -
             while not snapshots._waiting.empty():
                 pass
     assert (snapshots.taken, snapshots.kept) == (3, 0)
-    assert told[-1].reason == "3 snapshots were not kept; 0 were."
-    assert all("A snapshot is not kept: Cannot write" in event.reason for event in told[:-1])
-    assert len(told) > 1
+    fault, end = (event.reason for event in told)
+    assert fault.startswith("A snapshot is not kept: Cannot write")
+    assert end == "3 snapshots were not kept; 0 were."
+
+
+def test_what_could_not_be_written_does_not_count_as_taken(tmp_path: Path) -> None:
+    told: list[Event] = []
+    with Snapshots(SnapshotOptions(tmp_path / "a", ("cat",), 0.0, most=2), told.append) as snapshots:
+        shutil.rmtree(tmp_path / "a")
+        (tmp_path / "a").write_text("a file now")
+        snapshots.see(result(0))
+        while not snapshots.failed:
+            time.sleep(0.01)
+        (tmp_path / "a").unlink()
+        for sequence in range(1, 4):
+            snapshots.see(result(sequence))
+    assert snapshots.kept == 2
+    assert [event.reason for event in told][1:] == [
+        "2 snapshots are taken: no more in this run (--snapshot-most).",
+        "1 snapshots were not kept; 2 were.",
+    ]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from edge_apps.camera import files
+from edge_apps.camera.live import LiveSource
+from edge_apps.camera.request import Device
 from edge_apps.camera.sources import (
     Event,
     Frame,
@@ -244,6 +247,16 @@ def test_a_video_keeps_its_pace_and_drops_what_nobody_was_ready_for(video: Path)
         assert abs(item.image[..., 0].mean() - 40 * number) < 4, "the frame that its name says"
 
 
+@pytest.mark.parametrize("options", [EVERY, SourceOptions()])
+def test_a_video_that_gives_fewer_frames_than_it_says_tells_so(video: Path, options: SourceOptions) -> None:
+    """As one whose copy was cut off. FFmpeg ends there, and says nothing."""
+    data = video.read_bytes()
+    video.write_bytes(data[: [match.start() for match in re.finditer(b"00dc", data)][5]])  # the first is the index's
+    *frames, event = parse_source(f"video:{video}", options)
+    assert len(frames) == 4
+    assert (event.kind, event.reason) == ("short", "The video says that it has 6 frames; 4 could be decoded.")
+
+
 def test_a_looped_video_that_drops_frames_counts_on(video: Path) -> None:
     found = names(parse_source(f"video:{video}", SourceOptions(loop=True)), 9)
     assert [sequence for sequence, _ in found] == list(range(9))
@@ -285,6 +298,24 @@ def test_the_test_pattern_that_waits_ends_when_it_is_asked_to() -> None:
     for item in source:
         given.append(item)
     assert len(given) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [({}, 5), ({"fps": 30.0}, 5), ({"fps": 0.15}, 20), ({"fps": 0.15, "hang_after": 2.0}, 2)],
+)
+def test_a_camera_that_was_asked_for_few_frames_is_given_time(options: dict, seconds: float) -> None:
+    source = parse_source("usb:987", SourceOptions(wait_for_source=True, **options))
+    assert isinstance(source, LiveSource)
+    assert source._request().patience == pytest.approx(seconds)
+
+
+def test_a_device_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that captures works in another one."""
+    monkeypatch.chdir("/dev")
+    source = parse_source("v4l2:video987", SourceOptions(wait_for_source=True))
+    assert isinstance(source, LiveSource)
+    assert source._request().camera == Device("/dev/video987")
 
 
 @pytest.mark.parametrize(

@@ -150,3 +150,31 @@ def test_a_bundle_changes_when_a_file_or_the_whole_of_it_does(make_bundle: Calla
     assert state_of(bundle) != before
     shutil.rmtree(bundle)
     assert state_of(bundle) == ()
+
+
+def test_what_else_lies_in_a_bundle_changes_nothing(make_bundle: Callable[..., Path]) -> None:
+    bundle = make_bundle([{"target": "tflite", "precision": "int8"}])
+    before = state_of(bundle)
+    (bundle / "latency.db").write_bytes(b"a log")
+    (bundle / "kept").mkdir()
+    (bundle / "kept" / "cat.jpg").write_bytes(b"a snapshot")
+    assert state_of(bundle) == before
+    (model,) = bundle.glob("*.fake")
+    model.write_bytes(model.read_bytes())
+    assert state_of(bundle) != before
+
+
+def test_the_current_folder_can_be_looked_at(make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = make_bundle([{"target": "tflite", "precision": "int8"}])
+    monkeypatch.chdir(bundle)
+    assert state_of(Path()) == state_of(bundle) != ()
+
+
+def test_a_folder_that_is_a_model(tmp_path: Path) -> None:
+    package = tmp_path / "net.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Data" / "weights.bin").write_bytes(b"1")
+    before = state_of(package)
+    (package / "Data" / "weights.bin").write_bytes(b"12")
+    assert len(before) == 1
+    assert state_of(package) != before

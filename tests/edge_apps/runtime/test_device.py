@@ -2,6 +2,7 @@
 
 import getpass
 import hashlib
+import os
 import socket
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_the_governor_of_all_cores(tmp_path: Path) -> None:
         if core == 1:
             assert governor(tmp_path) == "schedutil"
     assert governor(tmp_path) == "performance+schedutil"
+
+
+@pytest.mark.parametrize(("present", "cores"), [("0", 1), ("0-5", 6), ("0-3,8-11", 8), ("0,2-3", 3)])
+def test_cores_that_a_power_mode_switched_off_count(tmp_path: Path, present: str, cores: int) -> None:
+    file = tmp_path / "sys/devices/system/cpu/present"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{present}\n")
+    assert this_device(tmp_path).cores == cores
+
+
+def test_cores_where_the_machine_does_not_list_them(tmp_path: Path) -> None:
+    assert this_device(tmp_path).cores == os.cpu_count()
 
 
 def test_the_fingerprint_never_changes(pi: Path) -> None:

@@ -73,6 +73,13 @@ def test_a_missing_file(tmp_path: Path, suffix: str) -> None:
         open_runner(tmp_path / f"none{suffix}")
 
 
+@pytest.mark.parametrize("suffix", [".tflite", ".pte"])
+def test_a_folder_is_no_model_file(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"m{suffix}").mkdir()
+    with pytest.raises(BadInput, match=f"m{suffix}' is a folder; a {suffix} model is one file"):
+        open_runner(tmp_path / f"m{suffix}")
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads(tmp_path: Path, threads: int) -> None:
     with pytest.raises(BadInput, match=f"threads is {threads}; at least 1 is needed"):

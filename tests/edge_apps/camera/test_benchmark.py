@@ -1,6 +1,7 @@
 """The benchmark's protocol: warm-up, measurement and its ends, on a clock that the test moves."""
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -18,8 +19,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from edge_apps.camera import benchmark as bench
+from edge_apps.camera import benchmark_show
 from edge_apps.camera.benchmark import Measured, Plan, Warmup, benchmark, plan_of
 from edge_apps.camera.log import open_log
 from edge_apps.camera.model import Opened
@@ -250,6 +253,19 @@ def test_a_camera_that_never_comes_is_given_up(
     with pytest.raises(EdgeError, match=r"gave no picture that can be used: none came within 0\.5 s\."):
         here.run(Plan(0, 6), parse_source(f"http://127.0.0.1:{port}/"))
     assert here.runner.closed
+
+
+@pytest.mark.parametrize(("plan", "share"), [(Plan(0, 400), 0.25), (Plan(20, 10), 0.1), (Plan(0, 10), 1.0)])
+def test_in_a_terminal_a_bar_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, plan: Plan, share: float) -> None:
+    monkeypatch.setattr(benchmark_show, "progress", lambda: Console(file=io.StringIO(), force_terminal=True))
+    going, measured = benchmark_show.Going(), Measured(seconds=2.0)
+    measured.infer_ns.extend([MS] * 100)
+    going._told -= benchmark_show.BAR_EVERY
+    going.going(measured, plan)
+    assert going._bar is not None
+    (task,) = going._bar.tasks
+    assert (task.completed, task.description) == (share, "100 inferences, 50.0 a second")
+    going.close()
 
 
 def test_a_film_is_read_out_of_its_pace(

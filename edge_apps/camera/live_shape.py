@@ -73,7 +73,11 @@ class LogState(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything. ``latency`` is of the last ten seconds, ``history`` and ``samples`` of the last minutes."""
+    """Everything. ``latency`` is of the last ten seconds, ``history`` and ``samples`` of the last minutes.
+
+    ``started`` is the start in the time of the clock as it is set now: before NTP set it, the clock may have been days
+    off. ``decoded_elsewhere``: the stage "decode" is another process's, and no part of "total".
+    """
 
     version: int = VERSION
     at: float
@@ -86,6 +90,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     viewers: int
     fps: float
     labels: Labels | None
+    decoded_elsewhere: bool
     latency: dict[str, Summary]
     history: tuple[Point, ...]
     sample: Sample | None

@@ -25,6 +25,7 @@ from edge_apps.camera.recent import POINTS, STEP, Histogram, Recent
 from edge_apps.camera.sources import STALE_AFTER, Event, Skipped
 from edge_apps.errors import first_line
 from edge_apps.images import Image
+from edge_apps.runtime.latency import STAGES
 from edge_apps.runtime.sensors import Sample
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class LiveState:
     def __init__(self, facts: Facts, *, stale_after: float = STALE_AFTER) -> None:
         self._facts = facts
         self._stale_after = stale_after
-        self._started, self._born = time.time(), time.monotonic()
+        self._born = time.monotonic()
         self._shown: Shown | None = None
         self._frames = 0
         self._log = LogState()
@@ -153,9 +154,10 @@ class LiveState:
         with self._lock:
             events, samples, sample = tuple(self._events), tuple(self._samples), self._sample
             skipped, restarts = self._skipped.total(), self._kinds[RESTARTED]
+        shown, now = self._shown, time.time()
         return State(
-            at=time.time(),
-            started=self._started,
+            at=now,
+            started=now - (time.monotonic() - self._born),
             health=self.health(),
             facts=self._facts,
             frames=self._frames,
@@ -164,6 +166,7 @@ class LiveState:
             viewers=self.preview.viewers,
             fps=self._recent.fps(),
             labels=self.labels(),
+            decoded_elsewhere=shown is not None and _is_decoded_elsewhere(shown.result),
             latency=self._recent.now(),
             history=self._recent.history(),
             sample=sample,
@@ -190,7 +193,7 @@ class LiveState:
     def _draw(self, shown: Shown) -> Image:
         note = f"{self._recent.fps():.1f} fps   {shown.result.times['infer'] / 1e6:.1f} ms"
         assert shown.result.image is not None  # the loop's results have one
-        return captioned(shown.result.image, shown.result.shown, note)
+        return captioned(shown.result.image, _caption(shown.result), note)
 
     def _cannot_draw(self, error: Exception) -> None:
         reason = f"The picture cannot be shown: {type(error).__name__}: {first_line(error)}."
@@ -205,6 +208,17 @@ def facts_of(session: Session) -> Facts:
         fingerprint=session.device.fingerprint,
         program=__version__,
     )
+
+
+def _is_decoded_elsewhere(result: Result) -> bool:
+    """Whether its stages are more than their total: decoding alone may be missing there."""
+    return sum(result.times[stage] for stage in STAGES if stage not in ("total", "age")) > result.times["total"]
+
+
+def _caption(result: Result) -> Top:
+    """The labels that are shown, as the terminal says them: below the threshold the best one is no answer."""
+    (label, probability), *others = result.shown
+    return ((label if result.decision is not None else f"unsure: {label}", probability), *others)
 
 
 def _labels(top: Top) -> tuple[Label, ...]:

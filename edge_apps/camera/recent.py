@@ -61,7 +61,7 @@ class Recent:
         self._step: list[NDArray[np.float64]] = []
         self._step_ends: float | None = None
         self._started: float | None = None
-        self._points: deque[Point] = deque(maxlen=POINTS)
+        self._points: deque[Point] = deque(maxlen=POINTS)  # their ``at`` on the monotonic clock: the other one jumps
         self._bins = np.zeros((len(STAGES), len(EDGES) + 1), np.int64)
         self._seconds = np.zeros(len(STAGES))
 
@@ -98,7 +98,8 @@ class Recent:
     def history(self) -> tuple[Point, ...]:
         """The last minutes, oldest first."""
         with self._lock:
-            return tuple(self._points)
+            wall = time.time() - self._clock()
+            return tuple(msgspec.structs.replace(point, at=wall + point.at) for point in self._points)
 
     def histograms(self) -> dict[str, Histogram]:
         """Every frame since the start, by stage."""
@@ -130,10 +131,9 @@ class Recent:
         if self._step_ends is None or now < self._step_ends:
             return
         over = math.floor((now - self._step_ends) / STEP) + 1
-        wall = time.time() - self._clock()
         for index in range(max(0, over - POINTS), over):
             rows = self._step if index == 0 else []
-            self._points.append(_point(wall + self._step_ends + index * STEP, rows))
+            self._points.append(_point(self._step_ends + index * STEP, rows))
         self._step = []
         self._step_ends += over * STEP
 

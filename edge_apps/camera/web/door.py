@@ -46,8 +46,6 @@ def door(request: HTTPConnection, *, wrong: bool) -> Response:
         said = '<p role="alert">That token is wrong.</p>' if wrong else ""
         page = PAGE.format(style=STYLE, wrong=said)
         headers = {"WWW-Authenticate": "Bearer", "Content-Security-Policy": POLICY}
-        if not wrong and request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site"):
-            headers["Refresh"] = "0"  # a link on another page led here, so the cookie stayed at home; now it will come
         return HTMLResponse(page, 401, headers)
-    text = "Wrong token.\n" if wrong else "A token is needed: Authorization: Bearer TOKEN, or ?token=TOKEN.\n"
+    text = "Wrong token.\n" if wrong else "A token is needed: Authorization: Bearer TOKEN.\n"
     return PlainTextResponse(text, 401, {"WWW-Authenticate": "Bearer"})

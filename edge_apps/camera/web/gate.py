@@ -103,7 +103,8 @@ class Gate:
         rest = [(name, value) for name, value in request.query_params.multi_items() if name != "token"]
         path = "/" + urllib.parse.quote(str(request.scope["path"]).lstrip("/\\"))  # "//elsewhere" would be another host
         answer = RedirectResponse(f"{path}?{urllib.parse.urlencode(rest)}" if rest else path, 303)
-        answer.set_cookie(self._cookie, self._token.cookie, COOKIE_LASTS, httponly=True, samesite="strict")
+        # "strict" would keep it from who follows a link of another page to here; no request changes anything anyway.
+        answer.set_cookie(self._cookie, self._token.cookie, COOKIE_LASTS, httponly=True, samesite="lax")
         return answer
 
 

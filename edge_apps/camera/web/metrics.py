@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import (
@@ -85,7 +84,9 @@ def _gauges(state: State) -> Iterator[Metric]:
     yield _gauge("healthy", "1 while frames flow, as /healthz.", state.health.ok)
     yield _gauge("frames_per_second", "Over the last ten seconds.", state.fps)
     yield _gauge("viewers", "Who looks at the video.", state.viewers)
-    yield _gauge("uptime_seconds", "Since the start.", time.time() - state.started)
+    yield _gauge("uptime_seconds", "Since the start.", state.at - state.started)
+    if state.log.state != "off":
+        yield _gauge("log_writing", "1 while the latency log can be written.", state.log.state == "writing")
     if state.labels is not None:
         yield _gauge("last_frame_timestamp_seconds", "When the latest frame was captured.", state.labels.captured_at)
         yield _gauge("last_frame_age_seconds", "How old it was when its labels were there.", state.labels.age_ms / 1e3)

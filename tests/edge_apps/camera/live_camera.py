@@ -42,6 +42,8 @@ def some_facts() -> Facts:
         runtime="ai-edge-litert 2.3.0",
         threads=4,
         source="test-pattern",
+        settings="30 fps, pipelined",
+        governor="ondemand",
         load_ms=41.2,
         first_ms=9.7,
         warmup=5,
@@ -50,13 +52,16 @@ def some_facts() -> Facts:
     return facts_of(session)
 
 
-def some_result(sequence: int, image: Image, label: str = LABELS[0], slow: float = 1.0) -> Result:
-    """Of one frame: 0.75 for ``label``."""
+def some_result(
+    sequence: int, image: Image, label: str = LABELS[0], slow: float = 1.0, *, decoded_elsewhere: bool = False
+) -> Result:
+    """Of one frame: 0.75 for ``label``. A camera's frames are decoded elsewhere, others where they are classified."""
     others = [other for other in LABELS if other != label]
     top = ((label, 0.75), (others[0], 0.15), (others[1], 0.05))
     ms = {"capture": 21.0, "decode": 4.0, "preprocess": 0.9 * slow, "infer": 14.0 * slow, "postprocess": 0.1}
     times = {stage: round(value * 1e6) for stage, value in ms.items()}
-    times |= {"total": sum(times.values()), "age": round(34e6 * slow)}
+    total = sum(times.values()) - (times["decode"] if decoded_elsewhere else 0)
+    times |= {"total": total, "age": round(34e6 * slow)}
     return Result(sequence, f"pattern#{sequence}", time.time(), top, times, smoothed=top, decision=label, image=image)
 
 
@@ -74,10 +79,10 @@ def some_sample(warmth: float = 0.0) -> Sample:
 
 
 @contextmanager
-def running(live: LiveState, fps: float = 30.0) -> Iterator[threading.Event]:
+def running(live: LiveState, fps: float = 30.0, *, decoded_elsewhere: bool = False) -> Iterator[threading.Event]:
     """Frames are published while the block runs, unless the event that it gets is set."""
     stop, pause = threading.Event(), threading.Event()
-    thread = threading.Thread(target=_publish, args=(live, fps, stop, pause), daemon=True)
+    thread = threading.Thread(target=_publish, args=(live, fps, decoded_elsewhere, stop, pause), daemon=True)
     thread.start()
     try:
         yield pause
@@ -86,7 +91,9 @@ def running(live: LiveState, fps: float = 30.0) -> Iterator[threading.Event]:
         thread.join()
 
 
-def _publish(live: LiveState, fps: float, stop: threading.Event, pause: threading.Event) -> None:
+def _publish(
+    live: LiveState, fps: float, decoded_elsewhere: bool, stop: threading.Event, pause: threading.Event
+) -> None:
     pattern = TestPattern()
     chance = random.Random(1)
     for sequence in itertools.count():
@@ -96,7 +103,8 @@ def _publish(live: LiveState, fps: float, stop: threading.Event, pause: threadin
             continue
         label = LABELS[int(time.time() / 2) % len(LABELS)]
         slow = 1 + 0.3 * math.sin(time.time() / 20) + chance.expovariate(12)
-        live.publish(some_result(sequence, pattern.image(sequence), label, slow))
+        image = pattern.image(sequence)
+        live.publish(some_result(sequence, image, label, slow, decoded_elsewhere=decoded_elsewhere))
         if sequence % round(fps) == 0:
             live.sample(some_sample(10 * math.sin(time.time() / 60) + chance.random()))
 

@@ -100,6 +100,25 @@ def test_samples_go_on_after_the_wall_clock_jumped_back(live: LiveState, live_ca
     assert [one.at for one in live.state().samples] == [1e9, 5.0, 11.0]
 
 
+@pytest.mark.parametrize("days", [-3, 3])
+def test_how_long_it_runs_does_not_jump_with_the_wall_clock(
+    live: LiveState, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    now = time.time() + days * 86400
+    monkeypatch.setattr(live_state.time, "time", lambda: now)
+    state = live.state()
+    assert state.at == now
+    assert 0 <= state.at - state.started < 60
+
+
+def test_a_stage_of_another_process_is_known_by_the_total_without_it(live: LiveState, live_camera: ModuleType) -> None:
+    assert not live.state().decoded_elsewhere
+    live.publish(live_camera.some_result(0, IMAGE, decoded_elsewhere=True))
+    assert live.state().decoded_elsewhere
+    live.publish(live_camera.some_result(1, IMAGE))
+    assert not live.state().decoded_elsewhere
+
+
 def test_health(live_camera: ModuleType) -> None:
     live = LiveState(live_camera.some_facts(), stale_after=0.1)
     live.publish(live_camera.some_result(0, IMAGE))
@@ -143,6 +162,22 @@ def test_a_viewer_sees_the_frame_with_its_label(live_camera: ModuleType) -> None
     assert picture.shape == (240, 320, 3)  # enlarged
     assert abs(int(picture[120, 310].mean()) - 90) < 5
     assert picture[150:].max() > 200  # text
+
+
+@pytest.mark.parametrize(("decision", "best"), [("tabby cat", "tabby cat"), (None, "unsure: tabby cat")])
+def test_a_picture_says_whether_it_is_an_answer(
+    live_camera: ModuleType, monkeypatch: pytest.MonkeyPatch, decision: str | None, best: str
+) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(live_state, "captioned", lambda image, labels, _: written.append(labels) or image)
+    result = replace(live_camera.some_result(0, IMAGE), decision=decision)
+    with LiveState(live_camera.some_facts()) as live, live.preview.watch():
+        live.publish(result)
+        end = time.monotonic() + 20
+        while not written:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert written[0] == ((best, 0.75), *result.shown[1:])
 
 
 def test_a_picture_that_cannot_be_shown_is_an_event(live_camera: ModuleType) -> None:

@@ -72,6 +72,17 @@ def test_the_history_has_a_point_for_every_five_seconds_also_for_those_without_a
     assert points[-1].at == pytest.approx(time.time() - 2, abs=1)
 
 
+def test_the_history_does_not_jump_with_the_wall_clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = Recent(clock)
+    for _ in range(11):
+        figures.add(times(1))
+        clock.now += 1
+    figures.collect()
+    now = time.time() + 3 * 86400
+    monkeypatch.setattr(recent.time, "time", lambda: now)
+    assert [point.at for point in figures.history()] == pytest.approx([now - 6, now - 1], rel=0, abs=0.1)
+
+
 def test_the_history_ends_after_five_minutes_and_survives_a_long_sleep(clock: Clock) -> None:
     figures = Recent(clock)
     for _ in range(1000):

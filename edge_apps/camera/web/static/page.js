@@ -9,7 +9,7 @@ const STAGES = ["capture", "decode", "preprocess", "infer", "postprocess"];
 
 const at = (id) => document.getElementById(id);
 const left = new Set(); // stages that the viewer left out of the chart
-let events = null, heard = 0, tries = 0, later = 0, loads = 0, state = null, spoken = "";
+let events = null, heard = 0, tries = 0, later = 0, loads = 0, refusal = "", state = null, spoken = "";
 
 // Small helpers: text always goes in as text, since labels and file names are anybody's.
 
@@ -21,7 +21,12 @@ function make(tag, properties = {}, ...children) {
 function put(node, text) { if (node.textContent !== text) node.textContent = text; }
 const number = (value, digits = 0) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const ms = (value) => number(value, value < 10 ? 2 : value < 100 ? 1 : 0);
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
+
+/** The time of the day, under its date where that is not today's. */
+function clock(seconds) {
+  const then = new Date(seconds * 1000), time = then.toLocaleTimeString([], { hourCycle: "h23" });
+  return then.toDateString() === new Date().toDateString() ? time : `${then.toLocaleDateString([], { dateStyle: "medium" })}\n${time}`;
+}
 
 function duration(seconds) {
   const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
@@ -42,7 +47,7 @@ function connect() {
   events?.close();
   events = new EventSource("/events");
   heard = Date.now();
-  events.onopen = () => { tries = 0; heard = Date.now(); showVideo(); };
+  events.onopen = () => { tries = 0; refusal = ""; heard = Date.now(); showVideo(); };
   events.addEventListener("state", (message) => { heard = Date.now(); state = JSON.parse(message.data); showState(); showStatus(); });
   events.addEventListener("labels", (message) => { heard = Date.now(); showLabels(JSON.parse(message.data)); });
   events.onerror = reconnect;
@@ -51,9 +56,20 @@ function connect() {
 function reconnect() {
   events?.close();
   events = null;
-  showStatus();
   clearTimeout(later);
   later = setTimeout(connect, RETRY[Math.min(tries++, RETRY.length - 1)]);
+  learnWhy().then(showStatus);
+}
+
+/** Events that are refused do not say why; who asks for their head alone is told. */
+async function learnWhy() {
+  try {
+    const { status } = await fetch("/events", { method: "HEAD", signal: AbortSignal.timeout(SILENT_AFTER) });
+    if (status === 401) location.reload(); // the camera was started again and has another token: its door asks for it
+    refusal = status === 503 ? "Too many viewers, trying again…" : "";
+  } catch {
+    refusal = "";
+  }
 }
 
 function disconnect() {
@@ -81,17 +97,20 @@ setInterval(() => {
 function showStatus() {
   const lost = !events || events.readyState !== EventSource.OPEN;
   const [kind, text] = lost
-    ? (state ? ["lost", "Disconnected, trying again…"] : tries ? ["lost", "The camera does not answer, trying again…"] : ["waiting", "Connecting…"])
+    ? (refusal ? ["lost", refusal]
+      : state ? ["lost", "Disconnected, trying again…"]
+      : tries ? ["lost", "The camera does not answer, trying again…"]
+      : ["waiting", "Connecting…"])
     : !state ? ["waiting", "Connecting…"]
-    : state.health.ok ? ["live", "Live"]
-    : ["stale", state.health.reason[0].toUpperCase() + state.health.reason.slice(1)];
+    : !state.health.ok ? ["stale", state.health.reason[0].toUpperCase() + state.health.reason.slice(1)]
+    : state.log.state === "paused" ? ["unlogged", "Live, log paused"] : ["live", "Live"];
   at("status").dataset.is = kind;
   put(at("status"), text);
   const old = kind === "lost" || kind === "stale";
   document.body.classList.toggle("is-old", old);
   at("veil").hidden = !old;
   put(at("veil"), text);
-  document.title = kind === "live" ? `${state.facts.model} · edge-camera` : `${text} · edge-camera`;
+  document.title = state && !old ? `${state.facts.model} · edge-camera` : `${text} · edge-camera`;
 }
 
 // Labels.
@@ -152,7 +171,10 @@ function showState() {
 
 function showLatency() {
   const body = at("stages").tBodies[0];
-  if (!body.children.length) for (const stage of [...STAGES, "total", "age"]) body.append(stageRow(stage));
+  const order = [...parts(), "total", ...STAGES.filter((stage) => !parts().includes(stage)), "age"];
+  if (body.dataset.order !== String(order)) body.replaceChildren(...order.map(stageRow));
+  body.dataset.order = order;
+  at("elsewhere").hidden = !state.decoded_elsewhere;
   for (const row of body.children) {
     const summary = state.latency[row.dataset.stage];
     ["p50", "p90", "p99", "max"].forEach((name, column) => put(row.children[column + 1], summary ? ms(summary[name]) : "–"));
@@ -160,13 +182,17 @@ function showLatency() {
   draw();
 }
 
+/** The stages that make up the total. */
+function parts() { return STAGES.filter((stage) => stage !== "decode" || !state.decoded_elsewhere); }
+
 function stageRow(stage) {
+  const isPart = parts().includes(stage);
   const swatch = make("span", { className: "swatch" });
-  const name = make(STAGES.includes(stage) ? "button" : "span", { className: "name" });
-  if (STAGES.includes(stage)) {
+  const name = make(isPart ? "button" : "span", { className: "name" });
+  if (isPart) {
     swatch.style.setProperty("--colour", `var(--${stage})`);
     name.type = "button";
-    name.setAttribute("aria-pressed", "true");
+    name.setAttribute("aria-pressed", String(!left.has(stage)));
     name.onclick = () => {
       left.has(stage) ? left.delete(stage) : left.add(stage);
       name.setAttribute("aria-pressed", String(!left.has(stage)));
@@ -184,8 +210,9 @@ function stageRow(stage) {
 
 function draw() {
   if (!state) return;
-  const shown = STAGES.filter((stage) => !left.has(stage));
-  at("chart").setAttribute("aria-label", drawChart(at("chart"), state.history, shown, left.size === 0, state.at));
+  const shown = parts().filter((stage) => !left.has(stage));
+  const isWhole = shown.length === parts().length;
+  at("chart").setAttribute("aria-label", drawChart(at("chart"), state.history, shown, isWhole, state.at));
 }
 new ResizeObserver(draw).observe(at("chart"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
@@ -198,6 +225,7 @@ function showDevice() {
   tile("device", "Temperature", ...value("temperature_c", (v) => `${number(v, 1)} °C`), series("temperature_c"));
   tile("device", "Clock", ...value("clock_mhz", (v) => `${number(v)} MHz`), series("clock_mhz"));
   tile("device", "Memory", ...value("memory_mb", (v) => `${number(v)} MB`), series("memory_mb"));
+  if (state.facts.governor) tile("device", "Governor", state.facts.governor);
   tile("device", "Throttling", ...throttling(sample?.throttled ?? null));
   if (sample?.power_mode) tile("device", "Power mode", sample.power_mode);
 }
@@ -211,12 +239,13 @@ function throttling(words) {
 function showSession() {
   const { facts, log } = state;
   const logged = { off: "none", writing: "being written", paused: `paused: ${log.reason}` }[log.state];
+  const logIs = log.state === "paused" ? "bad" : log.dropped ? "warn" : "";
   const rows = {
     Model: `${facts.model}, ${facts.precision}, input ${facts.input}`,
     File: facts.file,
     "SHA-256": `${facts.sha256.slice(0, 12)}…`,
     Runtime: `${facts.runtime}, ${facts.threads} thread${facts.threads === 1 ? "" : "s"}`,
-    Source: facts.source,
+    Source: facts.settings ? `${facts.source} (${facts.settings})` : facts.source,
     Loaded: `in ${ms(facts.load_ms)} ms, first inference ${ms(facts.first_ms)} ms`,
     Running: `for ${duration(state.at - state.started)}`,
     Log: log.dropped ? `${logged}, ${number(log.dropped)} rows dropped` : logged,
@@ -225,12 +254,14 @@ function showSession() {
     Program: `edge-pipeline ${facts.program}`,
   };
   const list = at("session");
-  if (!list.children.length) for (const name of Object.keys(rows)) list.append(make("dt", { textContent: name }), make("dd"));
+  if (!list.children.length)
+    for (const name of Object.keys(rows)) list.append(make("dt", { textContent: name }), make("dd", { id: `session-${name.toLowerCase()}` }));
   Object.values(rows).forEach((text, index) => put(list.children[2 * index + 1], text));
+  at("session-log").className = logIs;
 }
 
 function showEvents() {
-  const shown = JSON.stringify(state.events);
+  const shown = JSON.stringify([state.events, new Date().toDateString()]);
   const list = at("events");
   if (list.dataset.shown === shown) return;
   list.dataset.shown = shown;

@@ -88,8 +88,10 @@ def browser(program: str) -> Iterator[Page]:
     """Chromium with an empty profile, and one page."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+        names = "--host-resolver-rules=MAP *.example 127.0.0.1"  # hosts that are no localhost
         port = ("--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank")
-        process = subprocess.Popen([program, *flags, *port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [program, *flags, names, *port]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             told = Path(profile) / "DevToolsActivePort"
             until(lambda: told.exists() and told.read_text().count("\n"), "Chromium starts")

@@ -1,8 +1,12 @@
 """The page as a person sees it, in a headless Chromium."""
 
 import itertools
+import re
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,24 +17,28 @@ import numpy as np
 import pytest
 
 from edge_apps.camera import recent
+from edge_apps.camera.live_shape import LogState
 from edge_apps.camera.live_state import LiveState
 from edge_apps.camera.sources import Event
+from edge_apps.camera.web import routes
 from edge_apps.camera.web.address import Address
 from edge_apps.camera.web.server import WebServer
+from edge_apps.camera.web.stream import Places
 
 TOKEN = "correct-horse-battery-staple"
 STATUS = "document.getElementById('status').textContent"
-CHART = """(() => {
+CHART = """((stage) => {
     const canvas = document.getElementById("chart");
     const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-    const [r, g, b] = getComputedStyle(document.documentElement).getPropertyValue("--infer").trim()
+    const [r, g, b] = getComputedStyle(document.documentElement).getPropertyValue(`--${stage}`).trim()
         .match(/\\w\\w/g).map((digits) => parseInt(digits, 16));
     let found = 0;
     for (let at = 0; at < pixels.length; at += 4)
         found += pixels[at] === r && pixels[at + 1] === g && pixels[at + 2] === b && pixels[at + 3] === 255;
     return found;
-})()"""
-"""How many pixels of the chart have the colour of the stage 'infer'."""
+})"""
+"""How many pixels of the chart have the colour of a stage."""
+INFER, DECODE = f"{CHART}('infer')", f"{CHART}('decode')"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +79,7 @@ def test_the_picture_moves_labels_change_and_the_chart_draws(page: Any, serve: C
     page.wait(f"document.querySelector('#labels .name span').textContent !== '{label}'")
     assert page.ask("document.querySelectorAll('#labels li').length") == 3
     assert page.ask("document.querySelector('#labels .name span + span').textContent") == "75.0 %"
-    page.wait(f"{CHART} > 200")
+    page.wait(f"{INFER} > 200")
     assert page.ask("document.querySelector('#stages tbody tr:nth-child(4) td').textContent") != "–"
     assert "infer 1" in page.ask("document.getElementById('chart').ariaLabel")
     page.wait("document.getElementById('device-temperature')?.textContent.endsWith('°C')")
@@ -103,12 +111,30 @@ def test_a_still_picture_is_shown_at_once(
 def test_a_stage_can_be_left_out_of_the_chart(page: Any, serve: Callable) -> None:
     camera = serve()
     page.open(camera.server.url)
-    page.wait(f"{CHART} > 200")
+    page.wait(f"{INFER} > 200")
     page.ask("document.querySelector('tr[data-stage=infer] button').click()")
-    page.wait(f"{CHART} === 0")
+    page.wait(f"{INFER} === 0")
     assert page.ask("document.querySelector('tr[data-stage=infer] button').ariaPressed") == "false"
     page.ask("document.querySelector('tr[data-stage=infer] button').click()")
-    page.wait(f"{CHART} > 200")
+    page.wait(f"{INFER} > 200")
+
+
+def test_decoding_by_another_process_is_no_part_of_the_total(
+    page: Any, serve: Callable, live_camera: ModuleType
+) -> None:
+    camera = serve(frames=False)
+    rows = "[...document.querySelectorAll('#stages tbody tr')].map((row) => row.dataset.stage).join()"
+    page.open(camera.server.url)
+    with live_camera.running(camera.live):
+        page.wait(f"{DECODE} > 50")
+    assert page.ask(rows) == "capture,decode,preprocess,infer,postprocess,total,age"
+    assert page.ask("document.getElementById('elsewhere').hidden") is True
+    with live_camera.running(camera.live, decoded_elsewhere=True):
+        page.wait(f"{rows} === 'capture,preprocess,infer,postprocess,total,decode,age'")
+        page.wait(f"{INFER} > 200 && {DECODE} === 0")
+    assert page.ask("document.querySelector('tr[data-stage=decode] td').textContent") == "4.00"
+    assert page.ask("document.querySelector('tr[data-stage=decode] button')") is None
+    assert page.ask("document.getElementById('elsewhere').hidden") is False
 
 
 def test_no_picture_no_frames_and_no_server_are_said_and_it_comes_back(
@@ -135,6 +161,53 @@ def test_no_picture_no_frames_and_no_server_are_said_and_it_comes_back(
     page.wait(f"{STATUS} === 'Live'")
     page.wait("document.getElementById('video').naturalWidth === 640")
     assert camera.live.preview.viewers == 1
+
+
+def test_a_viewer_too_many_is_told_so_and_let_in_when_there_is_room(
+    page: Any, serve: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "Places", partial(Places, 1))
+    camera = serve()
+    with urllib.request.urlopen(f"{camera.server.url}events"):
+        page.open(camera.server.url)
+        page.wait(f"{STATUS} === 'Too many viewers, trying again…'")
+        assert "Too many viewers" in page.ask("document.getElementById('veil').textContent")
+    page.wait(f"{STATUS} === 'Live'")
+
+
+def test_a_log_that_is_not_written_is_marked(page: Any, serve: Callable) -> None:
+    camera = serve()
+    log = "document.getElementById('session-log')"
+    camera.live.log(LogState("writing"))
+    page.open(camera.server.url)
+    page.wait(f"{STATUS} === 'Live' && {log}?.textContent === 'being written'")
+    usual = page.ask(f"getComputedStyle({log}).color")
+    camera.live.log(LogState("paused", "No space left on device", 12345))
+    page.wait(f"{STATUS} === 'Live, log paused'")
+    assert page.ask(f"{log}.textContent") == "paused: No space left on device, 12,345 rows dropped"
+    assert page.ask(f"getComputedStyle({log}).color") != usual
+    assert page.ask("document.getElementById('veil').hidden") is True
+
+
+def test_the_session_is_that_of_the_log(page: Any, serve: Callable) -> None:
+    camera = serve()
+    page.open(camera.server.url)
+    page.wait(f"{STATUS} === 'Live'")
+    assert page.ask("document.getElementById('session-source').textContent") == "test-pattern (30 fps, pipelined)"
+    assert page.ask("document.getElementById('device-governor').textContent") == "ondemand"
+
+
+def test_an_event_of_another_day_has_a_date(page: Any, serve: Callable) -> None:
+    camera = serve()
+    long_ago = time.time() - 3 * 86400
+    camera.live.event(Event(long_ago, "lost", "three days ago"))
+    camera.live.event(Event(time.time(), "back", "now"))
+    page.open(camera.server.url)
+    page.wait("document.querySelectorAll('#events time').length === 2")
+    today, before = page.ask("[...document.querySelectorAll('#events time')].map((one) => one.textContent)")
+    date, _, hour = before.partition("\n")
+    assert str(time.localtime(long_ago).tm_year) in date
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", told) for told in (today, hour))
 
 
 def test_nobody_looks_while_the_page_is_hidden(page: Any, serve: Callable, chromium: ModuleType) -> None:
@@ -172,6 +245,25 @@ def test_the_address_that_is_shown_at_the_start_opens_it(page: Any, serve: Calla
     assert page.ask("location.href") == camera.server.url
 
 
+def test_a_link_on_another_page_opens_it(page: Any, serve: Callable) -> None:
+    """Under a name that is no localhost, as a board's."""
+    camera = serve(token=TOKEN)
+    entry = f"http://camera.example:{camera.port}/?token={TOKEN}"
+    page.open(f"data:text/html,<a href='{entry}'>The camera</a>")
+    page.ask("document.querySelector('a').click()")
+    page.wait(f"document.getElementById('status') && {STATUS} === 'Live'")
+
+
+def test_a_token_that_changed_is_asked_for(page: Any, serve: Callable) -> None:
+    """As when the camera is started again, and makes a new one."""
+    camera = serve(token=TOKEN)
+    page.open(camera.server.entry)
+    page.wait(f"document.getElementById('status') && {STATUS} === 'Live'")
+    camera.server.stop()
+    serve(token=TOKEN[::-1], port=camera.port)
+    page.wait("document.querySelector('h1')?.textContent === 'This camera asks for its token'")
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(320, 640), (768, 1024), (1280, 900)])
 def test_it_fits_on_the_screen(
@@ -186,7 +278,7 @@ def test_it_fits_on_the_screen(
     page.size(width, height, dark=dark)
     page.open(camera.server.url)
     with live_camera.running(camera.live):
-        page.wait(f"{CHART} > 100")
+        page.wait(f"{INFER} > 100")
     camera.live.publish(live_camera.some_result(1, np.full((480, 640, 3), 90, np.uint8), label))
     page.wait(f"document.querySelector('#labels .name span').textContent === '{label}'")
     assert page.ask("document.documentElement.scrollWidth <= innerWidth")
@@ -210,7 +302,7 @@ def test_nothing_breaks_the_policy_and_nothing_comes_from_elsewhere(page: Any, s
     """,
     )
     page.open(camera.server.url)
-    page.wait(f"{CHART} > 200")
+    page.wait(f"{INFER} > 200")
     assert page.ask("faults") == []
     names = page.ask("performance.getEntriesByType('resource').map((one) => one.name)")
     assert names

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge_apps.camera.live_shape import State
+from edge_apps.camera.live_shape import LogState, State
 from edge_apps.camera.sources import Event, Skipped
 from edge_apps.camera.web.routes import PAGE
 from edge_apps.runtime.latency import STAGES
@@ -214,6 +214,21 @@ def test_metrics_are_what_prometheus_reads(serve: Callable, live_camera) -> None
     assert values[f"{infer}_bucket", ("le", "0.01"), ("stage", "infer")] == 0
     assert values[f"{infer}_bucket", ("le", "0.025"), ("stage", "infer")] == 4
     assert values[f"{infer}_bucket", ("le", "+Inf"), ("stage", "infer")] == 4
+
+
+def test_how_long_it_runs_does_not_jump_with_the_wall_clock(serve: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = serve(frames=False)
+    now = time.time() + 3 * 86400
+    monkeypatch.setattr(time, "time", lambda: now)
+    (told,) = re.findall(r"^edge_camera_uptime_seconds (\S+)$", camera.get("/metrics").text, re.MULTILINE)
+    assert 0 <= float(told) < 60
+
+
+@pytest.mark.parametrize(("log", "told"), [("writing", ["1.0"]), ("paused", ["0.0"]), ("off", [])])
+def test_whether_the_log_is_written_where_there_is_one(serve: Callable, log: str, told: list[str]) -> None:
+    camera = serve(frames=False)
+    camera.live.log(LogState(log))
+    assert re.findall(r"^edge_camera_log_writing (\S+)$", camera.get("/metrics").text, re.MULTILINE) == told
 
 
 def test_what_the_device_does_not_say_is_no_metric(serve: Callable, live_camera) -> None:

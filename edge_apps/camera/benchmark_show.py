@@ -12,7 +12,7 @@ from rich.text import Text
 from edge_apps.camera.benchmark import BURST_INFERENCES, BURST_SECONDS, SUSTAINED_SECONDS, Measured, Plan, Warmup
 from edge_apps.camera.benchmark_report import UNSTABLE_ABOVE, Minute, Report, State
 from edge_apps.camera.log import Session
-from edge_apps.camera.output import stages_as_json, tell_start
+from edge_apps.camera.output import or_dash, stages_as_json, tell_start
 from edge_apps.camera.sources import Event, Skipped
 from edge_apps.console import progress, results, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99
@@ -142,7 +142,7 @@ def _show_minutes(minutes: tuple[Minute, ...]) -> None:
     shown.add_column("throttled")
     for m in minutes:
         number = f"{m.number}" if m.seconds > 59 else f"{m.number} ({m.seconds:.0f} s)"
-        state = (_or_dash(m.temperature_c, ".1f"), _or_dash(m.clock_mhz, ",.0f"), ", ".join(m.throttled))
+        state = (or_dash(m.temperature_c, ".1f"), or_dash(m.clock_mhz, ",.0f"), ", ".join(m.throttled))
         shown.add_row(number, f"{m.n:,}", _ms(m.p50), _ms(m.p90), *state)
     out = results()
     out.print()
@@ -152,10 +152,10 @@ def _show_minutes(minutes: tuple[Minute, ...]) -> None:
 def _show_state(state: State) -> None:
     parts = []
     if state.temperature_most_c is not None:
-        before, after = (_or_dash(t, ".1f") for t in (state.temperature_before_c, state.temperature_after_c))
+        before, after = (or_dash(t, ".1f") for t in (state.temperature_before_c, state.temperature_after_c))
         parts.append(f"{before} → {after} °C (at most {state.temperature_most_c:.1f})")
     if state.clock_least_mhz is not None:
-        before, after = (_or_dash(c, ",.0f") for c in (state.clock_before_mhz, state.clock_after_mhz))
+        before, after = (or_dash(c, ",.0f") for c in (state.clock_before_mhz, state.clock_after_mhz))
         parts.append(f"{before} → {after} MHz (at least {state.clock_least_mhz:,.0f})")
     if state.memory_mb is not None:
         parts.append(f"{state.memory_mb:,.0f} MB")
@@ -191,7 +191,3 @@ def _show_flags(report: Report) -> None:
 def _ms(value: float) -> str:
     """Three figures that mean something, also where an inference takes microseconds."""
     return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

@@ -129,7 +129,7 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
         out.print(f"Note: {hint}", markup=False, highlight=False, soft_wrap=True)
     if yes:
         install(service)
-        out.print(f"Running. See it: systemctl {'--user ' if for_user else ''}status {name}", highlight=False)
+        out.print(f"Running. See it: {' '.join(service.systemctl)} status {name}", markup=False, highlight=False)
     else:
         out.print("Nothing was done. Do it: add --yes.")
 

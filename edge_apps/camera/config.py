@@ -1,11 +1,13 @@
 """A TOML file with the options of ``edge-camera run``: what a service starts with, and what one need not type.
 
 Keys are the long names of the options without the dashes in front (``top-k = 3``). What is on the command line wins,
-and ``--without NAME`` there takes out what the file says.
+and ``--without NAME`` there takes out what the file says. Relative paths in the file count from its folder, wherever
+the program is started.
 """
 
 from __future__ import annotations
 
+import datetime
 import difflib
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,22 @@ from typing import Any
 import click
 import msgspec
 
-from edge_apps.errors import BadInput
+from edge_apps.errors import BadInput, first_line
 
 NOT_IN_A_FILE = frozenset({"config", "without", "help"})
+
+NAMES_A_PATH = ("folder", "video", "v4l2")
+"""Kinds of sources that are written with a path behind the colon."""
+
+TYPES = {
+    dict: "a table",
+    list: "a list",
+    str: "a text",
+    datetime.datetime: "a date with a time",
+    datetime.date: "a date",
+    datetime.time: "a time",
+}
+"""What TOML calls what Python makes of it, but for numbers."""
 
 
 def configure(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -41,22 +56,45 @@ def configure(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def options_in(path: Path, command: click.Command) -> dict[str, Any]:
-    """The options of ``command`` that a file sets, by parameter name, each of the type that the option takes."""
-    try:
-        said = msgspec.toml.decode(path.read_bytes())
-    except OSError as error:
-        raise BadInput(f"Cannot read the configuration '{path}': {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"'{path}' is no TOML: {error}.") from error
-    found = {}
+    """The options of ``command`` that a file sets, by parameter name, each of the type that the option takes.
+
+    Relative paths are joined to the file's folder.
+
+    Raises:
+        BadInput: no readable TOML, a key that is no option, or a value of another type than the option's.
+    """
+    said, folder, found = _read(path), path.parent.resolve(), {}
     for key, value in said.items():
         option = _known(key, command, f"'{path}' sets '{key}'")
         fault = _fault(option, value)
         if fault:
             raise BadInput(f"'{path}' sets {key} to {_shown(value)}; {fault}.")
         assert option.name is not None
-        found[option.name] = value
+        found[option.name] = _from_folder(folder, option, value)
     return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"Cannot read the configuration '{path}': {error.strerror}.") from error
+    except ValueError as error:  # msgspec's, also of text that is not UTF-8, and of endless numbers
+        raise BadInput(f"'{path}' is no TOML: {first_line(error)}.") from error
+    except RecursionError:
+        raise BadInput(f"'{path}' is nested too deeply: no option takes more than a list of texts.") from None
+    return said
+
+
+def _from_folder(folder: Path, option: click.Option, value: Any) -> Any:
+    """A value whose path, if it is or names one, does not depend on where the program is started."""
+    if isinstance(option.type, click.Path):
+        return str(folder / value)
+    if option.name == "source_text":
+        kind, _, place = value.partition(":")
+        if kind.lower() in NAMES_A_PATH and place:
+            return f"{kind}:{folder / place}"
+    return value
 
 
 def _known(name: str, command: click.Command, where: str) -> click.Option:
@@ -90,6 +128,8 @@ def template(command: click.Command) -> str:
 
 def _fault(option: click.Option, value: Any) -> str | None:
     """Why an option cannot have this value, as far as its type says; click checks the rest."""
+    if isinstance(value, str) and "\0" in value:
+        return "it holds the character NUL, which no option takes"
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if option.multiple:
         fits, words = isinstance(value, list) and all(isinstance(v, str) for v in value), "a list of texts in quotes"
@@ -126,5 +166,5 @@ def _comment(text: str) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """Of a value that may be a password only the type."""
-    return repr(value) if isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
+    """As TOML writes it; of a value that may be a password only the type."""
+    return TYPES.get(type(value)) or str(value).lower()

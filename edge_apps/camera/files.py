@@ -113,7 +113,7 @@ class Video:
             capture.release()
 
     def _short(self, found: int) -> Iterator[Event]:
-        """Told once, since FFmpeg passes over what it cannot decode. Some formats only guess how many frames there are."""
+        """What FFmpeg could not decode it passes over: told once. Some formats only guess how many frames they have."""
         if not self._is_told and self._count - found > max(1, self._count // 100):
             self._is_told = True
             reason = f"The video says that it has {self._count:,} frames; {found:,} could be decoded."

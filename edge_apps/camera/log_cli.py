@@ -31,8 +31,8 @@ def log() -> None:
 def summary(file: Path, as_json: bool) -> None:
     """Per device, model file and runtime: n, p50, p90, p95, p99 and max of every stage, in milliseconds.
 
-    Frames of runs that agree in device, file, runtime, threads, source and its settings are pooled; percentiles are of
-    single frames.
+    Frames of runs that agree in device, file, runtime, threads, source and its settings, governor and power mode are
+    pooled; percentiles are of single frames.
     Where rows of frames were dropped, the histograms of their windows take their place, and it says so.
     """
     import msgspec
@@ -142,7 +142,7 @@ def _print_group(group: Group) -> None:
     events = "".join(f", {kind} {n:,}×" for kind, n in group.events.items())
     out.print(Text(f"{group.setup}: {runs} since {group.started[0]}{unfinished}{events}"))
     out.print(f"Cold: loaded in {_range(group.load_ms)} ms, first inference {_range(group.first_ms)} ms")
-    if state := _state(group.state, group.governors):
+    if state := _state(group.state, group.power):
         out.print(Text(state))
     if not group.stages:
         out.print("No frame was logged.")
@@ -166,7 +166,7 @@ def _from_histograms(group: Group) -> Iterable[str]:
         yield f"{_count(group.missing, 'frame')} of those dropped are in no figure: their windows are gone, too."
 
 
-def _state(state: State, governors: tuple[str, ...]) -> str:
+def _state(state: State, power: str) -> str:
     """How the device did, as far as it says."""
     parts = []
     if state.temperature_max is not None:
@@ -178,10 +178,8 @@ def _state(state: State, governors: tuple[str, ...]) -> str:
         parts.append(f"held back {state.throttled:.1%} of the time{f' ({by})' if by else ''}")
     if state.memory_max is not None:
         parts.append(f"memory up to {state.memory_max:,.0f} MB")
-    if governors:
-        parts.append(f"governor {', '.join(governors)}")
-    if state.power_modes:
-        parts.append(f"power mode {', '.join(state.power_modes)}")
+    if power:
+        parts.append(power)
     return f"Device: {'; '.join(parts)}" if parts else ""
 
 
@@ -198,6 +196,7 @@ def _print_compared(compared: list[Compared]) -> None:
     for number, line in enumerate(compared, 1):
         g = line.group
         what = f"{g.file} ({g.model} {g.precision}, {g.input}), {g.runtime}, {_count(g.threads, 'thread')}, {g.setup}"
+        what += f", {g.power}" if g.power else ""
         out.print(Text(f"{number:>2}  {g.device} · device {g.fingerprint}\n    {what}"), soft_wrap=True)
     out.print()
     shown = table(None)
@@ -219,9 +218,10 @@ def _print_compared(compared: list[Compared]) -> None:
 
 def _cells(group: Group) -> list[str]:
     from edge_apps.camera.log.compare import SHOWN
+    from edge_apps.camera.output import or_dash
 
     about = "~" if group.by_histogram else ""
-    cells = [f"{group.stages['total'].n:,}", _or_dash(group.fps, "{:.1f}")]
+    cells = [f"{group.stages['total'].n:,}", or_dash(group.fps, ".1f")]
     for stage in SHOWN:
         figures = group.stages.get(stage)
         if figures is None:
@@ -233,13 +233,9 @@ def _cells(group: Group) -> list[str]:
     return [
         *cells,
         _range(group.load_ms),
-        _or_dash(state.throttled, "{:.1%}"),
-        _or_dash(state.temperature_max, "{:.1f}"),
+        or_dash(state.throttled, ".1%"),
+        or_dash(state.temperature_max, ".1f"),
     ]
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
 
 
 def _count(n: int, noun: str) -> str:

@@ -29,7 +29,9 @@ OPTIONS = (
         help="Likewise. Without both: an int8 file that this machine can run, else fp16, else fp32; .tflite first.",
     ),
     click.option(
-        "--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: all cores, at most 4]"
+        "--threads",
+        type=click.IntRange(1, 1024),  # a runtime given more than its integers hold tells its own types
+        help="Threads of one inference. [default: all cores, at most 4]",
     ),
     click.option(
         "--xnnpack/--no-xnnpack",

@@ -50,7 +50,8 @@ class Systemd:
         # Nothing that goes wrong here may end the program.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             out.setblocking(False)
-            out.sendto("\n".join(line.replace("\n", " ") for line in lines).encode(), self._address)
+            message = "\n".join(line.replace("\n", " ") for line in lines)
+            out.sendto(message.encode("utf-8", "backslashreplace"), self._address)
 
 
 def _watchdog_seconds() -> float:

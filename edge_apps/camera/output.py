@@ -217,6 +217,11 @@ def stages_as_json(stages: dict[str, Summary]) -> dict[str, Any]:
     return {stage: {**asdict(s), "p99_is_indicative": s.p99_is_indicative} for stage, s in stages.items()}
 
 
+def or_dash(value: float | None, form: str) -> str:
+    """A figure in this format; a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
 def _answer(item: Result, *others: tuple[str, float]) -> str:
     """The best label, which is no answer below the threshold, and others."""
     unsure = "" if item.decision is not None else "unsure: "

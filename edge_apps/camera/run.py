@@ -169,7 +169,7 @@ class _Run:
         try:
             with Stop() as stop, self._parts():
                 self._source.stop = lambda: self._asked_to_end(stop)
-                self._systemd.ready(f"{self._classifier.runner.path.name} on {self._source.text}")
+                self._systemd.ready(self._status())
                 for item in self._items(stop):
                     self._take(item)
                 self._systemd.stopping()
@@ -244,9 +244,12 @@ class _Run:
             self._log.sample(sample)
         if self._live:
             self._live.sample(sample)
-            if self._log:
-                state = self._log.state
-                self._live.log(LogState("paused" if state.fault else "writing", state.fault, state.dropped))
+            self._show_log(self._live)
+
+    def _show_log(self, live: LiveState) -> None:
+        if self._log:
+            state = self._log.state
+            live.log(LogState("paused" if state.fault else "writing", state.fault, state.dropped))
 
     def _switched(self, classifier: Classifier) -> None:
         """Another model's first frame is next: what was measured of the old one is complete."""
@@ -256,6 +259,11 @@ class _Run:
         if self._log:
             self._log.end("another model")
         self._begin()
+        self._systemd.status(self._status())
+
+    def _status(self) -> str:
+        """The line of ``systemctl status``."""
+        return f"{self._classifier.runner.path.name} on {self._source.text}"
 
     def _begin(self) -> Session:
         session = self._classifier.session
@@ -272,11 +280,13 @@ class _Run:
         """Everything that runs beside the loop, ended in order whatever ends it."""
         options, tell = self._options, self._told.put
         with contextlib.ExitStack() as stack:
+            stack.callback(self._hear_the_last)  # of the log, too, when it is closed
             if options.log is not None:
                 self._log = stack.enter_context(_ended(options.log, self._tally, tell))
             session = self._begin()
             if options.web is not None:
                 self._live = stack.enter_context(LiveState(facts_of(session), stale_after=options.stale_after))
+                self._show_log(self._live)
                 self._output.serving(stack.enter_context(_served(options.web, self._live, tell)))
             stack.callback(self._hear_the_last)  # when the parts below have ended, and the log is still open
             if options.snapshots is not None:

@@ -159,7 +159,7 @@ def run(
     def open_again() -> Opened:
         return open_model(model, target, precision, threads, xnnpack=xnnpack)
 
-    seen = state_of(model)  # before it is opened: what changes from here on is noticed
+    seen = state_of(model) if watch else ()  # before it is opened: what changes from here on is noticed
     opened = open_again()
     expected = min((n for n in (source.length, options.frames) if n is not None), default=None)
     output = ForPrograms(quiet=quiet) if as_json else ForPeople(lines=source.has_names, quiet=quiet, expected=expected)

@@ -26,7 +26,6 @@ from edge_apps.files import write_whole
 UNIT = """\
 [Unit]
 Description=Edge Pipeline camera ({config})
-Documentation=https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html
 # No network and no set clock are needed: neither network-online.target nor time-sync.target is waited for.
 StartLimitIntervalSec=0
 # Disks that are mounted late are.
@@ -69,7 +68,18 @@ class Service:
     name: str
     unit: str
     path: Path
-    commands: tuple[tuple[str, ...], ...]
+    for_user: bool
+
+    @property
+    def systemctl(self) -> tuple[str, ...]:
+        """The command that speaks to the systemd of the machine or of the user."""
+        return ("systemctl", "--user") if self.for_user else ("systemctl",)
+
+    @property
+    def commands(self) -> tuple[tuple[str, ...], ...]:
+        """What follows the writing. ``enable --now`` would leave a service that runs as it was."""
+        steps = (("daemon-reload",), ("enable", self.name), ("restart", self.name))
+        return tuple((*self.systemctl, *step) for step in steps)
 
     def steps(self) -> list[str]:
         """What ``install`` does, a line each."""
@@ -90,7 +100,7 @@ def plan(
 ) -> Service:
     """The service that runs ``edge-camera run --config CONFIG``, of the machine or of the user who asks.
 
-    ``options`` are those that the file sets.
+    ``options`` are those that the file sets (``options_in``).
 
     Raises:
         BadInput: no such file, or a name that is none for a unit.
@@ -99,15 +109,14 @@ def plan(
         raise BadInput(f"'{name}' is no name for a unit: use letters and digits first, then '-', '_' and '.' too.")
     if not config.is_file():
         raise BadInput(f"No such configuration: '{config}'. Make one with 'edge-camera config > {config}'.")
-    config = config.absolute()
-    systemctl = ("systemctl", "--user") if for_user else ("systemctl",)
+    config = config.parent.resolve() / config.name  # systemd takes no '..'
     folder = Path.home() / ".config/systemd/user" if for_user else root / "etc/systemd/system"
     unit = UNIT.format(
         config=_plain(str(config)),
         command=" ".join(map(_quoted, (*_program(), "run", "--quiet", "--config", str(config)))),
         folder=_plain(str(config.parent)),
         writable=_in_quotes(config.parent),
-        mounts=" ".join(map(_in_quotes, dict.fromkeys([config.parent, *_files(config, options)]))),
+        mounts=" ".join(map(_in_quotes, dict.fromkeys([config.parent, *_files(options)]))),
         user="" if for_user else f"User={_user()}\n",
         watchdog=WATCHDOG,
         wanted_by="default.target" if for_user else "multi-user.target",
@@ -116,7 +125,7 @@ def plan(
         name=name,
         unit=unit.replace("Nice=-5\n", "") if for_user else unit,  # a user may not ask for that
         path=folder / f"{name}.service",
-        commands=((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", name)),
+        for_user=for_user,
     )
 
 
@@ -130,13 +139,14 @@ def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
         if key not in options:
             raise BadInput(f"'{config}' sets no {name}: nobody types one when a service starts.")
     source = str(options["source_text"])
-    kind = source.partition(":")[0]
+    kind = source.partition(":")[0].lower()
     if kind in NETWORK and parse_uri(source).full != parse_uri(source).shown and config.stat().st_mode & 0o077:
         raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
     hints = []
-    model = config.parent / str(options["model"])
-    if not model.exists():
-        hints.append(f"its model '{model}' is not there: a service that cannot open its model is not tried again.")
+    if not Path(options["model"]).exists():
+        hints.append(
+            f"its model '{options['model']}' is not there: a service that cannot open its model is not tried again."
+        )
     if takes(source, "--wait-for-source") and not options.get("wait_for_source"):
         hints.append("without wait-for-source = true it ends for good when its camera is not there at the start.")
     if "log" not in options:
@@ -151,14 +161,14 @@ def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
 
 
 def install(service: Service) -> None:
-    """Write the unit, and let systemd start it now and at every start of the machine.
+    """Write the unit, and let systemd start it now, again where it runs already, and at every start of the machine.
 
     Raises:
         MissingExtra: no systemd here. BadInput: the unit cannot be written. EdgeError: systemd refused; it says why.
     """
     if shutil.which("systemctl") is None:
         raise MissingExtra("There is no 'systemctl' here: this system is not run by systemd. The unit was not written.")
-    write_whole(service.path, service.unit.encode())
+    _write(service)
     service.path.chmod(0o644)
     for command in service.commands:
         ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, check=False)
@@ -167,12 +177,21 @@ def install(service: Service) -> None:
             raise EdgeError(f"'{shlex.join(command)}' failed: {said}. The unit is in '{service.path}'.")
 
 
-def _files(config: Path, options: Mapping[str, Any]) -> Iterator[Path]:
-    """Where the files lie that the service needs; what is relative counts from the configuration's folder."""
+def _write(service: Service) -> None:
+    try:
+        write_whole(service.path, service.unit.encode())
+    except BadInput as error:
+        if service.for_user or not isinstance(error.__cause__, PermissionError):
+            raise
+        raise BadInput(f"Only root may write '{service.path}': use sudo, or --user for a service of yours.") from error
+
+
+def _files(options: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the files lie that the service needs."""
     kind, _, place = str(options.get("source_text", "")).partition(":")
-    named = [str(options[name]) for name in FILES if name in options] + [place] * (kind in ("folder", "video"))
+    named = [str(options[name]) for name in FILES if name in options] + [place] * (kind.lower() in ("folder", "video"))
     for name in named:
-        yield Path(os.path.normpath(config.parent / name))
+        yield Path(os.path.abspath(name))  # noqa: PTH100 - systemd takes no '..', and the disk may be away
 
 
 def _user() -> str:

@@ -9,7 +9,8 @@
     event     one frame that was skipped, or what happened to the source, the clock or the log, and why
 
 Runs add their sessions to one file. Rows are committed every half second with ``synchronous=FULL``, so that a power
-cut or ``kill -9`` costs at most the last second; and because a thread does it, a slow SD card stops no frame. Order
+cut or ``kill -9`` costs half a second of rows and what the disk takes for its commits; and because a thread does it, a
+slow SD card stops no frame. Only while a large file is read through at start do rows wait in memory for longer. Order
 and windows follow the monotonic clock; the wall clock, which may be set at any time, is written down beside it.
 """
 

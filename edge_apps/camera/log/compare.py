@@ -63,6 +63,7 @@ def _description(group: Group) -> dict[str, str]:
         "threads": f"{group.threads} thread{'s' if group.threads != 1 else ''}",
         "source": group.source,
         "settings": group.settings,
+        "power": group.power,
         "sha256": group.sha256[:8],
         "fingerprint": f"device {group.fingerprint[:6]}",
     }

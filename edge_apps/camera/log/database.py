@@ -10,33 +10,25 @@ import sqlite3
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge_apps.camera.log import schema
+from edge_apps.camera.log.integrity import Damaged, is_damage
 from edge_apps.errors import BadInput
 from edge_apps.files import check_writable
 
 PATIENCE = 10.0
 """Seconds to wait for another program that writes to the same file."""
 
-SMALL = 16_000_000
-"""Bytes up to which a file is checked in full; beyond, its indexes are not compared with its tables."""
-
 PASSING = {errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 """What may be over in a while: a disk that is full, or that its system has set read-only."""
-
-_BESIDE = ("-wal", "-shm", "-journal", "")
-"""What SQLite keeps beside a database, then the database: no journal may be left for a new one of that name."""
-
 
 HEAD = 100
 """Bytes that an SQLite file begins with before its first table."""
 
-
-class Damaged(Exception):
-    """The file is such a log, and broken."""
+MAGIC = b"SQLite format 3\0"
+"""The first of them."""
 
 
 def check_output(path: Path) -> None:
@@ -50,7 +42,8 @@ def check_is_log(path: Path) -> None:
     """Refuse what exists and is no log of this program; nothing is written, not even a journal.
 
     An SQLite file says so in its first 16 bytes; ``user_version`` and ``application_id`` lie at bytes 60 and 68,
-    big-endian (SQLite database file format, section 1.3).
+    big-endian (SQLite database file format, section 1.3). A file that is ours by its ``application_id`` alone, or all
+    zeros, as a power cut leaves it, is not refused: it is found damaged when it is opened.
     """
     try:
         mode = path.stat().st_mode
@@ -66,11 +59,11 @@ def check_is_log(path: Path) -> None:
     if not head:
         return  # an empty file, as mktemp makes it, is an empty database
     if head == bytes(HEAD):
-        return  # what a power cut leaves of one: found damaged when it is opened
+        return
     version, application = int.from_bytes(head[60:64], "big"), int.from_bytes(head[68:72], "big")
-    if not head.startswith(b"SQLite format 3\0") or application != schema.APPLICATION_ID:
+    if application != schema.APPLICATION_ID:
         raise BadInput(f"'{path}' is not a latency log of edge-camera; it was left untouched. Choose another file.")
-    if version > schema.SCHEMA_VERSION:
+    if head.startswith(MAGIC) and version > schema.SCHEMA_VERSION:
         raise BadInput(
             f"'{path}' is a log of version {version}; this program knows up to {schema.SCHEMA_VERSION}: "
             "upgrade edge-pipeline."
@@ -91,8 +84,10 @@ def check_place(path: Path) -> None:
         raise BadInput(f"Cannot write beside '{path}', as SQLite must. Choose a folder that you can write to.")
 
 
-def open_to_write(path: Path, *, check: bool, wal_pages: int) -> sqlite3.Connection:
-    """Open a log, new or with earlier sessions, whatever its version; ``check`` reads it through first.
+def open_to_write(
+    path: Path, *, wal_pages: int, check: Callable[[sqlite3.Connection], object] = lambda _: None
+) -> sqlite3.Connection:
+    """Open a log, new or with earlier sessions, whatever its version; ``check`` looks at it first.
 
     Raises:
         Damaged: it is broken.
@@ -101,9 +96,10 @@ def open_to_write(path: Path, *, check: bool, wal_pages: int) -> sqlite3.Connect
     """
     check_is_log(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    # Of a damaged text what can be read is enough here: the names of its tables and columns are compared.
+    database.text_factory = lambda data: data.decode(errors="replace")
     try:
-        if check:
-            _check_whole(database, path)
+        check(database)
         _prepare(database)
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")
@@ -117,25 +113,16 @@ def open_to_write(path: Path, *, check: bool, wal_pages: int) -> sqlite3.Connect
     return database
 
 
-def is_damage(error: BaseException) -> bool:
-    """SQLITE_CORRUPT and SQLITE_NOTADB are DatabaseError itself; the rest, a full disk among it, are its subclasses."""
-    return type(error) is sqlite3.DatabaseError
+def is_full(error: BaseException) -> bool:
+    """No room is left on a disk."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, sqlite3.OperationalError) and "is full" in str(error)
 
 
 def is_busy(error: BaseException) -> bool:
     """Another program is writing."""
     return isinstance(error, sqlite3.OperationalError) and "is locked" in str(error)
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a broken log, with what SQLite keeps beside it, to a name that was free; nothing is deleted."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    names = (f"{path.name}.damaged-{stamp}{again}" for again in ("", *(f"-{n}" for n in range(2, 10_000))))
-    aside = next(free for name in names if not (free := path.with_name(name)).exists())
-    for suffix in _BESIDE:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
 
 
 @contextlib.contextmanager
@@ -167,10 +154,12 @@ def read_log(path: Path) -> sqlite3.Connection:
         raise BadInput(f"'{path}' is empty: no run has been logged in it.")
     with damage_named(path):
         try:
-            database = _read_only(path)
+            database = _read_only(Path(os.path.realpath(path)))  # beside it its journal lies, whatever points to it
             return database if schema.is_current(database) else _upgraded_copy(database)
         except (sqlite3.OperationalError, OSError) as error:
-            raise cannot_open(path, error) from error
+            if is_damage(error):
+                raise
+            raise no_room(error) if is_full(error) else cannot_open(path, error) from error
 
 
 @contextlib.contextmanager
@@ -183,13 +172,27 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """What SQLite says of a broken file, in one line."""
+    """What SQLite, or Python that decodes for it, says of a broken file, in one line.
+
+    Reading needs no disk but for what SQLite sorts and copies: one that is full is not the log's.
+    """
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if is_full(error):
+            raise no_room(error) from error
         raise BadInput(
             f"The log '{path}' is damaged or cannot be read: {error}. 'sqlite3 {path} .recover' may save parts of it."
         ) from error
+
+
+def no_room(error: Exception) -> BadInput:
+    """The error for a disk that has no room for what is sorted and copied to be read."""
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return BadInput(
+        f"Cannot write temporary files in '{_temporary_folder()}': {said}. Name another folder by the variable "
+        "SQLITE_TMPDIR."
+    )
 
 
 def cannot_open(path: Path, error: OSError | sqlite3.Error) -> BadInput:
@@ -211,13 +214,6 @@ def _exists(path: Path) -> bool:
         return True
 
 
-def _check_whole(database: sqlite3.Connection, path: Path) -> None:
-    pragma = "integrity_check" if path.stat().st_size <= SMALL else "quick_check"
-    (said,) = database.execute(f"PRAGMA {pragma}(1)").fetchone()
-    if said != "ok":
-        raise Damaged(said.replace("\n", " "))
-
-
 def _prepare(database: sqlite3.Connection) -> None:
     # A new file gets its marks in the commit that makes it: half made, it would be refused for ever. And free pages
     # can be given back only where that was said before anything else, which BEGIN IMMEDIATE would be.
@@ -228,6 +224,8 @@ def _prepare(database: sqlite3.Connection) -> None:
     if not schema.is_current(database):
         with transaction(database):
             schema.upgrade(database)
+            if not schema.is_current(database):
+                raise Damaged("its tables are not those of a log")
     # Only now: in WAL mode the file's marks would reach the file itself, where check_is_log looks, when the run ends.
     _switch_to_wal(database)
 
@@ -267,11 +265,18 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 def _merged_copy(path: Path, journal: Path) -> sqlite3.Connection:
     """A log with what a killed run left beside it, in a nameless temporary database that SQLite deletes."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=_temporary_folder()) as folder:
         for file in (path, journal):
             shutil.copy(file, folder)
         with contextlib.closing(_opened((Path(folder) / path.name).as_uri() + "?mode=rw")) as merged:
             return _copied(merged)
+
+
+def _temporary_folder() -> Path:
+    """Where SQLite keeps nameless databases, and what it sorts ("Temporary Files Used By SQLite", section 5)."""
+    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
+    usable = (Path(name) for name in named if name and os.access(name, os.W_OK | os.X_OK))
+    return next(filter(Path.is_dir, usable), Path())
 
 
 def _copied(database: sqlite3.Connection) -> sqlite3.Connection:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_apps.camera.log.database import Damaged, is_damage, open_to_write, set_aside
+from edge_apps.camera.log.database import open_to_write
+from edge_apps.camera.log.integrity import Check, Damaged, is_damage, set_aside
 from edge_apps.camera.log.limits import PAGE, Limits, Trimmer
 from edge_apps.camera.log.pending import Pending, Running
 
@@ -33,12 +34,12 @@ class Disk:
         self._database: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._ids: dict[str, int] = {}  # of the sessions that the file knows, by UUID
-        self._check = True
+        self._check, self._is_checked = Check(), False
         self._trimmed = 0.0
         room = 3 * limits.journal_pages * PAGE  # what Trimmer sets aside
         self._largest_journal = LARGEST_JOURNAL if limits.max_bytes is None else room
 
-    def write(self, pending: Pending) -> int | None:
+    def write(self, pending: Pending) -> None:
         """Write what waits, if anything does; see ``Pending.write``. Opens the file where it is not open.
 
         Raises:
@@ -46,13 +47,11 @@ class Disk:
         """
         try:
             database = self._opened()
-            if not pending.is_news(self._ids):
-                return None
-            self._bound_journal(database)
-            return pending.write(database, self._ids)
+            if pending.is_news(self._ids):
+                self._bound_journal(database)
+                pending.write(database, self._ids)
         except BaseException as error:
-            self._check = is_damage(error) or "I/O" in str(error)
-            self.close()
+            self._failed(error)
             raise
 
     def trim(self, running: Running, offset_ns: int) -> None:
@@ -64,10 +63,14 @@ class Disk:
             deadline = now + TRIM_FOR
             for gone in self._trimmer.trim(self._database, self._ids.get(running.row["uuid"]), offset_ns, deadline):
                 self._tell("log-trimmed", gone)
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self._failed(error)
             raise
         self._trimmed = time.monotonic()
+
+    def hurry(self) -> None:
+        """The run has ended: the file is not read through any more. Of any thread; see ``Check.give_up``."""
+        self._check.give_up()
 
     def close(self) -> None:
         """Merge the journal, where that can be done, and let go of the file."""
@@ -76,6 +79,11 @@ class Disk:
             with contextlib.suppress(sqlite3.Error):  # what is in the journal is safe there
                 self._database.close()
             self._database = None
+
+    def _failed(self, error: BaseException) -> None:
+        if is_damage(error) or "I/O" in str(error):
+            self._is_checked = False
+        self.close()
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is not None and self._inode != _inode(self._path):
@@ -89,13 +97,15 @@ class Disk:
             self._database = self._open()
             self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             self._inode = _inode(self._path)
-            self._check = False
+            self._is_checked = True
         return self._database
 
     def _open(self) -> sqlite3.Connection:
         pages = self._limits.journal_pages
         try:
-            return open_to_write(self._path, check=self._check, wal_pages=pages)
+            if self._is_checked:
+                return open_to_write(self._path, wal_pages=pages)
+            return open_to_write(self._path, wal_pages=pages, check=self._read_through)
         except Damaged as damage:
             aside = set_aside(self._path)
             self._tell(
@@ -103,12 +113,20 @@ class Disk:
                 f"The log '{self._path.name}' is damaged ({damage}): it was set aside as '{aside.name}', and a new one "
                 "is begun.",
             )
-            return open_to_write(self._path, check=False, wal_pages=pages)
+            return open_to_write(self._path, wal_pages=pages)
         except sqlite3.OperationalError as error:
             if "unable to open" in str(error) and not os.access(self._path.parent, os.W_OK):
                 reason = "its disk is read-only, or this user may not write there"  # SQLite does not say so
                 raise OSError(errno.EROFS, reason) from error
             raise
+
+    def _read_through(self, database: sqlite3.Connection) -> None:
+        if not self._check.run(database, self._path):
+            self._tell(
+                "log-unchecked",
+                f"The run ended before the log '{self._path.name}' was read through: its rows were added unchecked. "
+                "If it is damaged, the next run sets it aside.",
+            )
 
     def _bound_journal(self, database: sqlite3.Connection) -> None:
         journal = self._path.with_name(f"{self._path.name}-wal")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_apps.camera.log import schema
-from edge_apps.camera.log.database import reading, transaction
+from edge_apps.camera.log.database import no_room, reading, transaction
 from edge_apps.errors import BadInput
 from edge_apps.files import whole_file
 
@@ -36,14 +37,11 @@ def merge_logs(out: Path, files: Sequence[Path]) -> int:
         with reading(file):
             pass  # before work starts
     with whole_file(out) as beside:
-        try:
-            with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as merged:
-                merged.execute("PRAGMA synchronous = OFF")  # synced at the end, as a whole
-                merged.execute("PRAGMA journal_mode = MEMORY")
-                merged.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                n = _merge(merged, files)
-        except sqlite3.OperationalError as error:  # SQLite's word for a full disk
-            raise OSError(errno.EIO, str(error)) from error
+        with _writing(), contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as merged:
+            merged.execute("PRAGMA synchronous = OFF")  # synced at the end, as a whole
+            merged.execute("PRAGMA journal_mode = MEMORY")
+            merged.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            n = _merge(merged, files)
         if not n:
             raise BadInput(f"There is no session in {_named(files)}: nothing to merge.")
     return n
@@ -53,10 +51,14 @@ def merge_logs(out: Path, files: Sequence[Path]) -> int:
 def merged_logs(files: Sequence[Path]) -> Iterator[sqlite3.Connection]:
     """The same in a nameless temporary database, for reading; ``BadInput`` likewise."""
     with contextlib.closing(sqlite3.connect("", isolation_level=None)) as merged:
-        if not _merge(merged, files):
-            raise BadInput(f"There is no session in {_named(files)}: run 'edge-camera run … --log FILE'.")
-        merged.row_factory = sqlite3.Row
-        yield merged
+        try:
+            with _writing():
+                if not _merge(merged, files):
+                    raise BadInput(f"There is no session in {_named(files)}: run 'edge-camera run … --log FILE'.")
+                merged.row_factory = sqlite3.Row
+                yield merged
+        except OSError as error:
+            raise no_room(error) from error
 
 
 def rows(database: sqlite3.Connection, table: str, session: int) -> Iterator[tuple[Any, ...]]:
@@ -72,6 +74,15 @@ def rows(database: sqlite3.Connection, table: str, session: int) -> Iterator[tup
         last = tuple(found[-1][index] for index in at)
         further = f"{statement} AND ({key}) > ({marks}) ORDER BY {key} LIMIT {AT_ONCE}"
         found = database.execute(further, (session, *last)).fetchall()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """What SQLite says of the disk of the new log becomes an OSError: it is no fault of the log that is just read."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def _merge(merged: sqlite3.Connection, files: Sequence[Path]) -> int:
@@ -97,11 +108,12 @@ def _add_session(
 ) -> None:
     names = [name for name in schema.columns("session") if name != "id"]
     marks = ", ".join("?" * len(names))
-    merged.execute(
-        f"INSERT INTO session ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (uuid) DO UPDATE SET "
-        "ended = coalesce(ended, excluded.ended), ended_by = coalesce(ended_by, excluded.ended_by)",
-        tuple(session[name] for name in names),
-    )
+    with _writing():
+        merged.execute(
+            f"INSERT INTO session ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (uuid) DO UPDATE SET "
+            "ended = coalesce(ended, excluded.ended), ended_by = coalesce(ended_by, excluded.ended_by)",
+            tuple(session[name] for name in names),
+        )
     uuid = session["uuid"]
     (id_,) = merged.execute("SELECT id FROM session WHERE uuid = ?", (uuid,)).fetchone()
     frames = 0
@@ -111,7 +123,10 @@ def _add_session(
         if table == "window":  # of two, the one that knows more frames
             better = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in ("session", "number"))
             statement = f"{schema.insert(table, conflict='')} ON CONFLICT DO UPDATE SET {better} WHERE excluded.n > n"
-        merged.executemany(statement, ((id_, *row[1:]) for row in rows(database, table, session["id"])))
+        found = rows(database, table, session["id"])
+        while batch := [(id_, *row[1:]) for row in itertools.islice(found, AT_ONCE)]:  # read apart from being written
+            with _writing():
+                merged.executemany(statement, batch)
         if table == "frame":
             (frames,) = database.execute("SELECT count(*) FROM frame WHERE session = ?", (session["id"],)).fetchone()
     rows_of[uuid] = max(rows_of.get(uuid, 0), frames + session["frames_dropped"])

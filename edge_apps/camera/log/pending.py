@@ -74,8 +74,8 @@ class Pending:
             while len(rows) > HELD[table]:
                 rows.popleft()
 
-    def write(self, database: sqlite3.Connection, ids: dict[str, int]) -> int | None:
-        """Write all, some at a time; when the oldest of the frames was taken, by the monotonic clock, or None.
+    def write(self, database: sqlite3.Connection, ids: dict[str, int]) -> None:
+        """Write all, some at a time.
 
         Args:
             database: the log.
@@ -84,7 +84,6 @@ class Pending:
         Raises:
             sqlite3.Error: what was not committed goes on waiting.
         """
-        oldest = _taken_ns(self._rows["frame"][0]) if self._rows["frame"] else None
         while True:
             chunk = {table: list(itertools.islice(rows, CHUNK)) for table, rows in self._rows.items()}
             with transaction(database):
@@ -100,7 +99,7 @@ class Pending:
                 session.dropped -= dropped
             if not len(self):
                 self._sessions = [session for session in self._sessions if not session.ended]
-                return oldest
+                return
 
     def _concerned(self, chunk: dict[str, list[tuple[Running, Row]]]) -> list[Running]:
         """In the order of their begin; one that has ended is told so in every file that gets rows of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,9 @@ def write_plot(path: Path, compared: Sequence[Compared]) -> None:
         figure = _figure(compared)
         FigureCanvasAgg(figure)
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(data, format=path.suffix[1:], dpi=150, metadata=metadata)
+        with warnings.catch_warnings():  # a letter that the font lacks is drawn as a box; the table shows the name
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(data, format=path.suffix[1:], dpi=150, metadata=metadata)
     write_whole(path, data.getvalue())
 
 
@@ -124,7 +127,9 @@ def _set_scale(axes: Axes, compared: Sequence[Compared]) -> None:
 def _label(number: int, line: Compared) -> str:
     device, file, *others = line.names
     n = f"n = {line.group.stages['total'].n:,}"
-    return "\n".join([_shortened(f"{number} · {device}"), _shortened(file), " · ".join([*map(_shortened, others), n])])
+    return "\n".join(
+        [_shortened(f"{number} · {device}"), _shortened(file), " · ".join([*map(_shortened, filter(None, others)), n])]
+    )
 
 
 def _shortened(name: str) -> str:

@@ -15,8 +15,9 @@ from edge_apps.errors import BadInput
 from edge_apps.runtime.device import Device
 from edge_apps.runtime.latency import Summary
 
-SAME = ("fingerprint", "sha256", "runtime", "threads", "source", "settings")
-"""Sessions that agree in these measured the same thing: their frames are pooled. Another source, another capture."""
+SAME = ("fingerprint", "sha256", "runtime", "threads", "source", "settings", "governor")
+"""Sessions that agree in these, and in the power modes that the device was in meanwhile, measured the same thing: their
+frames are pooled. Another source, another capture."""
 
 HELD_BACK = "(earlier)"
 """Ends the words for what held the device back before, and does no longer (``edge_apps.runtime.sensors``)."""
@@ -37,7 +38,7 @@ class State:
 
 @dataclass(frozen=True)
 class Group:
-    """Sessions that agree in ``SAME``; no ``stages`` where no frame was logged.
+    """Sessions that agree in ``SAME`` and power mode; no ``stages`` where no frame was logged.
 
     ``frames_dropped`` rows were taken away by the log's caps, or while the disk could not be written; see ``Figures``
     for ``by_histogram`` and ``missing``.
@@ -55,7 +56,7 @@ class Group:
     threads: int
     source: str
     settings: str
-    governors: tuple[str, ...]
+    governor: str  # of the processor's clock; '': not said
     started: tuple[str, ...]
     unfinished: int
     load_ms: tuple[float, ...]
@@ -72,6 +73,13 @@ class Group:
     def setup(self) -> str:
         """Source and settings, as people read them."""
         return f"{self.source} ({self.settings})" if self.settings else self.source
+
+    @property
+    def power(self) -> str:
+        """How much power the device allowed itself, in words; '': it does not say."""
+        mode = ", ".join(self.state.power_modes)
+        told = (("governor", self.governor), ("power mode", mode))
+        return "; ".join(f"{what} {name}" for what, name in told if name)
 
 
 def summarize_log(path: Path) -> list[Group]:
@@ -97,7 +105,8 @@ def summarize(database: sqlite3.Connection, name: str) -> list[Group]:
     try:
         alike: dict[tuple[Any, ...], list[sqlite3.Row]] = {}
         for session in database.execute("SELECT * FROM session ORDER BY id"):
-            alike.setdefault(tuple(session[name] for name in SAME), []).append(session)
+            modes = _power_modes(database, _these([session]))
+            alike.setdefault((modes, *(session[name] for name in SAME)), []).append(session)
         return [_group(database, rows) for rows in alike.values()]
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadInput(f"The log '{name}' is damaged: {error}.") from error
@@ -108,7 +117,7 @@ def summarize(database: sqlite3.Connection, name: str) -> list[Group]:
 def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row]) -> Group:
     last = sessions[-1]
     ids = [session["id"] for session in sessions]
-    these = f"session IN ({', '.join(map(str, ids))})"
+    these = _these(sessions)
     events = database.execute(f"SELECT kind, count(*) FROM event WHERE {these} GROUP BY kind ORDER BY kind")
     found = figures(database, ids)
     return Group(
@@ -124,7 +133,7 @@ def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row]) -> Group:
         threads=last["threads"],
         source=last["source"],
         settings=last["settings"],
-        governors=tuple(sorted({session["governor"] for session in sessions} - {""})),
+        governor=last["governor"],
         started=tuple(session["started"] for session in sessions),
         unfinished=sum(session["ended"] is None for session in sessions),
         load_ms=tuple(session["load_ms"] for session in sessions),
@@ -139,11 +148,21 @@ def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row]) -> Group:
     )
 
 
+def _these(sessions: list[sqlite3.Row]) -> str:
+    """The condition for rows of these sessions."""
+    return f"session IN ({', '.join(str(session['id']) for session in sessions)})"
+
+
+def _power_modes(database: sqlite3.Connection, these: str) -> tuple[str, ...]:
+    """More than one where it was changed meanwhile."""
+    found = database.execute(f"SELECT DISTINCT power_mode FROM sample WHERE {these} AND power_mode != '' ORDER BY 1")
+    return tuple(row[0] for row in found)
+
+
 def _state(database: sqlite3.Connection, these: str) -> State:
     (samples, temperature, clock, memory) = database.execute(
         f"SELECT count(*), max(temperature_c), min(clock_mhz), max(memory_mb) FROM sample WHERE {these}"
     ).fetchone()
-    modes = database.execute(f"SELECT DISTINCT power_mode FROM sample WHERE {these} AND power_mode != '' ORDER BY 1")
     said = held = 0
     by: dict[str, int] = {}
     for text, n in database.execute(
@@ -161,5 +180,5 @@ def _state(database: sqlite3.Connection, these: str) -> State:
         temperature_max=temperature,
         clock_min=clock,
         memory_max=memory,
-        power_modes=tuple(row[0] for row in modes),
+        power_modes=_power_modes(database, these),
     )

@@ -21,17 +21,18 @@ from edge_apps.camera.log.session import Session, utc_now
 from edge_apps.camera.loop import Outcome, Result
 from edge_apps.camera.sources import Event, Skipped
 from edge_apps.errors import EdgeError, first_line
+from edge_apps.images import printable
 from edge_apps.runtime.latency import STAGES
 from edge_apps.runtime.sensors import Sample
 
 COMMIT_EVERY = 0.5
-"""Seconds; with the time a commit takes, at most a second of rows is ever at stake."""
+"""Seconds between two commits; with what the disk takes for them, so much of the rows is at stake."""
 
 RETRY_FIRST, RETRY_MOST = 1.0, 30.0
 """Seconds until a disk that could not be written is tried again; twice as long each time, up to the second."""
 
-FIRST_WAIT = 5.0
-"""Seconds that ``open_log`` waits for the file to be checked; a large one is checked on while frames are classified."""
+CHECK_WAIT = 0.5
+"""Seconds that a file which is still being read through when the run ends may take for it."""
 
 LAST_WAIT = 10.0
 """Seconds for the last rows; a disk that hangs must not keep the program."""
@@ -48,13 +49,12 @@ class LogState:
     """How the log does.
 
     ``fault`` is "" while it is written, else why it is not. ``waiting`` rows are not committed yet, ``dropped`` frame
-    rows never will be. ``slowest`` is the longest that a frame waited for its commit, in seconds.
+    rows never will be.
     """
 
     fault: str
     waiting: int
     dropped: int
-    slowest: float
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Log:
         self._unlogged: list[Event] = []
         self._retry = _Retry()
         self._drift: float | None = None
-        self._state = LogState("", 0, 0, 0.0)
-        self._wake, self._tried, self._is_closing = threading.Event(), threading.Event(), False
+        self._state = LogState("", 0, 0)
+        self._wake, self._is_closing = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="latency log", daemon=True)
 
     @property
@@ -99,14 +99,15 @@ class Log:
         self._wake.set()
 
     def add(self, item: Outcome) -> None:
-        """Take a frame or an event; it is on the disk within a second. What comes before a session is passed over."""
+        """Take a frame or an event; the next commit has it. What comes before a session is passed over."""
         if isinstance(item, Result):
             stages = tuple(item.times[stage] for stage in STAGES)
-            self._put("frame", (item.sequence, item.name, item.captured_at, stages, item.top[0]))
+            self._put("frame", (item.sequence, printable(item.name), item.captured_at, stages, item.top[0]))
         elif isinstance(item, Skipped):
-            self._put("event", (item.at, item.kind, item.sequence, item.name, item.reason))
+            said = (item.sequence, printable(item.name), printable(item.reason))
+            self._put("event", (item.at, item.kind, *said))
         elif not isinstance(item, Told):
-            self._put("event", (item.at, item.kind, None, "", item.reason))
+            self._put("event", (item.at, item.kind, None, "", printable(item.reason)))
 
     def sample(self, sample: Sample) -> None:
         """Take the state of the device; of any thread."""
@@ -116,23 +117,26 @@ class Log:
 
     def end(self, ended_by: str) -> None:
         """Nothing more comes of the session."""
-        self._put("end", (utc_now(), ended_by))
+        self._put("end", (utc_now(), printable(ended_by)))
 
     def open(self) -> None:
-        """Begin to write; waits a while for the file, so that what is wrong with it is told before the first frame."""
+        """Begin to write. The file is opened, and read through, by the thread: rows wait for it in memory."""
         self._thread.start()
-        self._tried.wait(FIRST_WAIT)
 
     def close(self) -> None:
-        """Write what is left.
+        """Write what is left, into a file that was not read through where that would take long.
 
         Raises:
             EdgeError: that was not possible.
         """
         self._is_closing = True
         self._wake.set()
-        self._thread.join(LAST_WAIT)
-        left = self._state.waiting
+        self._thread.join(CHECK_WAIT)
+        deadline = time.monotonic() + LAST_WAIT
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._disk.hurry()
+            self._thread.join(0.05)
+        left = self._state.waiting + len(self._inbox)
         if self._thread.is_alive():
             raise EdgeError(f"The disk of the log '{self.path}' does not answer. What was committed before is kept.")
         if self._state.fault or left:
@@ -155,12 +159,21 @@ class Log:
             self._wake.set()
 
     def _run(self) -> None:
+        try:
+            self._write_on()
+        except Exception as error:  # the disk's faults are met elsewhere: this is one of the program
+            fault = _fault(error)
+            self._say("log-stopped", f"Cannot write the log '{self.path}': {fault}. No further row is written.")
+            self._state = LogState(fault, len(self._pending), self._pending.dropped)
+
+    def _write_on(self) -> None:
         while True:
             is_last = self._is_closing  # read first: what was added before it was set is written below
             self._wake.clear()
             self._turn(is_last)
-            self._tried.set()
             if is_last:
+                if self._unlogged and not self._retry.fault:
+                    self._turn(is_last)  # something was told while the last rows were written
                 self._disk.close()
                 return
             if not self._is_closing:
@@ -169,21 +182,18 @@ class Log:
     def _turn(self, is_last: bool) -> None:
         now_ns = self._collect(is_last)
         self._watch_clock()
-        slowest, fault = self._state.slowest, self._retry.fault
         if self._retry.is_due() or is_last:
             try:
-                oldest = self._disk.write(self._pending)
+                self._disk.write(self._pending)
                 if self._current and not is_last:
                     self._disk.trim(self._current, now_ns - self._current.begun_ns)
-            except (sqlite3.Error, OSError, EdgeError) as error:
+            except Exception as error:  # whatever it is: the rows wait, the thread lives, and the run is told
                 self._stopped(error, 0.0 if is_last else PATIENCE)
             else:
-                if oldest is not None and not fault:
-                    slowest = max(slowest, (time.monotonic_ns() - oldest) / 1e9)
                 self._resumed()
         if self._retry.fault:
             self._pending.shorten(now_ns)
-        self._state = LogState(self._retry.fault, len(self._pending), self._pending.dropped, slowest)
+        self._state = LogState(self._retry.fault, len(self._pending), self._pending.dropped)
 
     def _collect(self, is_last: bool) -> int:
         """Make rows of what came; what comes later is later than the moment that this gives."""
@@ -248,7 +258,7 @@ class Log:
         self._retry = _Retry()
 
     def _say(self, kind: str, reason: str) -> None:
-        event = Told(time.time(), kind, reason)
+        event = Told(time.time(), kind, printable(reason))  # with paths, whose bytes may be no UTF-8
         self._unlogged.append(event)
         with contextlib.suppress(Exception):  # what its owner does with it is not the log's fault
             self._tell(event)
@@ -275,11 +285,20 @@ class _Retry:
             if now - self._busy_since < patience:
                 return False
         is_news = not self.fault
-        said = error.strerror if isinstance(error, OSError) else None
-        self.fault = said or first_line(error)
+        self.fault = _fault(error)
         self._at = now + self._pause
         self._pause = min(2 * self._pause, RETRY_MOST)
         return is_news
+
+
+def _fault(error: Exception) -> str:
+    """What went wrong, in words; what neither SQLite nor the disk says is the program's own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = first_line(error)
+    if isinstance(error, (sqlite3.Error, OSError, EdgeError)):
+        return said
+    return f"{type(error).__name__}: {said}, a fault of the program"
 
 
 @contextlib.contextmanager
@@ -293,8 +312,10 @@ def open_log(
     """Open a log to write to, new or with the sessions of earlier runs.
 
     A disk that is full or read-only, now or later, stops no frame: ``tell`` hears ``log-stopped``, rows wait, and
-    ``log-resumed`` follows when they can be written. A damaged file is set aside (``log-damaged``). ``clock-jumped``,
-    ``log-moved`` and ``log-trimmed`` are the other kinds. ``tell`` is called by the log's thread; it must not wait.
+    ``log-resumed`` follows when they can be written. The file is read through first, while rows wait in memory; a
+    damaged one is set aside (``log-damaged``). A run that ends meanwhile writes its rows unchecked (``log-unchecked``).
+    ``clock-jumped``, ``log-moved`` and ``log-trimmed`` are the other kinds. ``tell`` is called by the log's thread; it
+    must not wait.
 
     Args:
         path: the file.

@@ -183,6 +183,14 @@ def test_a_reader_that_goes_away_is_no_fault(model: Path, tmp_path: Path) -> Non
         (["--source", "foldr:x"], "Unknown source 'foldr'. Did you mean 'folder'?"),
         (["--source", "test-pattern", "--loop"], "--loop"),
         (["--source", "test-pattern", "--frames", "0"], "0 is not in the range x>=1"),
+        (
+            ["--source", "test-pattern", "--frames", "1", "--threads", "3000000000"],
+            "3000000000 is not in the range 1<=x<=1024",
+        ),
+        (
+            ["--source", "test-pattern", "--frames", "1", "--log", "x.db", "--log-max-size", "1001T"],
+            "too large: choose 1000T at most",
+        ),
         (["--source", "test-pattern", "--warmup", "0"], "0 is not in the range x>=1"),
         (["--source", "test-pattern", "--top-k", "4"], "this model has 3 labels"),
         (["--source", "test-pattern", "--precision", "int4"], "'int4' is not one of"),

@@ -56,8 +56,16 @@ def test_the_template_is_a_configuration_with_every_option(fake: ModuleType, wri
         ("modle = 'x'", "sets 'modle', which is no option of 'run'. Did you mean 'model'?"),
         ("model = 3", "sets model to 3; it takes a text in quotes."),
         ("frames = 2.5", "sets frames to 2.5; it takes a whole number."),
-        ("frames = '2'", "sets frames to a str; it takes a whole number."),
-        ("frames = true", "sets frames to True; it takes a whole number."),
+        ("frames = '2'", "sets frames to a text; it takes a whole number."),
+        ("frames = true", "sets frames to true; it takes a whole number."),
+        ("web = {port = 8080}", "sets web to a table; it takes a text in quotes."),
+        ("web = ['8080']", "sets web to a list; it takes a text in quotes."),
+        ("log-max-age = 2026-01-01", "sets log-max-age to a date; it takes a text in quotes."),
+        ("log-max-age = 07:32:00", "sets log-max-age to a time; it takes a text in quotes."),
+        ("log-max-age = 2026-01-01T07:32:00Z", "sets log-max-age to a date with a time; it takes a text in quotes."),
+        ('log = "a\\u0000b"', "sets log to a text; it holds the character NUL"),
+        pytest.param("web = " + "[" * 5000 + "]" * 5000, "is nested too deeply", id="nested"),
+        pytest.param("frames = " + "9" * 5000, "is no TOML: ", id="endless"),
         ("threshold = 'x'", "it takes a number."),
         ("loop = 1", "sets loop to 1; it takes true or false."),
         ("snapshot-on = 'cat'", "it takes a list of texts in quotes."),
@@ -82,6 +90,47 @@ def test_what_click_checks_is_checked(written) -> None:
 def test_a_password_in_a_file_is_not_repeated(written) -> None:
     ended = run("--config", written("threads = 'rtsp://user:secret@host'"))
     assert "secret" not in ended.output
+
+
+@pytest.mark.usefixtures("fake")
+def test_paths_count_from_the_folder_of_the_file(
+    written, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the program is started; what is on the command line counts from there."""
+    written(
+        f"model = '{model.name}'\nsource = 'folder:{pictures.name}'\nlog = 'l.db'\nsnapshot = 'kept'\n"
+        "snapshot-on = ['green']\nweb = '127.0.0.1:0'\nweb-token-file = 'token'\njson = true\n"
+    )
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef01234567")
+    token.chmod(0o600)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    ended = run("--config", "../camera.toml", "--log", "here.db")
+    assert ended.exit_code == 0, ended.output
+    assert f'"source":"folder:{pictures}"' in ended.stdout
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    assert [path.name for path in elsewhere.iterdir()] == ["here.db"]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("folder:pictures", "folder:THERE/pictures"),
+        ("Video:a:b.mp4", "Video:THERE/a:b.mp4"),
+        ("v4l2:door", "v4l2:THERE/door"),
+        ("v4l2:/dev/video0", "v4l2:/dev/video0"),
+        ("folder:", "folder:"),
+        ("usb:0", "usb:0"),
+        ("test-pattern", "test-pattern"),
+        ("http://user:secret@host/a", "http://user:secret@host/a"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_sources_that_name_a_path(written, tmp_path: Path, source: str, found: str) -> None:
+    said = options_in(written(f"source = '{source}'"), RUN)
+    assert said == {"source_text": found.replace("THERE", str(tmp_path))}
 
 
 @pytest.mark.usefixtures("fake")

@@ -41,6 +41,11 @@ def test_the_life_of_a_service(heard: Callable[[], list[str]]) -> None:
     assert heard() == ["READY=1\nSTATUS=mobilenet_v2 int8 READY=0", "STATUS=25 fps", "STOPPING=1"]
 
 
+def test_a_name_of_bytes_that_are_no_text_ends_nothing(heard: Callable[[], list[str]]) -> None:
+    Systemd().ready(os.fsdecode(b"m\xff.tflite"))
+    assert heard() == ["READY=1\nSTATUS=m\\udcff.tflite"]
+
+
 def test_the_watchdog_is_fed_four_times_within_its_limit(
     heard: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

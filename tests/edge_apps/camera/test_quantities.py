@@ -30,6 +30,20 @@ def test_what_is_no_size(text: str) -> None:
         parse_bytes(text)
 
 
+@pytest.mark.parametrize("text", ["1001T", pytest.param("9" * 400, id="endless")])
+def test_what_is_larger_than_any_disk(text: str) -> None:
+    with pytest.raises(BadInput, match=r"The size '\w{1,20}' is too large: choose 1000T at most\."):
+        parse_bytes(text)
+    assert parse_bytes("1000T") == 10**15
+
+
+@pytest.mark.parametrize("text", ["5201w", pytest.param("9" * 400 + "s", id="endless")])
+def test_what_is_longer_than_anybody_waits(text: str) -> None:
+    with pytest.raises(BadInput, match=r"The span of time '\w{1,20}' is too long: choose 5200w at most\."):
+        parse_span(text)
+    assert parse_span("5200w") == 5200 * 7 * 86_400
+
+
 @pytest.mark.parametrize("text", ["", "d", "30", "-1d", "30 years", "1y", "10min", "1s1h", "١m", "1..5h"])
 def test_what_is_no_span(text: str) -> None:
     with pytest.raises(BadInput, match="is no span of time: write"):

@@ -1,5 +1,6 @@
 """One run from start to end: what is counted, logged and closed, and how it ends."""
 
+import functools
 import os
 import signal
 import sqlite3
@@ -8,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import edge_apps.camera.run as camera
 from edge_apps.camera.log import Log
 from edge_apps.camera.loop import Result
 from edge_apps.camera.model import open_model
+from edge_apps.camera.notify import Systemd
 from edge_apps.camera.run import LogOptions, Options, Tally, Watch, labels_shown, run
 from edge_apps.camera.snapshot import SnapshotOptions
 from edge_apps.camera.sources import Event, Skipped, SourceOptions, parse_source
-from edge_apps.camera.swap import state_of
+from edge_apps.camera.swap import Watcher, state_of
 from edge_apps.errors import BadInput, EdgeError
 
 
@@ -212,6 +215,23 @@ def test_a_replaced_model_takes_over_between_two_frames(fake, model: Path, tmp_p
     frames = query(log, "SELECT session, count(*), min(sequence) FROM frame GROUP BY session ORDER BY session")
     assert sum(count for _, count, _ in frames) == tally.frames
     assert frames[1][2] == frames[0][1], "no frame was lost between the two"
+
+
+def test_systemd_hears_which_model_runs(fake, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(item) -> None:
+        if isinstance(item, Event):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    heard: list[str] = []
+    monkeypatch.setattr(Systemd, "_send", lambda _, *lines: heard.extend(lines))
+    monkeypatch.setattr(camera, "Watcher", functools.partial(Watcher, every=0.01))
+    other = fake.write_fake(tmp_path / "other-int8.fake")
+    has_changed = Watch(model, lambda: open_model(other, None, None, 1), seen=())
+    run(parse_source("test-pattern"), open_model(model, None, None, 1), Recorder(at), Options(watch=has_changed))
+    assert [line for line in heard if line.startswith("STATUS")] == [
+        "STATUS=colours-int8.fake on test-pattern",
+        "STATUS=other-int8.fake on test-pattern",
+    ]
 
 
 @pytest.mark.parametrize("pipelined", [False, True])

@@ -1,16 +1,22 @@
 """The unit, as systemd itself reads it, and what installing does."""
 
+import contextlib
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from edge_apps.camera import service
 from edge_apps.camera.cli import main
+from edge_apps.camera.config import options_in
 from edge_apps.camera.service import advice, install, plan
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
+from edge_apps.images import write_png
 
 
 @pytest.fixture
@@ -37,6 +43,20 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def not_root() -> Iterator[None]:
+    """Files are opened as by nobody, where the tests run as root."""
+    user = os.geteuid()
+    if user:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="NOT RUN: no systemd-analyze here")
 @pytest.mark.parametrize("for_user", [False, True])
 def test_systemd_finds_nothing_wrong_with_the_unit(config: Path, tmp_path: Path, for_user: bool) -> None:
@@ -54,9 +74,10 @@ def test_systemd_finds_nothing_wrong_with_the_unit(config: Path, tmp_path: Path,
 
 
 def test_what_the_unit_says(config: Path) -> None:
-    unit = plan(config, {"model": "/mnt/usb/bundle", "log": "latency.db"}).unit
-    folder = str(config.parent).replace("%", "%%")
-    assert f'RequiresMountsFor="{folder}" "/mnt/usb/bundle" "{folder}/latency.db"\n' in unit
+    config.write_text('model = "/mnt/usb/bundle"\nlog = "latency.db"\nsource = "Folder:../pictures"\n')
+    unit = plan(config, options_in(config, main.commands["run"])).unit
+    folder, pictures = (str(path).replace("%", "%%") for path in (config.parent, config.parent.parent / "pictures"))
+    assert f'RequiresMountsFor="{folder}" "/mnt/usb/bundle" "{folder}/latency.db" "{pictures}"\n' in unit
     assert "Type=notify\n" in unit
     assert "WatchdogSec=60\n" in unit
     assert "Restart=always\n" in unit
@@ -75,16 +96,61 @@ def test_the_service_is_not_roots_because_sudo_installs_it(config: Path, monkeyp
     assert "\nUser=anna\n" in plan(config, {}).unit
 
 
+def test_the_unit_is_the_same_wherever_it_is_made(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a path with '..' in it, which systemd does not take."""
+    options = options_in(config, main.commands["run"])
+    elsewhere = config.parent.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    by_another = Path("..", config.parent.name, config.name)
+    assert plan(by_another, options_in(by_another, main.commands["run"])).unit == plan(config, options).unit
+
+
+def test_a_configuration_of_relative_paths_is_installed_from_elsewhere(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(
+        'model = "bundle"\nsource = "folder:pictures"\nlog = "l.db"\n'
+        'log-max-size = "1G"\nweb = "0.0.0.0:8080"\nweb-token-file = "token"\n'
+    )
+    (config.parent / "pictures").mkdir()
+    write_png(config.parent / "pictures" / "one.png", np.zeros((9, 9, 3), np.uint8))
+    (config.parent / "token").write_text("0123456789abcdef01234567")
+    (config.parent / "token").chmod(0o600)
+    elsewhere = config.parent.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    shown = CliRunner().invoke(main, ["install-service", str(Path("..", config.parent.name, config.name))])
+    assert shown.exit_code == 0, shown.output
+    assert "Note: " not in shown.output
+
+
 def test_installing_writes_the_unit_and_starts_it(config: Path, systemctl: Path, tmp_path: Path) -> None:
     planned = plan(config, {}, name="door", root=tmp_path)
     assert planned.steps() == [
         f"write {tmp_path}/etc/systemd/system/door.service",
         "run systemctl daemon-reload",
-        "run systemctl enable --now door",
+        "run systemctl enable door",
+        "run systemctl restart door",
     ]
     install(planned)
     assert (tmp_path / "etc/systemd/system/door.service").read_text() == planned.unit
-    assert (systemctl / "calls").read_text().splitlines() == ["daemon-reload", "enable --now door"]
+    assert (systemctl / "calls").read_text().splitlines() == ["daemon-reload", "enable door", "restart door"]
+
+
+@pytest.mark.parametrize(
+    ("for_user", "words"), [(False, "use sudo, or --user"), (True, "Choose a folder that you can")]
+)
+def test_who_may_not_write_the_unit_is_told_what_to_do(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_user: bool, words: str
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    monkeypatch.setenv("HOME", str(locked))
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/systemctl")
+    service = plan(config, {}, for_user=for_user, root=locked)
+    with not_root(), pytest.raises(BadInput, match=f"{words}.*"):
+        install(service)
 
 
 def test_what_systemd_refuses_is_said(config: Path, systemctl: Path, tmp_path: Path) -> None:
@@ -125,13 +191,14 @@ def test_no_configuration(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_service_had_better_have(config: Path, options: dict, hints: list[str]) -> None:
-    said = advice(config, {"model": "bundle", **options})
+    said = advice(config, {"model": str(config.parent / "bundle"), **options})
     assert len(said) == len(hints)
     assert all(hint in line for hint, line in zip(hints, said, strict=True))
 
 
-def test_a_password_is_for_one_reader(config: Path) -> None:
-    options = {"model": "m", "source_text": "rtsp://user:secret@host/", "wait_for_source": True}
+@pytest.mark.parametrize("scheme", ["rtsp", "HTTP"])
+def test_a_password_is_for_one_reader(config: Path, scheme: str) -> None:
+    options = {"model": "m", "source_text": f"{scheme}://user:secret@host/", "wait_for_source": True}
     config.chmod(0o644)
     with pytest.raises(BadInput, match="others can read it: chmod 600") as caught:
         advice(config, options)
@@ -153,7 +220,7 @@ def test_words_that_systemd_would_expand() -> None:
 def test_the_command_only_shows_unless_it_is_told_to_do_it(config: Path, systemctl: Path) -> None:
     shown = CliRunner().invoke(main, ["install-service", str(config), "--user"])
     assert shown.exit_code == 0
-    assert "Will run systemctl --user enable --now edge-camera" in shown.output
+    assert "Will run systemctl --user restart edge-camera" in shown.output
     assert "Nothing was done. Do it: add --yes." in shown.output
     assert not (systemctl / "calls").exists()
     for wrong, words in (("smooth = 'x'", "Unknown smoothing"), ("size = '640'", "is not WIDTHxHEIGHT")):

@@ -62,9 +62,12 @@ class Logs:
 
     @staticmethod
     def until(true: Callable[[], object], seconds: float = 30.0) -> None:
-        """Wait for it, however busy the machine is."""
+        """Wait for it, however busy the machine is; also for a log that has no tables yet."""
         deadline = time.monotonic() + seconds
-        while not true():
+        while True:
+            with contextlib.suppress(sqlite3.OperationalError):
+                if true():
+                    return
             assert time.monotonic() < deadline, "it never came true"
             time.sleep(0.01)
 

@@ -70,6 +70,18 @@ def test_lines_that_agree_in_device_and_file_say_what_differs(logs, tmp_path: Pa
     }
 
 
+def test_the_power_that_a_device_allowed_itself_tells_lines_apart(logs, tmp_path: Path) -> None:
+    path = tmp_path / "latency.db"
+    for governor, infer in (("powersave", 40), ("performance", 10)):
+        logs.write(path, [logs.frame(0, infer=infer), logs.sample(power_mode="15W")], governor=governor)
+    logs.write(path, [logs.frame(0, infer=5), logs.sample(power_mode="MAXN")], governor="performance")
+    assert [line.names[2:] for line in compare_logs([path])] == [
+        ("governor performance; power mode MAXN",),
+        ("governor performance; power mode 15W",),
+        ("governor powersave; power mode 15W",),
+    ]
+
+
 def test_a_run_that_was_merged_counts_once(two, tmp_path: Path) -> None:
     merge_logs(tmp_path / "all.db", two)
     assert [line.group.stages["total"].n for line in compare_logs([*two, tmp_path / "all.db"])] == [200] * 3
@@ -104,6 +116,15 @@ def test_names_in_a_plot_are_shown_as_they_are(logs, tmp_path: Path) -> None:
     logs.write(path, [logs.frame(0, infer=0)], file="$\\frac{m}$_" + "long" * 100)
     write_plot(tmp_path / "plot.svg", compare_logs([path]))
     assert "frac" in (tmp_path / "plot.svg").read_text()
+
+
+def test_letters_that_the_font_lacks_are_no_warning(logs, tmp_path: Path, recwarn) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: this test did NOT run")
+    path = tmp_path / "latency.db"
+    logs.write(path, [logs.frame(0)], file="日本語-int8.tflite")
+    for suffix in ("svg", "png"):
+        write_plot(tmp_path / f"plot.{suffix}", compare_logs([path]))
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_plot_that_cannot_be_is_refused_before_work_starts(tmp_path: Path, monkeypatch) -> None:

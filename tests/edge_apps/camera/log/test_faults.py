@@ -16,7 +16,11 @@ import pytest
 from edge_apps.camera.log import open_log, pending, writer
 from edge_apps.camera.log.summary import summarize_log
 from edge_apps.camera.log.writer import INBOX
+from edge_apps.camera.sources import Event, Skipped
 from edge_apps.errors import BadInput, EdgeError
+
+PRINTED = "m\\udcff.tflite"
+"""A name whose bytes are no UTF-8, as ``edge_apps.images.printable`` shows it."""
 
 
 @pytest.mark.usefixtures("quick")
@@ -116,8 +120,9 @@ def test_what_went_wrong_first_is_what_is_told(logs, small_disk) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_a_killed_run_left_is_read_on_a_read_only_disk(logs, small_disk, tmp_path: Path) -> None:
-    """Its rows are in the journal, and SQLite cannot merge them there."""
+@pytest.mark.parametrize("by_link", [False, True])
+def test_what_a_killed_run_left_is_read_on_a_read_only_disk(logs, small_disk, tmp_path: Path, by_link: bool) -> None:
+    """Its rows are in the journal, beside the file itself, and SQLite cannot merge them there."""
     path = tmp_path / "latency.db"
     with open_log(path) as log:
         log.begin(logs.session())
@@ -129,7 +134,8 @@ def test_what_a_killed_run_left_is_read_on_a_read_only_disk(logs, small_disk, tm
         log.end("frames")
     small_disk.remount("ro")
     assert (small_disk.path / "latency.db-wal").stat().st_size
-    (group,) = summarize_log(small_disk.path / "latency.db")
+    (tmp_path / "link.db").symlink_to(small_disk.path / "latency.db")
+    (group,) = summarize_log(tmp_path / "link.db" if by_link else small_disk.path / "latency.db")
     assert (group.stages["total"].n, group.unfinished) == (3, 1)
 
 
@@ -165,54 +171,10 @@ def test_a_full_disk_without_a_mount(logs, told, tmp_path: Path) -> None:
     assert logs.rows(path, "SELECT count(*) FROM frame") == [(2_000,)]
 
 
-def damage(path: Path, how: str) -> None:
-    data = bytearray(path.read_bytes())
-    if how == "cut off":
-        del data[5_000:]
-    elif how == "overwritten":
-        data[4096 * 3 : 4096 * 8] = b"\xff" * (4096 * 5)
-    elif how == "zeroed":
-        data[4096 * 2 :] = bytes(len(data) - 4096 * 2)
-    elif how == "header":
-        data[16:18] = b"\x00\x07"  # a page size that does not exist
-    else:
-        data[:4096] = bytes(4096)  # as after a power cut
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("how", ["cut off", "overwritten", "zeroed", "header", "no header"])
-def test_a_damaged_log_is_set_aside_and_a_new_one_begun(logs, told, tmp_path: Path, how: str) -> None:
-    path = tmp_path / "latency.db"
-    logs.write(path, [logs.frame(n) for n in range(2_000)])
-    damage(path, how)
-    before = path.read_bytes()
-    (tmp_path / "latency.db-wal").write_bytes(b"")
-    with open_log(path, tell=told.append) as log:
-        log.begin(logs.session())
-        log.add(logs.frame(7))
-        log.end("frames")
-    assert told.kinds == ["log-damaged"]
-    (aside,) = tmp_path.glob("latency.db.damaged-*Z")
-    assert aside.name in told[0].reason
-    assert aside.read_bytes() == before, "never touched again"
-    assert logs.rows(path, "SELECT sequence FROM frame") == [(7,)]
-    assert logs.rows(path, "SELECT kind FROM event") == [("log-damaged",)]
-
-
-def test_two_damaged_logs_of_one_second_keep_their_names(logs, told, tmp_path: Path) -> None:
-    path = tmp_path / "latency.db"
-    for _ in range(3):
-        logs.write(path, [logs.frame(n) for n in range(200)])
-        damage(path, "cut off")
-    with open_log(path, tell=told.append):
-        pass
-    assert len(list(tmp_path.glob("latency.db.damaged-*"))) == 3
-    assert not list(tmp_path.glob("*-wal*"))
-
-
 @pytest.mark.usefixtures("quick")
-def test_a_log_that_is_moved_away_is_begun_anew(logs, told, tmp_path: Path) -> None:
-    path, moved = tmp_path / "latency.db", tmp_path / "yesterday.db"
+@pytest.mark.parametrize("name", ["latency.db", os.fsdecode(b"l\xff.db")])
+def test_a_log_that_is_moved_away_is_begun_anew(logs, told, tmp_path: Path, name: str) -> None:
+    path, moved = tmp_path / name, tmp_path / "yesterday.db"
     with open_log(path, tell=told.append) as log:
         log.begin(logs.session())
         log.add(logs.frame(0))
@@ -225,6 +187,19 @@ def test_a_log_that_is_moved_away_is_begun_anew(logs, told, tmp_path: Path) -> N
     assert logs.rows(moved, "SELECT sequence FROM frame") == [(0,)]
     assert logs.rows(path, "SELECT uuid FROM session") == logs.rows(moved, "SELECT uuid FROM session")
     assert logs.rows(path, "SELECT ended_by FROM session") == [("frames",)]
+    assert logs.rows(path, "SELECT kind FROM event") == [("log-moved",)]
+    assert told[0].reason.encode().startswith(b"'l"), "it can be printed, whatever the bytes of the name are"
+
+
+def test_a_name_that_is_no_text_stops_no_row(logs, tmp_path: Path) -> None:
+    path, name = tmp_path / "latency.db", os.fsdecode(b"m\xff.tflite")
+    bad = Skipped(1, name, 1.0, "corrupt", f"'{name}' is truncated")
+    logs.write(path, [logs.frame(0, name=name), bad, Event(2.0, "lost", name)], ended_by=f"BadInput: {name}")
+    assert logs.rows(path, "SELECT name, ended_by FROM frame, session") == [(PRINTED, f"BadInput: {PRINTED}")]
+    assert logs.rows(path, "SELECT name, detail FROM event") == [
+        (PRINTED, f"'{PRINTED}' is truncated"),
+        ("", PRINTED),
+    ]
 
 
 @pytest.mark.usefixtures("quick")
@@ -252,30 +227,45 @@ def test_a_clock_that_is_set_is_an_event_and_moves_no_frame(logs, told, tmp_path
     assert logs.rows(path, "SELECT kind FROM event") == [("clock-jumped",)]
 
 
-def test_what_the_log_told_is_not_logged_twice(logs, told, tmp_path: Path) -> None:
-    path = tmp_path / "latency.db"
-    logs.write(path, [logs.frame(n) for n in range(500)])
-    damage(path, "cut off")
+@pytest.mark.usefixtures("quick")
+def test_a_fault_while_rows_are_written_is_told_and_they_wait(logs, told, tmp_path: Path, monkeypatch) -> None:
+    """Not only what SQLite raises: the thread lives whatever it is."""
+    path, write, faults = tmp_path / "latency.db", pending.Pending.write, iter([TypeError("no row")])
+
+    def faulty(*arguments: object) -> None:
+        for fault in faults:
+            raise fault
+        write(*arguments)
+
+    monkeypatch.setattr(pending.Pending, "write", faulty)
     with open_log(path, tell=told.append) as log:
         log.begin(logs.session())
-        log.add(told[0])
-        log.end("frames")
-    assert logs.rows(path, "SELECT count(*) FROM event") == [(1,)]
-
-
-def test_an_owner_that_cannot_hear_stops_nothing(logs, tmp_path: Path) -> None:
-    path = tmp_path / "latency.db"
-    logs.write(path, [logs.frame(n) for n in range(500)])
-    damage(path, "cut off")
-
-    def deaf(event: object) -> None:
-        raise RuntimeError(event)
-
-    with open_log(path, tell=deaf) as log:
-        log.begin(logs.session())
         log.add(logs.frame(0))
+        logs.until(lambda: "log-resumed" in told.kinds)
         log.end("frames")
+    assert told.kinds == ["log-stopped", "log-resumed"]
+    assert "TypeError: no row, a fault of the program" in told[0].reason
     assert logs.rows(path, "SELECT count(*) FROM frame") == [(1,)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_thread_that_dies_is_told_and_is_an_error_at_the_end(logs, told, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "latency.db"
+    monkeypatch.setattr("edge_apps.camera.log.windows.Windows.add", lambda *_: 1 / 0)
+
+    def run() -> None:
+        with open_log(path, tell=told.append) as log:
+            log.begin(logs.session())
+            log.add(logs.frame(0))
+            logs.until(lambda: log.state.fault)
+            log.add(logs.frame(1))
+            log.end("frames")
+
+    with pytest.raises(
+        EdgeError, match=r"ZeroDivisionError: division by zero, a fault of the program\. Its last 3 rows"
+    ):
+        run()
+    assert told.kinds == ["log-stopped"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -299,6 +289,7 @@ def test_another_program_that_writes_for_long_is_waited_for_without_a_word(logs,
     monkeypatch.setattr("edge_apps.camera.log.disk.BUSY_MS", 10)
     path = tmp_path / "latency.db"
     with open_log(path, tell=told.append) as log:
+        logs.until(lambda: logs.rows(path, "SELECT count(*) FROM frame") == [(0,)])
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         log.begin(logs.session())

@@ -1,6 +1,7 @@
 """``kill -9`` at random moments: the database is whole, and at most one commit interval is lost."""
 
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from edge_apps.camera.log import read_log
 from edge_apps.camera.log.summary import summarize_log
+from edge_apps.camera.log.writer import COMMIT_EVERY
 
 SCRIPT = Path(__file__).parents[1] / "fake_camera.py"
 
@@ -33,7 +35,7 @@ def killed_run(model: Path, path: Path, seconds: float) -> tuple[list[dict], flo
 def kill_often(fake, folder: Path, times: int) -> None:
     model, path = fake.write_fake(folder / "m.fake", seconds=0.01), folder / "latency.db"
     chance = random.Random(times)
-    sessions = 0
+    sessions, lost = 0, []
     for _ in range(times):
         told, killed = killed_run(model, path, chance.uniform(0.0, 1.7))
         database = read_log(path)
@@ -44,15 +46,17 @@ def kill_often(fake, folder: Path, times: int) -> None:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         database.close()
         assert kept == list(range(len(kept))), "no hole"
-        lost = [line for line in told if line["sequence"] >= len(kept)]
-        assert all(killed - line["captured_at"] < 2.0 for line in lost), "half a second, and what a busy machine adds"
+        lost.append(max((killed - line["captured_at"] for line in told if line["sequence"] >= len(kept)), default=0.0))
+    # One commit interval and one commit: a busy machine holds that up now and then, but not every other time.
+    assert statistics.median(lost) < COMMIT_EVERY
+    assert max(lost) < 2.0
     (group,) = summarize_log(path)
     assert len(group.started) == group.unfinished == sessions > 0
     assert group.missing == 0
     assert [p.name for p in folder.glob("*damaged*")] == []
 
 
-def test_a_program_that_is_killed_loses_at_most_the_last_second(fake, tmp_path: Path) -> None:
+def test_a_program_that_is_killed_loses_one_commit_interval(fake, tmp_path: Path) -> None:
     kill_often(fake, tmp_path, 5)
 
 

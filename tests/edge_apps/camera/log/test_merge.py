@@ -1,6 +1,9 @@
 """Logs of several devices as one: every row once, whichever files it is in."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -63,6 +66,39 @@ def test_what_one_file_dropped_another_may_have(logs, tmp_path: Path) -> None:
         assert logs.rows(out, "SELECT frames_dropped, ended_by FROM session") == [(0, "end of source")]
         assert logs.rows(out, "SELECT count(*) FROM frame") == [(10,)]
         assert logs.rows(out, "SELECT DISTINCT n FROM window") == [(10,)]
+
+
+@pytest.fixture
+def large(logs, tmp_path: Path) -> Path:
+    """A log that a small disk has no room for."""
+    path = tmp_path / "large.db"
+    logs.write(path, [logs.frame(n, name="x" * 1_000) for n in range(3_000)])
+    return path
+
+
+def test_a_full_disk_is_named_and_no_log_blamed(small_disk, large: Path) -> None:
+    with pytest.raises(BadInput, match=r"Cannot write '.*/disk/out\.db': database or disk is full\."):
+        merge_logs(small_disk.path / "out.db", [large])
+    assert list(small_disk.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_copied_to_be_read", [False, True], ids=["compare", "summary of an older version"])
+def test_a_full_folder_for_temporary_files_is_named(logs, small_disk, large: Path, is_copied_to_be_read: bool) -> None:
+    """In a process of its own: SQLite asks for the variable once."""
+    if is_copied_to_be_read:
+        logs.change(large, "ALTER TABLE session DROP COLUMN settings")
+    verb = "summary" if is_copied_to_be_read else "compare"
+    said = subprocess.run(
+        [sys.executable, "-m", "edge_apps.camera", "log", verb, large],
+        env={**os.environ, "SQLITE_TMPDIR": str(small_disk.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (2, "")
+    folder = f"Error: Cannot write temporary files in '{small_disk.path}': database or disk is full."
+    assert said.stderr == f"{folder} Name another folder by the variable SQLITE_TMPDIR.\n"
 
 
 def test_what_cannot_be_merged_leaves_nothing(logs, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_sessions_of_one_kind_are_pooled_by_sample(tmp_path: Path) -> None:
         {"threads": 2},
         {"source": "test-pattern"},
         {"settings": "pipelined"},
+        {"governor": "powersave"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -200,7 +201,21 @@ def test_how_the_device_did(logs, tmp_path: Path) -> None:
     assert (state.samples, state.throttled) == (5, 2 / 4)
     assert state.throttled_by == {"frequency capped": 2, "under-voltage": 1}
     assert (state.temperature_max, state.clock_min, state.memory_max) == (81.5, 600.0, 120.0)
-    assert (state.power_modes, group.governors) == (("15W",), ("ondemand",))
+    assert (state.power_modes, group.governor) == (("15W",), "ondemand")
+    assert group.power == "governor ondemand; power mode 15W"
+
+
+def test_another_power_mode_is_another_group(logs, tmp_path: Path) -> None:
+    """A session is in the modes that its samples show; one without a sample, or on a machine without them, in none."""
+    path = tmp_path / "latency.db"
+    for modes in (["15W"], ["MAXN"], ["", "15W"], ["15W", "MAXN"], [""], []):
+        logs.write(path, [logs.frame(0), *(logs.sample(power_mode=mode) for mode in modes)])
+    assert [(group.state.power_modes, len(group.started)) for group in summarize_log(path)] == [
+        (("15W",), 2),
+        (("MAXN",), 1),
+        (("15W", "MAXN"), 1),
+        ((), 2),
+    ]
 
 
 def test_a_histogram_that_is_damaged_is_named(logs, tmp_path: Path) -> None:

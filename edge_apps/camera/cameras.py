@@ -15,6 +15,7 @@ from edge_apps.camera import csi, v4l2
 from edge_apps.camera.uri import Uri
 from edge_apps.errors import BadInput, NotThere
 from edge_apps.images import printable
+from edge_apps.runtime import sysfs
 
 SENSORS = ("unicam", "rp1-cfe", "tegra-video", "tegra-camrtc-ca")
 """Drivers of bare sensors: what such a node gives is not a picture yet, ``csi:N`` makes one of it."""
@@ -97,11 +98,11 @@ def check_host(uri: Uri) -> None:
 
 def _camera(number: int, entry: Path, root: Path, ioctl: v4l2.Ioctl | None) -> Camera | None:
     node = f"/dev/video{number}"
-    name = _text(entry / "name")
+    name = printable(sysfs.text(entry / "name"))
     try:
         device = v4l2.query(root / node.lstrip("/"), ioctl)
     except OSError as error:
-        if _text(entry / "index") not in ("", "0"):
+        if sysfs.text(entry / "index") not in ("", "0"):
             return None  # a further node of a camera is for its metadata
         said = os.strerror(error.errno) if error.errno else str(error)
         return Camera(f"usb:{number}", node, name, (), f"cannot be asked: {said}")
@@ -120,10 +121,3 @@ def csi_cameras(root: Path = Path("/")) -> tuple[csi.Tool | None, list[str] | No
     """The program for CSI cameras, and the sensors that it sees; None where it does not say."""
     tool = csi.find_tool(root)
     return tool, csi.list_cameras(tool) if tool else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return printable(path.read_bytes().decode(errors="replace").strip())
-    except OSError:
-        return ""

@@ -16,6 +16,8 @@ import cv2
 import msgspec
 import numpy as np
 
+from edge_apps.runtime import sysfs
+
 ARM_CORES = {
     0xD03: "Cortex-A53",  # Raspberry Pi 3, Zero 2
     0xD07: "Cortex-A57",  # Jetson Nano, TX2
@@ -87,7 +89,7 @@ def usable_cores() -> int:
 
 def _cores(root: Path) -> int:
     """Cores that the machine has, also those that a power mode switched off: ``0-5``, or ``0-3,8-11``."""
-    ranges = [part.partition("-") for part in _text(root / "sys/devices/system/cpu/present").split(",")]
+    ranges = [part.partition("-") for part in sysfs.text(root / "sys/devices/system/cpu/present").split(",")]
     try:
         return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
     except ValueError:  # no Linux
@@ -101,25 +103,25 @@ def governor(root: Path = Path("/")) -> str:
     machine is.
     """
     files = sorted(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"))
-    return "+".join(sorted({name for file in files if (name := _text(file))}))
+    return "+".join(sorted({name for file in files if (name := sysfs.text(file))}))
 
 
 def _board(root: Path) -> str:
-    model = _text(root / "proc/device-tree/model")
+    model = sysfs.text(root / "proc/device-tree/model")
     if model:
         return model
-    maker, product = (_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
+    maker, product = (sysfs.text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
     return f"{maker} {product}".strip() or _sysctl("hw.model")
 
 
 def _soc(root: Path) -> str:
     """The most general name in the device tree's list, as ``brcm,bcm2711``."""
-    names = [name for name in _text(root / "proc/device-tree/compatible").split("\0") if name]
+    names = [name for name in sysfs.text(root / "proc/device-tree/compatible").split("\0") if name]
     return names[-1] if names else ""
 
 
 def _cpu(root: Path) -> str:
-    lines = _text(root / "proc/cpuinfo").splitlines()
+    lines = sysfs.text(root / "proc/cpuinfo").splitlines()
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     if "model name" in fields:
         return fields["model name"]
@@ -150,10 +152,3 @@ def _sysctl(name: str) -> str:
         return ""
     answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
     return answer.stdout.strip()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode(errors="replace").strip("\0\n ")
-    except OSError:
-        return ""

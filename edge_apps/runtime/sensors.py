@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from edge_apps.runtime import sysfs
 from edge_apps.runtime.throttling import Throttling
 from edge_apps.runtime.tool import Tool
 
@@ -176,13 +177,15 @@ def _mode_name(modes: str, number: int) -> str:
 
 
 def _temperature_files(root: Path) -> list[Path]:
-    zones = {path.with_name("temp"): _text(path) for path in sorted(root.glob("sys/class/thermal/thermal_zone*/type"))}
+    zones = {
+        path.with_name("temp"): sysfs.text(path) for path in sorted(root.glob("sys/class/thermal/thermal_zone*/type"))
+    }
     for kind in CPU_ZONES:
         found = [path for path, name in zones.items() if kind.search(name)]
         if found:
             return found
     chips = sorted(root.glob("sys/class/hwmon/hwmon*/name"))
-    return [chip.with_name("temp1_input") for chip in chips if _text(chip) in CPU_CHIPS]
+    return [chip.with_name("temp1_input") for chip in chips if sysfs.text(chip) in CPU_CHIPS]
 
 
 def _clock_files(root: Path) -> list[Path]:
@@ -212,10 +215,3 @@ def _or_none(sensor: Callable[[], T]) -> T | None:
         return sensor()
     except Exception:
         return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_apps.runtime import sysfs
 from edge_apps.runtime.tool import Tool
 
 EARLIER = " (earlier)"
@@ -87,7 +88,7 @@ class Cooling:
     def __init__(self, root: Path) -> None:
         self._words = {}
         for folder in sorted(root.glob("sys/class/thermal/cooling_device*")):
-            kind = _text(folder / "type")
+            kind = sysfs.text(folder / "type")
             word = next((word for start, word in COOLING.items() if kind.startswith(start)), None)
             if kind.endswith("-throttle-alert"):
                 word = "throttled"
@@ -118,7 +119,7 @@ def _counters(root: Path) -> dict[Path, str]:
     cores = root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
     found = dict.fromkeys(sorted(cores), "throttled")
     for name in root.glob("sys/class/hwmon/hwmon*/name"):
-        if _text(name) == "soctherm_oc":
+        if sysfs.text(name) == "soctherm_oc":
             found.update((name.with_name(f"{event}_event_cnt"), word) for event, word in TEGRA_EVENTS.items())
     return found
 
@@ -131,10 +132,3 @@ def _counts(paths: dict[Path, str]) -> dict[Path, int]:
         except (OSError, ValueError):
             continue  # this one does not say, this time
     return counts
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

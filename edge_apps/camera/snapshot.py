@@ -85,8 +85,6 @@ class Snapshots:
             return
         self._last_ns = now
         self.taken += 1
-        if self._good == options.most:
-            self._say(f"{options.most} snapshots are taken: no more in this run (--snapshot-most).")
 
     @property
     def _good(self) -> int:
@@ -99,6 +97,8 @@ class Snapshots:
             try:
                 write_whole(self._options.folder / name, jpeg(image))
                 self.kept += 1
+                if self.kept == self._options.most:
+                    self._say(f"{self.kept} snapshots are taken: no more in this run (--snapshot-most).")
             except Exception as error:
                 self.failed += 1
                 self._say(f"A snapshot is not kept: {first_line(error)}", kind=first_line(error).replace(name, ""))

@@ -135,7 +135,7 @@ def _looked_at(path: Path) -> list[Path]:
     try:
         bundle = load_bundle(path)
     except EdgeError:  # not yet, not any more, or a folder that is a model itself
-        return _files_of(path)
+        return [path / MANIFEST] if (path / MANIFEST).exists() else _files_of(path)
     return [path / MANIFEST, *(file for model in bundle.models() for file in _files_of(path / model.path))]
 
 

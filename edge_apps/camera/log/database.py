@@ -96,8 +96,7 @@ def open_to_write(
     """
     check_is_log(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
-    # Of a damaged text what can be read is enough here: the names of its tables and columns are compared.
-    database.text_factory = lambda data: data.decode(errors="replace")
+    database.text_factory = _text
     try:
         check(database)
         _prepare(database)
@@ -111,6 +110,11 @@ def open_to_write(
             raise Damaged(str(error)) from error
         raise
     return database
+
+
+def _text(data: bytes) -> str:
+    """Of a damaged text what can be read: one name is no reason to refuse a log."""
+    return data.decode(errors="replace")
 
 
 def is_full(error: BaseException) -> bool:
@@ -281,6 +285,7 @@ def _temporary_folder() -> Path:
 
 def _copied(database: sqlite3.Connection) -> sqlite3.Connection:
     copy = sqlite3.connect("", isolation_level=None)
+    copy.text_factory = _text
     try:
         database.backup(copy)
     except BaseException:
@@ -291,6 +296,7 @@ def _copied(database: sqlite3.Connection) -> sqlite3.Connection:
 
 def _opened(uri: str) -> sqlite3.Connection:
     database = sqlite3.connect(uri, uri=True, timeout=PATIENCE)
+    database.text_factory = _text
     try:
         database.execute("SELECT count(*) FROM session").fetchone()
     except BaseException:

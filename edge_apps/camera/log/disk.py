@@ -34,7 +34,7 @@ class Disk:
         self._database: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._ids: dict[str, int] = {}  # of the sessions that the file knows, by UUID
-        self._check, self._is_checked = Check(), False
+        self._check, self._is_checked, self._is_given_up = Check(), False, False
         self._trimmed = 0.0
         room = 3 * limits.journal_pages * PAGE  # what Trimmer sets aside
         self._largest_journal = LARGEST_JOURNAL if limits.max_bytes is None else room
@@ -72,6 +72,11 @@ class Disk:
         """The run has ended: the file is not read through any more. Of any thread; see ``Check.give_up``."""
         self._check.give_up()
 
+    @property
+    def is_read_through(self) -> bool:
+        """Whether it is being read through now; of any thread."""
+        return self._check.is_running
+
     def close(self) -> None:
         """Merge the journal, where that can be done, and let go of the file."""
         self._ids.clear()
@@ -98,15 +103,24 @@ class Disk:
             self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             self._inode = _inode(self._path)
             self._is_checked = True
+            if self._is_given_up:
+                self._is_given_up = False
+                self._tell(
+                    "log-unchecked",
+                    f"The run ended before the log '{self._path.name}' was read through: its rows are added unchecked. "
+                    "If it is damaged, the next run sets it aside.",
+                )
         return self._database
 
     def _open(self) -> sqlite3.Connection:
-        pages = self._limits.journal_pages
+        pages, found = self._limits.journal_pages, _inode(self._path)
         try:
             if self._is_checked:
                 return open_to_write(self._path, wal_pages=pages)
             return open_to_write(self._path, wal_pages=pages, check=self._read_through)
         except Damaged as damage:
+            if _inode(self._path) != found:
+                return self._open()  # another program has set it aside, and writes to a new one already
             aside = set_aside(self._path)
             self._tell(
                 "log-damaged",
@@ -121,12 +135,7 @@ class Disk:
             raise
 
     def _read_through(self, database: sqlite3.Connection) -> None:
-        if not self._check.run(database, self._path):
-            self._tell(
-                "log-unchecked",
-                f"The run ended before the log '{self._path.name}' was read through: its rows were added unchecked. "
-                "If it is damaged, the next run sets it aside.",
-            )
+        self._is_given_up = _size(self._path) > 0 and not self._check.run(database, self._path)
 
     def _bound_journal(self, database: sqlite3.Connection) -> None:
         journal = self._path.with_name(f"{self._path.name}-wal")

@@ -32,6 +32,11 @@ class Check:
         self._running: sqlite3.Connection | None = None
         self._is_given_up = False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a file is being read through now; of any thread."""
+        return self._running is not None
+
     def give_up(self) -> None:
         """From now on no file is read to its end; of any thread.
 

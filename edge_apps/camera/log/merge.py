@@ -53,12 +53,13 @@ def merged_logs(files: Sequence[Path]) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect("", isolation_level=None)) as merged:
         try:
             with _writing():
-                if not _merge(merged, files):
-                    raise BadInput(f"There is no session in {_named(files)}: run 'edge-camera run … --log FILE'.")
-                merged.row_factory = sqlite3.Row
-                yield merged
+                n = _merge(merged, files)
         except OSError as error:
             raise no_room(error) from error
+        if not n:
+            raise BadInput(f"There is no session in {_named(files)}: run 'edge-camera run … --log FILE'.")
+        merged.row_factory = sqlite3.Row
+        yield merged
 
 
 def rows(database: sqlite3.Connection, table: str, session: int) -> Iterator[tuple[Any, ...]]:

@@ -154,7 +154,7 @@ def _these(sessions: list[sqlite3.Row]) -> str:
 
 
 def _power_modes(database: sqlite3.Connection, these: str) -> tuple[str, ...]:
-    """More than one where it was changed meanwhile."""
+    """More than one where it was changed meanwhile; none where no sample was taken, or none is kept any more."""
     found = database.execute(f"SELECT DISTINCT power_mode FROM sample WHERE {these} AND power_mode != '' ORDER BY 1")
     return tuple(row[0] for row in found)
 

@@ -40,6 +40,9 @@ LAST_WAIT = 10.0
 INBOX = 20_000
 """What waits for the thread at most, should the disk hold it up within one write."""
 
+SLOW = 5.0
+"""Seconds after which a disk that has not answered yet is told."""
+
 JUMP = 1.0
 """Seconds by which the wall clock leaves the monotonic one before it is an event."""
 
@@ -48,8 +51,8 @@ JUMP = 1.0
 class LogState:
     """How the log does.
 
-    ``fault`` is "" while it is written, else why it is not. ``waiting`` rows are not committed yet, ``dropped`` frame
-    rows never will be.
+    ``fault`` is "" while it is written, else why it is not, or not yet. ``waiting`` rows are not committed yet,
+    ``dropped`` frame rows never will be.
     """
 
     fault: str
@@ -65,7 +68,7 @@ class Told(Event):
 class Log:
     """A log to which sessions are added, one after the other. Use ``open_log``, which also closes it.
 
-    No method waits for the disk or raises for it.
+    No method but ``close`` waits for the disk or raises for it.
     """
 
     def __init__(self, path: Path, limits: Limits, tell: Callable[[Event], None]) -> None:
@@ -83,13 +86,18 @@ class Log:
         self._retry = _Retry()
         self._drift: float | None = None
         self._state = LogState("", 0, 0)
+        self._writing_since: float | None = None
         self._wake, self._is_closing = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="latency log", daemon=True)
 
     @property
     def state(self) -> LogState:
-        """How the log does; of any thread."""
-        return self._state
+        """How the log does; of any thread, also while its own waits for the disk."""
+        state, since = self._state, self._writing_since
+        is_slow = since is not None and time.monotonic() - since > SLOW
+        waits_for = "its file is being read through" if self._disk.is_read_through else "its disk does not answer"
+        fault = state.fault or (waits_for if is_slow else "")
+        return LogState(fault, state.waiting + len(self._inbox), state.dropped + self._overrun)
 
     def begin(self, session: Session) -> None:
         """From now on, what is added is of this session."""
@@ -183,6 +191,7 @@ class Log:
         now_ns = self._collect(is_last)
         self._watch_clock()
         if self._retry.is_due() or is_last:
+            self._writing_since = time.monotonic()
             try:
                 self._disk.write(self._pending)
                 if self._current and not is_last:
@@ -191,6 +200,8 @@ class Log:
                 self._stopped(error, 0.0 if is_last else PATIENCE)
             else:
                 self._resumed()
+            finally:
+                self._writing_since = None
         if self._retry.fault:
             self._pending.shorten(now_ns)
         self._state = LogState(self._retry.fault, len(self._pending), self._pending.dropped)

@@ -164,6 +164,15 @@ def test_what_else_lies_in_a_bundle_changes_nothing(make_bundle: Callable[..., P
     assert state_of(bundle) != before
 
 
+def test_of_a_broken_bundle_only_the_manifest_counts(make_bundle: Callable[..., Path]) -> None:
+    """Else a log that grows beside it would keep it from ever settling, and nobody heard of it."""
+    bundle = make_bundle([{"target": "tflite", "precision": "int8"}])
+    (bundle / "manifest.json").write_text("{")
+    before = state_of(bundle)
+    (bundle / "latency.db").write_bytes(b"a log")
+    assert state_of(bundle) == before != ()
+
+
 def test_the_current_folder_can_be_looked_at(make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = make_bundle([{"target": "tflite", "precision": "int8"}])
     monkeypatch.chdir(bundle)

@@ -273,12 +273,16 @@ def test_a_writer_that_is_held_up_costs_no_more_than_a_full_inbox(logs, tmp_path
     path, go_on = tmp_path / "latency.db", threading.Event()
     write = pending.Pending.write
     monkeypatch.setattr(pending.Pending, "write", lambda *arguments: (go_on.wait(60), write(*arguments))[1])
+    monkeypatch.setattr(writer, "SLOW", 0.1)
     with open_log(path) as log:
         log.begin(logs.session())
         logs.until(lambda: not log._inbox)  # it hangs in the first write now
         for sequence in range(INBOX + 500):
             log.add(logs.frame(sequence))
+        logs.until(lambda: log.state.fault)
+        assert log.state == writer.LogState("its disk does not answer", INBOX, 500)
         go_on.set()
+        logs.until(lambda: not log.state.fault)
         log.end("frames")
     ((kept, dropped),) = logs.rows(path, "SELECT (SELECT count(*) FROM frame), frames_dropped FROM session")
     assert (kept, dropped) == (INBOX, 500)

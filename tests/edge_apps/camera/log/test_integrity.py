@@ -1,12 +1,13 @@
 """A log whose file is broken: found out, set aside and named, whatever it is that is broken; never deleted."""
 
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edge_apps.camera.log import integrity, open_log, read_log, schema
+from edge_apps.camera.log import integrity, open_log, read_log, schema, writer
 from edge_apps.camera.log.database import HEAD
 from edge_apps.errors import BadInput
 
@@ -180,6 +181,56 @@ def test_a_run_that_ends_while_a_large_file_is_checked_loses_no_row(logs, told, 
     assert logs.rows(whole, "SELECT session, kind FROM event") == [(2, "log-unchecked")]
 
 
+def test_a_file_that_is_read_through_is_not_called_written(logs, whole: Path, monkeypatch) -> None:
+    monkeypatch.setattr(integrity, "_statement", lambda _: ENDLESS)
+    monkeypatch.setattr(writer, "SLOW", 0.1)
+    with open_log(whole) as log:
+        log.begin(logs.session())
+        logs.until(lambda: log.state.fault)
+        assert log.state.fault == "its file is being read through"
+
+
+def test_a_new_file_needs_no_check(logs, told, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(integrity, "_statement", lambda _: ENDLESS)
+    logs.write(tmp_path / "new.db", [logs.frame(0)])
+    with open_log(tmp_path / "none.db", tell=told.append) as log:
+        log.begin(logs.session())
+        log.end("SIGTERM")
+    assert told == []
+
+
+def test_a_damaged_name_is_no_reason_to_refuse_a_log(logs, whole: Path, edge_camera) -> None:
+    logs.change(whole, "UPDATE session SET model = CAST(x'ff61' AS TEXT)")
+    logs.write(whole, [logs.frame(0)])
+    said = edge_camera("log", "summary", whole)
+    assert said.returncode == 0, said.stderr
+    assert edge_camera("log", "merge", whole.with_name("merged.db"), whole).returncode == 0
+    rows = logs.rows(whole.with_name("merged.db"), "SELECT model FROM session ORDER BY id")
+    assert rows == [("\N{REPLACEMENT CHARACTER}a",), ("colours",)]
+
+
+def test_of_two_programs_on_a_damaged_log_one_sets_it_aside(logs, told, whole: Path, monkeypatch) -> None:
+    """The other one finds it damaged, too, but when it is through, the first one writes to a new one."""
+    damage(whole, "overwritten")
+    run, first = integrity.Check.run, []
+
+    def other_program_is_faster(self: integrity.Check, database: sqlite3.Connection, path: Path) -> bool:
+        if not first:
+            first.append(None)
+            logs.write(path, [logs.frame(0), logs.frame(1)])
+        return run(self, database, path)
+
+    monkeypatch.setattr(integrity.Check, "run", other_program_is_faster)
+    with open_log(whole, tell=told.append) as log:
+        log.begin(logs.session())
+        log.add(logs.frame(7))
+        log.end("frames")
+    assert told == []
+    assert len(list(whole.parent.glob("*.damaged-*"))) == 1
+    rows = "SELECT ended_by, count(*) FROM session JOIN frame ON session = id GROUP BY id"
+    assert logs.rows(whole, rows) == [("end of source", 2), ("frames", 1)]
+
+
 def test_a_run_tells_what_its_log_says_at_the_very_end(edge_camera, fake, whole: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(integrity, "_statement", lambda _: ENDLESS)
     model = fake.write_fake(tmp_path / "m.fake")
@@ -232,7 +283,7 @@ def test_no_damage_is_called_a_fault_of_the_program(edge_camera, whole: Path, tm
             assert "damaged" in said.stderr, seed
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["summary", "compare", "merge"])  # those that read it
 def test_a_table_whose_name_is_no_text_is_damage(edge_camera, whole: Path, tmp_path: Path, command: str) -> None:
     replace(whole, b"throttled TEXT", b"throttle\xbd TEXT")
     said = edge_camera("log", *COMMANDS[command](whole, tmp_path))

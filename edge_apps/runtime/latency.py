@@ -101,7 +101,7 @@ class RecentTimes:
     """The stage times of the last ``capacity`` frames, in memory that is claimed once."""
 
     def __init__(self, capacity: int = KEPT) -> None:
-        self._times = np.zeros((len(STAGES), capacity), np.int64)
+        self._times = np.full((len(STAGES), capacity), 0, np.int64)  # np.zeros would claim it page by page as it fills
         self._added = 0
 
     def __len__(self) -> int:

@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import resource
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,21 @@ def test_no_more_time_is_moved_than_there_was() -> None:
 
 def times(value: int) -> dict[str, int]:
     return dict(zip(STAGES, itertools.count(value), strict=False))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no Linux")
+def test_recent_times_claim_their_memory_at_once() -> None:
+    """A program that runs for weeks shows in its first minute what it needs."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    recent = RecentTimes(capacity=400_000)  # 22 MB
+    claimed = resident()
+    for value in range(0, 400_000, 64):  # each page once
+        recent._added = value
+        recent.add(times(value))
+    assert resident() - claimed < 2_000_000
 
 
 def test_recent_times_keep_the_last_frames() -> None:

@@ -75,6 +75,7 @@ def test_a_missing_file(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".tflite", ".pte"])
 def test_a_folder_is_no_model_file(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip({".tflite": "ai_edge_litert", ".pte": "executorch"}[suffix])
     (tmp_path / f"m{suffix}").mkdir()
     with pytest.raises(BadInput, match=f"m{suffix}' is a folder; a {suffix} model is one file"):
         open_runner(tmp_path / f"m{suffix}")

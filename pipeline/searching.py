@@ -18,8 +18,7 @@ from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
-from pipeline.accuracy.gate import KNOWLEDGE, GatePolicy, GateResult, judge
-from pipeline.accuracy.gate_words import unseen
+from pipeline.accuracy.gate import GatePolicy, GateResult, check_limit, judge
 from pipeline.accuracy.in_bundle import evaluate_bundle, record
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
@@ -219,7 +218,8 @@ def _check_runtime(target: Target) -> None:
 def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
     """Refuse at once what could not end well."""
     check_classes(judging, job.checkpoint.labels)
-    _check_limit(policy, judging)
+    sizes = np.bincount(judging.labels, minlength=len(judging.classes))
+    check_limit(policy, sizes.tolist(), judging.classes, judging.name)
     faultless = PairedTable(len(judging), 0, 0, 0)
     if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)
@@ -227,19 +227,6 @@ def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
         raise BadInput(
             f"--judge has {len(judging)} different pictures: too few to show a drop of at most {policy.max_drop:g} "
             f"points even for files without a single loss; {enough}."
-        )
-
-
-def _check_limit(policy: GatePolicy, judging: ImageSet) -> None:
-    """Refuse now a limit that the gate would refuse in the end, however good the network is."""
-    sizes = np.bincount(judging.labels, minlength=len(judging.classes))
-    if missing := [name for name, size in zip(judging.classes, sizes, strict=True) if not size]:
-        raise BadInput(unseen(missing, judging.name))
-    most = 100 * KNOWLEDGE * (1 - sizes.max() / len(judging))
-    if policy.max_drop >= most:
-        raise BadInput(
-            f"A limit of {policy.max_drop:g} points would pass a file that lost half of what a network can know of "
-            f"'{judging.name}'. Choose a --max-drop below {most:.1f}."
         )
 
 

@@ -9,7 +9,7 @@ sources.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -130,7 +130,7 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
     compared = {file.path: file.comparison for file in evaluation.files if file.comparison is not None}
     _check_targets(evaluation, policy)
     for comparison in compared.values():
-        _check_limit(comparison, evaluation, policy)
+        _check_reference(comparison, evaluation, policy)
     above = [drop_p(comparison.table(), policy.max_drop / 100) for comparison in compared.values()]
     corrected = dict(zip(compared, holm(above), strict=True))
     classes: Mapping[str, Suspects] = {}
@@ -183,30 +183,42 @@ def _check_targets(evaluation: EvaluationResult, policy: GatePolicy) -> None:
         )
 
 
-def _check_limit(comparison: Comparison, evaluation: EvaluationResult, policy: GatePolicy) -> None:
-    """A gate that a file without any knowledge passes has shown nothing."""
-    if not comparison.per_class:
-        raise BadInput("This evaluation has no counts per class, which the gate needs: evaluate again.")
-    table = comparison.table()
-    sizes = [sum(counts) for counts in comparison.per_class]
-    commonest = max(range(len(sizes)), key=sizes.__getitem__)
-    before, constant = 100 * (table.both + table.lost) / table.n, 100 * sizes[commonest] / table.n
-    label, data = evaluation.labels[commonest], evaluation.data
-    found = f"the reference is right on {before:.1f} % of '{data}', and {constant:.1f} % of it is '{label}'"
-    if before <= constant:
+def check_limit(
+    policy: GatePolicy, sizes: Sequence[int], labels: Sequence[str], data: str, right: int | None = None
+) -> None:
+    """Refuse pictures or a limit with which a file without any knowledge would pass; ``BadInput``.
+
+    ``sizes`` are the pictures of each of ``labels``. ``right``: how many the reference answers rightly; None where that
+    is not known yet, and what is refused is refused of any reference.
+    """
+    total, most_common = sum(sizes), max(sizes)
+    label = labels[sizes.index(most_common)]
+    known, constant = 100 * (total if right is None else right) / total, 100 * most_common / total
+    found = (
+        f"the reference is right on {known:.1f} % of '{data}'{' at best' if right is None else ''}, and "
+        f"{constant:.1f} % of it is '{label}'"
+    )
+    if known <= constant:
         raise BadInput(
             f"These images cannot show a drop: {found}, so that a file that says '{label}' of everything loses "
             "nothing. Gate on pictures of every class, and with a network that was trained."
         )
-    unseen = [name for name, size in zip(evaluation.labels, sizes, strict=True) if not size]
-    if unseen:
-        raise BadInput(words.unseen(unseen, data))
-    most = KNOWLEDGE * (before - constant)
+    if missing := [label for label, size in zip(labels, sizes, strict=True) if not size]:
+        raise BadInput(words.unseen(missing, data))
+    most = KNOWLEDGE * (known - constant)
     if policy.max_drop >= most:
         raise BadInput(
             f"A limit of {policy.max_drop:g} points would pass a file that lost half of what the network knows: "
             f"{found}. Choose a --max-drop below {most:.1f}."
         )
+
+
+def _check_reference(comparison: Comparison, evaluation: EvaluationResult, policy: GatePolicy) -> None:
+    if not comparison.per_class:
+        raise BadInput("This evaluation has no counts per class, which the gate needs: evaluate again.")
+    table = comparison.table()
+    sizes = [sum(counts) for counts in comparison.per_class]
+    check_limit(policy, sizes, evaluation.labels, evaluation.data, table.both + table.lost)
 
 
 def _overall(files: tuple[FileVerdict, ...]) -> Verdict:

@@ -414,7 +414,9 @@ def test_a_limit_that_no_gate_takes_is_refused_before_any_work(
     """With two classes alike, half of what can be known is 25 points."""
     monkeypatch.setattr(searching, "capture", lambda *_: pytest.fail("captured"))
     refused = export(ranges(None), "--max-drop", limit).error(2)
-    assert f"A limit of {limit} points would pass a file that lost half of what a network can know" in refused
+    assert f"A limit of {limit} points would pass a file that lost half of what the network knows" in refused
+    assert "the reference is right on 100.0 % of" in refused
+    assert "at best, and 50.0 % of it is" in refused
     assert "Choose a --max-drop below 25.0." in refused
 
 
@@ -422,7 +424,9 @@ def test_a_class_without_a_picture_is_met_before_any_work(export: Any, ranges: A
     judge = Path(shutil.copytree(sure.draw(2, 80), tmp_path / "judge"))
     for picture in (judge / "blue").iterdir():
         picture.write_bytes(b"no picture")
-    assert "no usable picture of 'blue'" in export(ranges(None), "--skip-corrupt", judge=judge).error(2)
+    refused = export(ranges(None), "--skip-corrupt", judge=judge).error(2)
+    assert "These images cannot show a drop" in refused
+    assert "100.0 % of it is 'red'" in refused
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class CaptureProcess:
                 stdout=subprocess.DEVNULL,
                 pass_fds=inherited,
                 env=_environment(),
-                cwd="/",  # Python 3.10 knows no PYTHONSAFEPATH, and would look for modules in the current folder
+                cwd="/",  # Python looks for modules in the current folder first
                 start_new_session=True,  # Ctrl-C is for us; and all that it starts can be killed together
             )
         except BaseException:
@@ -107,9 +107,9 @@ class CaptureProcess:
 
 
 def _environment() -> dict[str, str]:
-    """The same installation of this program for the child; a module in the current folder is not mistaken for it."""
+    """The same installation of this program for the child."""
     home = str(Path(edge_apps.__file__).parents[1])
     others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     paths = [home, *map(os.path.abspath, others)]
-    own = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "OPENCV_IO_MAX_IMAGE_PIXELS": LARGEST}
+    own = {"PYTHONPATH": os.pathsep.join(paths), "OPENCV_IO_MAX_IMAGE_PIXELS": LARGEST}
     return {**os.environ, **own}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 
@@ -159,3 +160,15 @@ def edge_camera(fake: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callabl
         return Ended(int(ended.value.code or 0), said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Six frames of one grey each: 0, 40, … 200."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    assert writer.isOpened()
+    for grey in range(0, 240, 40):
+        writer.write(np.full((48, 64, 3), (0, grey // 2, grey), np.uint8))  # BGR: mostly red
+    writer.release()
+    return path

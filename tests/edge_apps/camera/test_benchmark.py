@@ -1,7 +1,6 @@
 """The benchmark's protocol: warm-up, measurement and its ends, on a clock that the test moves."""
 
 import contextlib
-import io
 import itertools
 import json
 import os
@@ -19,10 +18,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from edge_apps.camera import benchmark as bench
-from edge_apps.camera import benchmark_show
 from edge_apps.camera.benchmark import Measured, Plan, Warmup, benchmark, plan_of
 from edge_apps.camera.log import open_log
 from edge_apps.camera.model import Opened
@@ -255,19 +252,6 @@ def test_a_camera_that_never_comes_is_given_up(
     assert here.runner.closed
 
 
-@pytest.mark.parametrize(("plan", "share"), [(Plan(0, 400), 0.25), (Plan(20, 10), 0.1), (Plan(0, 10), 1.0)])
-def test_in_a_terminal_a_bar_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, plan: Plan, share: float) -> None:
-    monkeypatch.setattr(benchmark_show, "progress", lambda: Console(file=io.StringIO(), force_terminal=True))
-    going, measured = benchmark_show.Going(), Measured(seconds=2.0)
-    measured.infer_ns.extend([MS] * 100)
-    going._told -= benchmark_show.BAR_EVERY
-    going.going(measured, plan)
-    assert going._bar is not None
-    (task,) = going._bar.tasks
-    assert (task.completed, task.description) == (share, "100 inferences, 50.0 a second")
-    going.close()
-
-
 def test_a_film_is_read_out_of_its_pace(
     edge_camera: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -375,36 +359,6 @@ def test_from_the_command_line(edge_camera: Callable[..., object], model: Path, 
     assert "Burst, one stream, batch 1: " in people.stdout
     assert "Shorter than 1,024 inferences and 60 s" in people.stdout
     assert "Warming up" in people.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--burst", "--sustained", "1m"], "choose one"),
-        (["--sustained", "soon"], "'soon' is no span of time"),
-        (["--source", "tv"], "Unknown source 'tv'"),
-        (["--threads", "0"], "--threads"),
-        (["--seconds", "-1"], "--seconds is -1; choose 0 to 86,400"),
-        (["--seconds", "nan"], "--seconds is nan"),
-        (["--seconds", "inf"], "--seconds is inf"),
-        (["--log", "/proc/none/x.db"], "Cannot open the log '/proc/none/x.db'"),
-        (["--target", "coreml"], "not 'coreml'"),
-    ],
-)
-def test_wrong_usage_is_one_line(
-    edge_camera: Callable[..., object], model: Path, options: list[str], says: str
-) -> None:
-    ended = edge_camera("benchmark", "-m", model, *options)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert says in ended.stderr.strip().splitlines()[-1]
-
-
-def test_no_model_no_log_place(edge_camera: Callable[..., object], model: Path, tmp_path: Path) -> None:
-    assert "No such bundle" in edge_camera("benchmark", "-m", tmp_path / "none").stderr
-    (tmp_path / "letter.txt").write_text("dear log")
-    ended = edge_camera("benchmark", "-m", model, "--log", tmp_path / "letter.txt")
-    assert ended.returncode == 2
-    assert (tmp_path / "letter.txt").read_text() == "dear log"
 
 
 def test_sigterm_to_a_process_of_its_own(model: Path) -> None:

@@ -8,9 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -109,11 +109,10 @@ def test_a_bundle_says_which_file_it_took_and_why(edge_camera, make_bundle) -> N
 
 
 def test_waiting_for_a_camera_is_offered_where_one_can(edge_camera, model: Path) -> None:
-    ended = {command: edge_camera(command, "-m", model, "-s", "usb:987") for command in ("run", "benchmark")}
-    assert {each.returncode for each in ended.values()} == {2}
-    assert all("No such camera: '/dev/video987'." in each.stderr for each in ended.values())
-    assert ended["run"].stderr.endswith("Plug it in. Or give --wait-for-source to wait for it.\n")
-    assert ended["benchmark"].stderr.endswith("Plug it in.\n")
+    ended = edge_camera("run", "-m", model, "-s", "usb:987")
+    assert ended.returncode == 2
+    assert "No such camera: '/dev/video987'." in ended.stderr
+    assert ended.stderr.endswith("Plug it in. Or give --wait-for-source to wait for it.\n")
 
 
 def test_the_log_of_two_runs_is_summarised(edge_camera, model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -222,3 +221,35 @@ def test_help_and_version(edge_camera) -> None:
     assert "--source" in edge_camera("run", "--help").stdout
     assert edge_camera("--version").stdout.startswith("edge-camera, version ")
     assert one_error_line(edge_camera("log", "sumary", "x"), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--burst", "--sustained", "1m"], "choose one"),
+        (["--sustained", "soon"], "'soon' is no span of time"),
+        (["--source", "tv"], "Unknown source 'tv'"),
+        (["--threads", "0"], "--threads"),
+        (["--seconds", "-1"], "--seconds is -1; choose 0 to 86,400"),
+        (["--seconds", "nan"], "--seconds is nan"),
+        (["--seconds", "inf"], "--seconds is inf"),
+        (["--log", "/proc/none/x.db"], "Cannot open the log '/proc/none/x.db'"),
+        (["--target", "coreml"], "not 'coreml'"),
+    ],
+)
+def test_wrong_usage_of_a_benchmark_is_one_line(
+    edge_camera: Callable[..., Any], model: Path, options: list[str], says: str
+) -> None:
+    ended = edge_camera("benchmark", "-m", model, *options)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert says in ended.stderr.strip().splitlines()[-1]
+
+
+def test_a_benchmark_without_a_model_or_a_place_for_its_log(
+    edge_camera: Callable[..., Any], model: Path, tmp_path: Path
+) -> None:
+    assert "No such bundle" in edge_camera("benchmark", "-m", tmp_path / "none").stderr
+    (tmp_path / "letter.txt").write_text("dear log")
+    ended = edge_camera("benchmark", "-m", model, "--log", tmp_path / "letter.txt")
+    assert ended.returncode == 2
+    assert (tmp_path / "letter.txt").read_text() == "dear log"

@@ -293,6 +293,15 @@ def test_a_stream_in_chunks_is_understood(camera) -> None:
     assert kinds(take(parse_source(camera(behave).source), enough(3))) == ["frames"]
 
 
+def test_a_module_in_the_current_folder_is_not_imported(camera, tmp_path: Path, monkeypatch) -> None:
+    """As a user's random.py; Python looks there first."""
+    (tmp_path / "cv2.py").write_text("raise SystemExit(9)")
+    (tmp_path / "random.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    server = camera(http.streams(then=lambda c: c.forever(0)))
+    assert kinds(take(parse_source(server.source), enough(2))) == ["frames"]
+
+
 def test_a_process_that_is_killed_is_replaced(camera) -> None:
     server = camera(http.streams(then=lambda c: c.forever()))
     before = children()

@@ -24,7 +24,16 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
-from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
+from edge_apps.runtime.manifest import (
+    FORMAT,
+    Bundle,
+    BundleFile,
+    FileManifest,
+    OutputKind,
+    Precision,
+    Provenance,
+    load_bundle,
+)
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db, storable
 from pipeline.bundle import describe, staged, write_manifest
@@ -34,6 +43,7 @@ from pipeline.checkpoint import Checkpoint, save
 from pipeline.errors import BadRecipe, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
+from pipeline.networks.outputs import output_kind
 from pipeline.targets.base import Census, Delegation, Source, Target
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")
@@ -105,7 +115,9 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
                 entries.append(_make(folder, target, precision, material))
             if job.require_delegated:
                 check_delegated(entries)
-            about = file_manifest(job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges)
+            about = file_manifest(
+                job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges, material.output
+            )
             write_manifest(folder, about, entries, {} if material.ranges is None else material.ranges.observers)
             check_interrupt()
     return load_bundle(job.out)
@@ -116,8 +128,10 @@ def _to_compare(job: Job) -> Recipe:
     return Recipe(images=min(COMPARED_IMAGES, len(job.images)), seed=job.recipe.seed)
 
 
-def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None) -> FileManifest:
-    """What a file says of itself; ``ranges`` are those it was quantized with."""
+def file_manifest(
+    checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None, output: OutputKind
+) -> FileManifest:
+    """What a file says of itself; ``ranges`` are those it was quantized with, ``output`` is what its answers are."""
     return FileManifest(
         format=FORMAT,
         model=checkpoint.spec.name,
@@ -131,6 +145,7 @@ def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ran
             ranges_sha256=None if ranges is None else ranges.sha256(),
             tools={"edge-pipeline": __version__, **_versions(TOOLS)},
         ),
+        output=output,
     )
 
 
@@ -199,6 +214,11 @@ class Material:
         """Where there are int8 files."""
         return None if self.calibration is None else self.calibration.ranges
 
+    @property
+    def output(self) -> OutputKind:
+        """What the network answers: logits, or probabilities of its own."""
+        return output_kind(self.captured.original, self.float_logits)
+
 
 def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
     """The float reference; and where there are int8 files the calibration set, ranges, recipe and repairs."""
@@ -258,7 +278,7 @@ def _make(folder: Path, target: Target, precision: Precision, material: Material
     """Lower to one file, open it again, count and compare."""
     int8 = precision == "int8"
     ranges = material.ranges if int8 else None
-    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges)
+    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.output)
     path = folder / f"{own.file_stem(manifest.model)}-{precision}{target.suffix}"
     network = (material.int8 if int8 else material.captured).network
     float_layers, census = _lower(target, Source(network, ranges), manifest, path)

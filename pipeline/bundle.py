@@ -108,6 +108,7 @@ def write_manifest(
         provenance=about.provenance,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files=tuple(files),
+        output=about.output,
         observers=dict(observers or {}),
     )
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))

@@ -37,6 +37,14 @@ OutputKind = Literal["logits", "probabilities", "independent-probabilities"]
 1 (the network ends in softmax); or a probability that does not depend on the other classes' (it ends in sigmoid)."""
 
 
+OUTPUTS: dict[OutputKind, str] = {
+    "logits": "logits",
+    "probabilities": "probabilities",
+    "independent-probabilities": "probabilities",
+}
+"""How an ``.mlpackage`` calls the array of them."""
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """Where a file comes from: hashes of what made it, and the versions of the tools."""
 

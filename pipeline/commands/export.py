@@ -238,6 +238,7 @@ def _say(notes: list[str]) -> None:
 def show(bundle: Bundle) -> None:
     """A table of the files, what repairs did, and what to type next."""
     from pipeline.calibrating import effects
+    from pipeline.networks.outputs import EXPLANATIONS
     from pipeline.rebuild import rebuild
 
     shown = table()
@@ -270,6 +271,8 @@ def show(bundle: Bundle) -> None:
     few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
     if few:
         console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")
+    if bundle.manifest.output != "logits":
+        console.print(EXPLANATIONS[bundle.manifest.output], markup=False, soft_wrap=True)
     place = shlex.quote(str(bundle.root))
     console.print(f"Next: {typed('pipeline')} evaluate {place} --data …", markup=False, soft_wrap=True)
 

@@ -42,7 +42,7 @@ class BytesInput(ImageInput):
 
 
 class ClassifierInput(ImageInput):
-    """As ``ImageInput``, with the probabilities in front of the network's output: a Core ML classifier's two outputs."""
+    """As ``ImageInput``, with the probabilities before the network's output: a Core ML classifier's two outputs."""
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, output: OutputKind = "logits") -> None:
         super().__init__(network, preprocess)

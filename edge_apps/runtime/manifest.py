@@ -36,7 +36,6 @@ OutputKind = Literal["logits", "probabilities", "independent-probabilities"]
 """What a network answers for each class: a logit, which softmax makes a probability; a probability, of which all sum to
 1 (the network ends in softmax); or a probability that does not depend on the other classes' (it ends in sigmoid)."""
 
-
 OUTPUTS: dict[OutputKind, str] = {
     "logits": "logits",
     "probabilities": "probabilities",

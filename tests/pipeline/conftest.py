@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from edge_apps.runtime.manifest import FileManifest
     from pipeline.build import Job
+    from pipeline.captured import Captured
     from pipeline.targets.base import Census, Source
 
 CLASSES = ("blue", "red")
@@ -113,6 +114,32 @@ def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPath
         training={},
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def capture_of() -> Callable[..., Captured]:
+    """Capture a network of 32×32 images that is in no file: ``capture_of(network, classes=2)``."""
+    from pipeline.captured import capture
+    from pipeline.checkpoint import Checkpoint
+
+    def captured(network: nn.Module, classes: int = 2) -> Captured:
+        checkpoint = Checkpoint(
+            path=Path("net.py"),
+            sha256="",
+            content=b"",
+            describes_itself=False,
+            spec=ModelSpec(
+                name="net.py:build", title="", paper="", introduced="", builder=lambda **_: network, smallest=1
+            ),
+            options={},
+            labels=tuple(f"class {number}" for number in range(classes)),
+            preprocess=Preprocess(height=32, width=32),
+            state=network.state_dict(),
+            training={},
+        )
+        return capture(checkpoint, np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+
+    return captured
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ def compare_observers(
     check_classes(images if test is None else test, checkpoint.labels)
     captured = capture(checkpoint, images.image(0))
     pictures = draw(captured, images, recipe)
+    recipe = msgspec.structs.replace(recipe, images=len(pictures.pixels))
     if test is not None:
         check_disjoint(pictures.chosen, test)
     judged_on = held_out(images if test is None else test, count or IMAGES, recipe.seed, pictures.chosen)
@@ -91,7 +92,7 @@ def compare_observers(
     recipes = [msgspec.structs.replace(recipe, observer=name) for name in names]
     passes = len(names) if recipe.repairs else 1
     with progress_bar(*COLUMNS, transient=True) as bar:
-        task = bar.add_task("Comparing observers", total=passes * recipe.images + (1 + len(names)) * len(pixels))
+        task = bar.add_task("Comparing observers", total=passes * len(pictures.pixels) + (1 + len(names)) * len(pixels))
 
         def done(finished: int) -> None:
             bar.advance(task, finished)
@@ -124,7 +125,7 @@ def _calibrations(captured: Captured, pictures: Pictures, recipes: list[Recipe],
         found = []
         for recipe in recipes:
             found.append(calibrate(captured, pictures, recipe))
-            done(recipe.images)
+            done(len(pictures.pixels))
         return found
     with hushed():
         watch = Watch(captured.graph(), recipes, input_range(captured.checkpoint.preprocess))

@@ -43,7 +43,7 @@ def untrained_bundle(
         checkpoint.save(path, network, spec=spec, options=options, labels=labels, preprocess=preprocess, training={})
         del network
         files, _ = targets.plan(targets.choose_targets(["all"]), [])
-        job = Job(checkpoint.load(path), files, images, recipe, Path(folder) / "bundle")
+        job = Job(checkpoint.load(path), files, images, recipe, Path(folder) / "bundle", stop_on_mismatch=False)
         yield build(job, announce)
 
 

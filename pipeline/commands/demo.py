@@ -71,7 +71,7 @@ def _show_summary(bundle: Bundle, verdict: GateResult, runs: dict[str, CameraRun
         shown.add_column(header, justify="right")
     for file in bundle.models():
         camera = runs.get(file.path)
-        decibels = file.comparison.get("sqnr_float_db")
+        decibels = file.comparison.sqnr_float_db
         shown.add_row(
             file.path,
             f"{file.bytes / 1e6:.2f}",

@@ -24,9 +24,9 @@ IN_INT8 = {*WEIGHTED, *ARITHMETIC, CONCATENATION}
 def float_operators(quantized: GraphModule) -> tuple[str, ...]:
     """Return the network's operators that compute in float, as ``module path:operator``, in the order of the graph.
 
-    ``quantized`` is what ``calibration.quantize.quantize`` made. An operator of ``IN_INT8`` computes in int8 where every
-    float tensor that it reads is a dequantized one and its result is quantized at once, perhaps after the activation
-    fused with it.
+    ``quantized`` is what ``calibration.quantize.quantize`` made. An operator of ``IN_INT8`` computes in int8 where
+    every float tensor that it reads is a dequantized one and its result is quantized at once, perhaps after the
+    activation fused with it.
     The front end (the normalisation) is not counted, and neither is what only moves values.
     """
     found = (_name(node) for node in quantized.graph.nodes if _computes(node) and not _is_integer(node))

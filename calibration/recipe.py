@@ -31,8 +31,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     values that the ``percentile`` observer keeps. averaging: the weight of the newest batch for ``moving-average``.
     weights: one scale per output channel, or one per tensor. repairs: what is done to the weights against the
     rounding, in the order of ``Repair``. images, choice, seed: size and draw of the calibration set; images is None
-    where no number was asked for (``fitted``). batch: images per calibration pass. float_layers: module paths that stay in float, ``*`` matches anything (``features.1*``,
-    ``classifier.1``).
+    where no number was asked for (``fitted``). batch: images per calibration pass. float_layers: module paths that
+    stay in float, ``*`` matches anything (``features.1*``, ``classifier.1``).
     """
 
     observer: Observer = "mse"

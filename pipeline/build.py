@@ -34,11 +34,13 @@ from edge_apps.runtime.manifest import (
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.departure import first_departure
 from pipeline.accuracy.file_check import check, not_run
+from pipeline.accuracy.network_findings import network_findings
 from pipeline.accuracy.references import References
 from pipeline.bundle import describe, staged, write_manifest
 from pipeline.calibrating import Calibration, calibrate, draw, repairs_path
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
+from pipeline.data.classes import names_in
 from pipeline.data.held_back import judged_images
 from pipeline.errors import BadRecipe, EdgeError, LoweringFailed, Mismatch, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
@@ -122,7 +124,9 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
             if job.stop_on_mismatch:
                 check_mismatches(entries)
             about = file_manifest(job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges)
-            write_manifest(folder, about, entries, {} if material.ranges is None else material.ranges.observers)
+            findings = network_findings(material.references, material.calibration, _classes(job), check_interrupt)
+            observers = {} if material.ranges is None else material.ranges.observers
+            write_manifest(folder, about, entries, observers, findings)
             check_interrupt()
     return load_bundle(job.out)
 
@@ -145,6 +149,12 @@ def _calibration(job: Job, captured: Captured, on_layer: OnLayer) -> Calibration
         return None
     assert job.images is not None, "int8 was planned without images"
     return calibrate(captured, draw(captured, job.images, job.recipe), job.recipe, on_layer)
+
+
+def _classes(job: Job) -> tuple[str, ...]:
+    """The checkpoint's labels by the names that the data has for them."""
+    labels = job.checkpoint.labels
+    return labels if job.images is None else names_in(job.images, labels)
 
 
 def file_name(stem: str, target: Target, precision: Precision) -> str:
@@ -354,7 +364,7 @@ def check_mismatches(files: Sequence[BundleFile]) -> None:
 
 def _mismatch(file: BundleFile) -> str:
     compared = file.comparison
-    where = "" if compared.departs_at is None else f"; it departs first at {compared.departs_at}"
+    where = "" if compared.departs_at is None else f"; the first operator that departs is {compared.departs_at}"
     images = {"held-out": "held-out images", "calibration": "calibration images", "noise": "images of noise"}
     on = "" if compared.judged_on is None else f" ({compared.images} {images[compared.judged_on]}{where})"
     return f"'{file.path}' {', and '.join(compared.findings)}{on}"

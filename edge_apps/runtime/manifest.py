@@ -61,16 +61,17 @@ JudgedOn = Literal["held-out", "calibration", "noise"]
 """Which images a file was judged on: ones that calibrated nothing, the calibration images, or no images but noise."""
 
 Word = Literal["good", "check", "bad"]
-"""A file's verdict: as exact as its arithmetic allows; worth a look before it is used; not the network it was made of."""
+"""A file's verdict: as exact as its arithmetic allows; worth a look before it is used; not its network."""
 
 
 class FileComparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a file answered on some images, against the networks that it should compute.
 
-    ``status`` says whether the file was run, and ``reason`` why not; what is no model has no comparison. SQNR is in dB, of logits with the per-class mean
-    removed; agreement is the share of the images that both put into the same class. ``float`` is the float network;
-    ``graph`` is what the file was lowered from: the quantized graph of an int8 file, simulated, and the float network
-    with rounded weights of an int8-weights file. ``word`` is the verdict and ``findings`` say why it is not "good";
+    ``status`` says whether the file was run, and ``reason`` why not; what is no model has no comparison. SQNR is in dB,
+    of logits with the per-class mean removed; agreement is the share of the images that both put into the same class.
+    ``float`` is the float network; ``graph`` is what the file was lowered from: the quantized graph of an int8 file,
+    simulated, and the float network with rounded weights of an int8-weights file. ``word`` is the verdict and
+    ``findings`` say why it is not "good";
     ``departs_at`` names the first operator where a bad file departs. ``collapsed``: the network's answer hardly depends
     on the image, so that decibels mean nothing. ``allowed``: the file is bad and was kept because the user asked.
     """
@@ -126,7 +127,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
     bundle's ranges. search: how it was found which layers stay in float, and what that costs; empty where nobody
-    searched (``pipeline.searching.SearchRecord``).
+    searched (``pipeline.searching.SearchRecord``). findings: what export says of the network itself, a sentence each.
     """
 
     format: int
@@ -139,6 +140,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[BundleFile, ...]
     observers: dict[str, str] = {}
     search: dict[str, Any] = {}
+    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)

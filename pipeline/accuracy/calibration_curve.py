@@ -162,7 +162,7 @@ def calibration_curve(
                 if test is not None:
                     check_disjoint(chosen, judged_on)
                 noted.update(dict.fromkeys(remarks(chosen)))
-                points.append(Point(images=sized.images, seed=seed, judged=judge.judge(calibration)))
+                points.append(Point(images=len(chosen.images), seed=sized.seed, judged=judge.judge(calibration)))
     return CalibrationCurve(
         format=FORMAT,
         checkpoint_sha256=checkpoint.sha256,

@@ -11,7 +11,7 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -88,9 +88,7 @@ def _is_comparable(node: Node) -> bool:
     return node.op in ("call_function", "call_module") and is_float
 
 
-def _departs(
-    target: Target, manifest: FileManifest, whole: Captured, name: str, references: References
-) -> bool:
+def _departs(target: Target, manifest: FileManifest, whole: Captured, name: str, references: References) -> bool:
     pixels = references.judged.pixels[:IMAGES]
     piece = whole.with_network(_up_to(whole.network, name))
     ranges = _of_piece(references.ranges, piece) if manifest.precision == "int8" else None

@@ -53,7 +53,8 @@ class Reached:
     agreement: float
 
     def __str__(self) -> str:
-        return f"{self.decibels:.1f} dB, the same class on {self.agreement:.0%}"
+        """Return ``31.2 dB, 97 % agreement``, with a true minus."""
+        return f"{self.decibels:.1f} dB, {100 * self.agreement:.0f} % agreement".replace("-", "−")
 
 
 def not_run(reason: str, precision: Precision, references: References) -> FileComparison:
@@ -113,13 +114,13 @@ def _judge(
     if precision == "int8" and not references.float_operators:
         if np.array_equal(logits, references.simulated):
             return "good", None
-        return "bad", f"is not equal to its own quantized graph ({own}), though all of it computes in integers"
+        return "bad", f"reaches {own} with its own quantized graph; computed in integers, it should be equal"
     least = GRAPH_DB if precision == "int8" else ROUNDED_DB
     reference = references.simulated if precision == "int8" else references.rounded_weights
     if _sqnr(reference, logits, references) >= least:
         return "good", None
     graph = "its own quantized graph" if precision == "int8" else "the float network with its rounded weights"
-    return "bad", f"is {own} against {graph}; at least {least:g} dB are expected"
+    return "bad", f"reaches {own} with {graph}; it should reach {least:g} dB"
 
 
 def _judge_float(
@@ -133,8 +134,8 @@ def _judge_float(
     of_torch = _sqnr(references.float64, arithmetic, references)
     if _sqnr(references.float64, logits, references) >= of_torch - ARITHMETIC_DB:
         said = f"torch's own {name} ({of_torch:.1f} dB)" if math.isfinite(of_torch) else f"torch's own {name}"
-        return "check", f"is {reached} against the float network, and no worse than {said}: the network magnifies rounding"
-    return "bad", f"is {reached} against the float network; at least {least:g} dB are expected ({name} itself: {of_torch:.1f})"
+        return "check", f"reaches {reached} with the float network, no less than {said}: the network magnifies rounding"
+    return "bad", f"reaches {reached} with the float network; {precision} should reach {least:g} dB"
 
 
 def _own(logits: NDArray[np.float32], precision: Precision, references: References) -> Reached | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -47,7 +48,7 @@ class References:
     @cached_property
     def float64(self) -> NDArray[np.float64]:
         """Of the float network, computed in double precision: what float32 and float16 lose can be told from it."""
-        graph = self.captured.graph().double()
+        graph = copy.deepcopy(self.captured.graph()).double()  # a graph shares its parameters with the network
         batches = [batch.double() for batch in self.captured.batches(self.judged.pixels)]
         with torch.no_grad():
             return np.concatenate([graph(batch).numpy() for batch in batches])

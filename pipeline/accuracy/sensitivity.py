@@ -216,9 +216,16 @@ def most_damaged(bundle: Bundle, images: ImageSet) -> tuple[str, float] | None:
         return None
     few = Subset(images, ClassBalanced(images.labels, 0).take(min(QUICK_IMAGES, len(images))))
     walk = OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
+    return most_damaged_layer(walk, load_all(few, bundle.manifest.preprocess).images)
+
+
+def most_damaged_layer(walk: OneByOne, pixels: NDArray[np.uint8]) -> tuple[str, float] | None:
+    """Return the layer whose rounding alone changes the logits of images uint8 ``[N, H, W, 3]`` most, and their dB.
+
+    Leaves only layers in ``walk``; None where there is none in int8.
+    """
     walk.operators = tuple(operator for operator in walk.operators if operator.is_layer)
-    ranking = one_by_one(walk, load_all(few, bundle.manifest.preprocess).images, lambda _: None).ranking()
-    return next(iter(ranking.items()), None)
+    return next(iter(one_by_one(walk, pixels, lambda _: None).ranking().items()), None)
 
 
 def worst_hit(floating: NDArray[np.float32], int8: NDArray[np.float32]) -> NDArray[np.intp]:

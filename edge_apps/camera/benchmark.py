@@ -181,8 +181,8 @@ def benchmark(
 
     SIGINT or SIGTERM ends it in order with what there is; ``Measured.stopped_by`` then names it. With ``log``, every
     measured inference and sample is appended to that latency log, as a session of its own; a log that fails stops
-    nothing, and ``Measured.log_fault`` says what was lost. ``device_name`` is what the log calls this device; None takes
-    the host name.
+    nothing, and ``Measured.log_fault`` says what was lost. ``device_name`` is what the log calls this device; the host
+    name where it is None.
 
     Raises:
         EdgeError: the source gave no picture, or the network no numbers. BadInput: no log can be at ``log``.

@@ -14,7 +14,7 @@ from edge_apps.console import results, table
 from edge_apps.errors import install
 from edge_apps.runtime import executorch_native as native
 from edge_apps.runtime.device import Device, governor, this_device
-from edge_apps.runtime.identity import default_name, stored_id
+from edge_apps.runtime.identity import default_name, short, stored_id
 from edge_apps.runtime.runner import runs_elsewhere
 from edge_apps.runtime.sensors import Sample, Sensors
 
@@ -125,8 +125,7 @@ def show(found: Info) -> None:
     """For people."""
     device, sensors = found.device, found.sensors
     facts = {
-        "Device": f"{found.device_name}, {_id(found)}",
-        "Hardware": found.fingerprint,
+        "Device": f"{found.device_name}, {_id(found)}, hardware {found.fingerprint}",
         "Board": device.board,
         "SoC": device.soc,
         "CPU": " ".join(word for word in (device.cpu, f"({device.arch})") if word),
@@ -151,7 +150,8 @@ def show(found: Info) -> None:
 
 
 def _id(found: Info) -> str:
-    return f"id {found.device_id}" if found.device_id else "no id yet: the first run makes one"
+    """Say who this device is to a log; the whole id is in the JSON."""
+    return f"id {short(found.device_id)}" if found.device_id else "no id before its first run"
 
 
 def _throttled(sensors: Sample) -> str:

@@ -12,8 +12,9 @@ from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.sensors import Sample
 
 VERSION = 2
-"""Of this shape; it grows when a field changes its meaning or goes, not when one is added. With version 2 ``facts.device_name`` is what the
-device is called; what it was before, a line about its hardware, is ``facts.hardware``."""
+"""Of this shape; it grows when a field changes its meaning or goes, not when one is added.
+
+Version 2: ``facts.device_name`` is what the device is called; the line about its hardware is ``facts.hardware``."""
 
 
 class Label(msgspec.Struct, frozen=True):

@@ -156,9 +156,7 @@ def run(source: Source, opened: Opened, output: Output, options: Options) -> Tal
 class _Run:
     """The parts of one run, and how they hear of each other."""
 
-    def __init__(
-        self, source: Source, output: Output, options: Options, identity: Identity, first: Classifier
-    ) -> None:
+    def __init__(self, source: Source, output: Output, options: Options, identity: Identity, first: Classifier) -> None:
         self._source, self._output, self._options = source, output, options
         self._identity = identity  # the same for every model of the run, also where it could not be stored
         self._classifier = first

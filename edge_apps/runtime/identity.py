@@ -41,9 +41,7 @@ class Identity(msgspec.Struct, frozen=True):
     fault: str = ""
 
 
-def identify(
-    name: str | None = None, *, environ: Mapping[str, str] = os.environ, root: Path = Path("/")
-) -> Identity:
+def identify(name: str | None = None, *, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Identity:
     """Return the id and the name of this device; the id is made and stored where there is none yet.
 
     Never fails: where no id can be stored, as on a read-only disk, a new one is made for this run, and ``fault`` says

@@ -13,8 +13,8 @@ from edge_apps.camera.log.summary import Group, summarize
 from edge_apps.errors import BadInput
 
 SHOWN = ("age", "infer")
-"""Stages that are compared: the end-to-end latency of a frame, and what the network costs. Not ``total``: most of it may
-be waiting for the camera's next frame."""
+"""Stages that are compared: the end-to-end latency of a frame, and what the network costs. Not ``total``: most of it
+may be waiting for the camera's next frame."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def labels(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def described(id_: str, name: str, device: Device) -> str:
-    """Return the line for people: ``kitchen-pi · Raspberry Pi 5 Model B, Cortex-A76, 4 cores, 8.0 GB · device 3f2a91c0``.
+    """Return the line for people: ``kitchen-pi · Raspberry Pi 5, Cortex-A76, 4 cores, 8.0 GB · device 3f2a91c0``.
 
     A name that only repeats the hardware is left out.
     """

@@ -22,8 +22,9 @@ from edge_apps.errors import BadInput, MissingExtra, install
 from edge_apps.files import whole_file
 
 ADDED = ("device", "device_name", "model", "file")
-"""Columns that say what was measured on what, in every row: id and newest name of the device, the network, its file. The
-table of sessions has them in columns of its own, the id as ``device_id``, and the name that was given at the time."""
+"""Columns that say what was measured on what, in every row: id and newest name of the device, the network, its file.
+The table of sessions has columns of its own for that: there ``device_id`` is the id, ``device`` all that is known of
+the hardware, and ``device_name`` the name at the time."""
 
 JSON_COLUMNS = {("session", "device"), ("sample", "throttled")}
 """Texts that are JSON themselves."""

@@ -14,7 +14,18 @@ from starlette.types import ASGIApp
 from edge_apps.camera.live_state import LiveState
 from edge_apps.camera.web import metrics
 from edge_apps.camera.web.metrics import Metrics
-from edge_apps.camera.web.stream import MJPEG, MULTIPART, SERVER_SENT, Bell, Bulletin, Endless, Places, frames, picture, pictures
+from edge_apps.camera.web.stream import (
+    MJPEG,
+    MULTIPART,
+    SERVER_SENT,
+    Bell,
+    Bulletin,
+    Endless,
+    Places,
+    frames,
+    picture,
+    pictures,
+)
 
 PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),

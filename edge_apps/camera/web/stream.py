@@ -123,8 +123,8 @@ async def pictures(live: LiveState, bell: Bell) -> AsyncGenerator[bytes, None]:
 async def frames(live: LiveState, bell: Bell) -> AsyncGenerator[bytes, None]:
     """Yield the latest frame again and again: what is said of it as JSON (``Labels``), then its JPEG.
 
-    Both come from one connection and in pairs, so that the page never shows the labels of another frame beside a
-    picture.
+    Both come from one connection and in pairs, so that the page never shows the labels of one frame beside the image
+    of another.
     """
     yield f"--{BOUNDARY}\r\n".encode()
     sent = 0

@@ -193,9 +193,9 @@ def test_a_picture_that_cannot_be_shown_is_an_event(live_camera: ModuleType) -> 
 def test_facts_of_a_session() -> None:
     said: dict[str, Any] = {name: name for name in ("model", "file", "sha256", "target", "precision", "input")}
     said |= {"runtime": "r", "source": "s", "settings": "loop", "governor": "powersave", "device": this_device()}
-    said |= {"threads": 2, "warmup": 3, "load_ms": 1.5, "first_ms": 2.5}
+    said |= {"threads": 2, "warmup": 3, "load_ms": 1.5, "first_ms": 2.5, "device_id": "0f", "device_name": "kitchen-pi"}
     facts = facts_of(Session(**said))
     assert isinstance(facts, Facts)
     assert {name: getattr(facts, name) for name in said} == said
-    assert facts.device_name == str(said["device"])
+    assert facts.hardware == str(said["device"])
     assert facts.fingerprint == said["device"].fingerprint

@@ -1,13 +1,13 @@
-// The video and what is said of each frame, from one connection: the labels as JSON, then the picture that they belong to.
+// The video and what is said of each frame, from one connection: the labels as JSON, then the image that they belong to.
 
-/** Yields { labels, picture } of frame after frame until the connection ends, which throws. */
+/** Yields { labels, image } of frame after frame until the connection ends, which throws. */
 export async function* frames(signal) {
   const answer = await fetch("/frames", { signal });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   let labels = null;
   for await (const { type, body } of parts(answer.body.getReader())) {
     if (type === "application/json") labels = JSON.parse(new TextDecoder().decode(body));
-    else yield { labels, picture: await createImageBitmap(new Blob([body], { type })) };
+    else yield { labels, image: await createImageBitmap(new Blob([body], { type })) };
   }
 }
 

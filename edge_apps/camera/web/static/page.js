@@ -6,7 +6,7 @@ import { frames } from "/frames.js";
 
 const SILENT_AFTER = 4000; // ms without a word from the server: the connection is gone, whatever the browser believes
 const RETRY = [1000, 2000, 4000, 8000, 15000];
-const LATE_AFTER = 2000; // ms without the picture of a newer frame: labels are shown without it
+const LATE_AFTER = 2000; // ms without the image of a newer frame: labels are shown without it
 const WORK = ["decode", "preprocess", "infer", "postprocess"];
 const ROWS = { age: "end-to-end", ...Object.fromEntries(WORK.map((stage) => [stage, stage])), capture: "waiting" };
 
@@ -83,29 +83,29 @@ function disconnect() {
   video = null;
 }
 
-/** Shows frame after frame: the picture, and in the same moment what is said of it. */
+/** Shows frame after frame: the image, and in the same moment what is said of it. */
 async function showVideo() {
   video?.abort();
   const mine = video = new AbortController();
   try {
-    for await (const { labels, picture } of frames(mine.signal)) {
-      showPicture(picture);
+    for await (const { labels, image } of frames(mine.signal)) {
+      showImage(image);
       showLabels(labels);
       lateSince = 0;
     }
-  } catch { /* the connection ended, or the picture cannot be decoded */ }
+  } catch { /* the connection ended, or an image cannot be decoded */ }
   setTimeout(() => { if (events && video === mine) showVideo(); }, 3000);
 }
 
-function showPicture(picture) {
+function showImage(image) {
   const canvas = at("video");
-  if (canvas.width !== picture.width || canvas.height !== picture.height) Object.assign(canvas, { width: picture.width, height: picture.height });
-  canvas.getContext("2d").drawImage(picture, 0, 0);
-  picture.close();
+  if (canvas.width !== image.width || canvas.height !== image.height) Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  image.close();
   at("frame").classList.add("has-picture");
 }
 
-/** Where no pictures come though frames do, as when they cannot be encoded, the labels of the latest frame are shown. */
+/** Where no images come though frames do, as when they cannot be encoded, the labels of the latest frame are shown. */
 function showLateLabels() {
   if (!state.labels || state.labels.sequence === shown) return;
   lateSince ||= Date.now();

@@ -28,10 +28,12 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What one frame shows: the latest, or the one whose image goes with it. ``age_ms`` is its end-to-end latency.
 
     ``top`` are the labels as they are shown, smoothed where smoothing is on; ``raw`` those of this frame alone.
-    ``decision`` is the best of ``top``, or None where it is less probable than the threshold.
+    ``decision`` is the best of ``top``, or None where it is less probable than the threshold. ``sequence`` is the
+    number of the frame, which counts skipped ones, too; ``frames`` is how many were classified up to this one.
     """
 
     sequence: int
+    frames: int
     name: str
     captured_at: float
     top: tuple[Label, ...]

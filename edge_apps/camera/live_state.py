@@ -44,6 +44,7 @@ class Shown:
 
     result: Result
     at: float  # time.monotonic when it was published
+    frames: int  # how many were published, this one included
 
 
 class LiveState:
@@ -88,9 +89,9 @@ class LiveState:
 
     def publish(self, result: Result) -> None:
         """One classified frame. Its image must not change any more: it is not copied."""
-        shown = Shown(result, time.monotonic())
-        self._shown = shown
         self._frames += 1
+        shown = Shown(result, time.monotonic(), self._frames)
+        self._shown = shown
         self._recent.add(result.times)
         self.preview.offer(shown)
 
@@ -208,6 +209,7 @@ def labels_of(shown: Shown) -> Labels:
     result = shown.result
     return Labels(
         sequence=result.sequence,
+        frames=shown.frames,
         name=result.name,
         captured_at=result.captured_at,
         top=_labels(result.shown),

@@ -222,9 +222,8 @@ def _print_compared(compared: list[Compared]) -> None:
     out.print()
     shown = table(None)
     shown.add_column("", justify="right")
-    for name in ("n", "fps", *(f"{NAMES[stage]} {p}" for stage in SHOWN for p in ("p50", "p90", "p99"))):
-        shown.add_column(name, justify="right")
-    for name in ("load", "held back", "max °C"):
+    percentiles = [name for stage in SHOWN for name in (f"{NAMES[stage]}\np50", "\np90", "\np99")]
+    for name in ("\nn", "\nfps", *percentiles, "\nload", "\nheld back", "\nmax °C"):
         shown.add_column(name, justify="right")
     for number, line in enumerate(compared, 1):
         shown.add_row(str(number), *_cells(line.group))

@@ -147,7 +147,7 @@ def _legend() -> tuple[list[Artist], list[str]]:
                markeredgewidth=2 if mark == "|" else 1.2)
         for mark in MARKS.values()
     ]  # fmt: skip
-    names = {"age": "end-to-end, from capture to labels", "infer": "inference"}
+    names = {"age": "end-to-end latency", "infer": "inference"}
     return handles, [
         *(names[stage] for stage in SHOWN),
         "p50",

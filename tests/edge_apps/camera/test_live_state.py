@@ -41,7 +41,7 @@ def test_the_latest_frame_is_shown_with_its_smoothed_labels(live: LiveState, liv
     live.publish(result)
     labels = live.state().labels
     assert labels is not None
-    assert (labels.sequence, labels.decision) == (7, "coffee mug")
+    assert (labels.sequence, labels.frames, labels.decision) == (7, 1, "coffee mug")
     assert [(one.label, one.probability) for one in labels.top] == list(smoothed)
     assert [(one.label, one.probability) for one in labels.raw] == list(result.top)
     assert labels.infer_ms == pytest.approx(14)

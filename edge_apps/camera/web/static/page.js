@@ -163,6 +163,7 @@ function showLabels(labels) {
   at("doubt").hidden = labels.decision !== null;
   tile("figures", "End-to-end", `${ms(labels.age_ms)} ms`);
   tile("figures", "Inference", `${ms(labels.infer_ms)} ms`);
+  tile("figures", "Frames", number(labels.frames));
   spoken = labels.decision ?? "";
 }
 
@@ -191,7 +192,6 @@ function showState() {
   put(at("model"), `${facts.model} ${facts.precision}`);
   tile("figures", "Throughput", `${number(state.fps, 1)} fps`);
   showLateLabels();
-  tile("figures", "Frames", number(state.frames));
   tile("figures", "Skipped", number(state.skipped), state.skipped ? "warn" : "");
   tile("figures", "Restarts", number(state.restarts), state.restarts ? "warn" : "");
   showLatency();

@@ -95,7 +95,7 @@ def test_the_plot_has_a_line_and_a_name_for_each(two, tmp_path: Path) -> None:
     text = " ".join(re.findall(r"<!-- (.*?) -->", (tmp_path / "plot.svg").read_text()))
     assert "1 · kitchen-pi" in text
     assert "2 · garage-pi" in text
-    assert "end-to-end, from capture to labels" in text
+    assert "end-to-end latency" in text
 
 
 @pytest.mark.parametrize("table", ["frame", "window", "sample", "event"])

@@ -2,6 +2,9 @@
 
 Rows of ``frame``, ``window``, ``sample`` and ``event`` are found by their session and a number of their own, so that
 writing or merging the same row twice changes nothing.
+
+Since version 4 a session says which device it is of, by ``device_id``. Before, the fingerprint of the hardware was the
+device, called by its board; those sessions keep that.
 """
 
 from __future__ import annotations
@@ -31,9 +34,9 @@ CREATE TABLE session (
     ended TEXT,                       -- NULL: still running, or killed
     ended_by TEXT,                    -- 'end of source', 'frames', 'SIGINT', 'SIGTERM' or an error
     program TEXT NOT NULL,            -- version of edge-pipeline
-    fingerprint TEXT NOT NULL,        -- of the device's hardware: the same for two boards of one kind
-    device_id TEXT NOT NULL DEFAULT '',   -- of this one device; up to version 3 it was the fingerprint
-    device_name TEXT NOT NULL DEFAULT '', -- at the time; up to version 3 the board
+    fingerprint TEXT NOT NULL,        -- of the hardware
+    device_id TEXT NOT NULL DEFAULT '',
+    device_name TEXT NOT NULL DEFAULT '', -- at the time
     board TEXT NOT NULL DEFAULT '',   -- '': the device does not say; so below
     soc TEXT NOT NULL DEFAULT '',
     os TEXT NOT NULL DEFAULT '',

@@ -185,7 +185,8 @@ class LiveState:
 
     def _draw(self, shown: Shown) -> Image:
         result = shown.result
-        note = f"{milliseconds(result.times['age'] / 1e6)}   {self._fps:.1f} fps   frame {result.sequence:,}"
+        # The number first: what does not fit is cut at the end, and a part of a number would be another one.
+        note = f"frame {result.sequence:,}   {milliseconds(result.times['age'] / 1e6)}   {self._fps:.1f} fps"
         assert result.image is not None  # the loop's results have one
         return captioned(result.image, _caption(result), note)
 

@@ -164,6 +164,15 @@ def test_a_viewer_sees_the_frame_with_its_label(live_camera: ModuleType) -> None
     assert picture[150:].max() > 200  # text
 
 
+def test_an_image_says_which_frame_it_is_and_how_late(live: LiveState, live_camera: ModuleType, monkeypatch) -> None:
+    noted: list[str] = []
+    monkeypatch.setattr(live_state, "captioned", lambda image, labels, note: noted.append(note) or image)  # noqa: ARG005
+    live.publish(live_camera.some_result(1234, IMAGE))
+    assert live._shown is not None
+    live._draw(live._shown)
+    assert noted == ["frame 1,234   34.0 ms   0.0 fps"]
+
+
 @pytest.mark.parametrize(("decision", "best"), [("tabby cat", "tabby cat"), (None, "unsure: tabby cat")])
 def test_a_picture_says_whether_it_is_an_answer(
     live_camera: ModuleType, monkeypatch: pytest.MonkeyPatch, decision: str | None, best: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_apps.camera.device_options import device_name_option
 from edge_apps.camera.model_options import model_options
 from edge_apps.errors import BadInput, NotThere
 
@@ -115,6 +116,7 @@ def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -
     show_default=True,
     help="Inferences before the first frame; the first of them is logged as the cold one.",
 )
+@device_name_option
 @click.option("--log", type=click.Path(path_type=Path), help="Append this run to a latency log (SQLite).")
 @click.option("--log-max-size", metavar="SIZE", help="The oldest rows make room when the log is larger, as 200M.")
 @click.option("--log-max-age", metavar="AGE", help="Rows of frames older than that go, as 30d or 12h; windows stay.")
@@ -204,6 +206,7 @@ def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:
         frames=given["frames"],
         pipelined=given["pipelined"],
         settings=_settings(source_options, given["pipelined"]),
+        device_name=given["device_name"],
         log=_log_options(given["log"], given["log_max_size"], given["log_max_age"]),
         web=_web_options(given["web"], given["web_token_file"]),
         snapshots=snapshot_options(*snapshots),

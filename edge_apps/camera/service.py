@@ -22,6 +22,7 @@ from edge_apps.camera.uri import parse_uri
 from edge_apps.camera.web.address import parse_web
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
 from edge_apps.files import write_whole
+from edge_apps.runtime.identity import SERVICE_FOLDER
 
 UNIT = """\
 [Unit]
@@ -47,6 +48,7 @@ TimeoutStopSec=10
 KillMode=mixed
 Nice=-5
 Environment=PYTHONUNBUFFERED=1
+{state}\
 NoNewPrivileges=true
 ProtectSystem=full
 ReadWritePaths={writable}
@@ -54,6 +56,9 @@ ReadWritePaths={writable}
 [Install]
 WantedBy={wanted_by}
 """
+
+STATE = f"StateDirectory={Path(SERVICE_FOLDER).name}\nStateDirectoryMode=0700\n"
+"""A folder that systemd makes below /var/lib, for the id of the device: a home may be read-only, or there is none."""
 
 WATCHDOG = 60
 """Seconds in which the frame loop must turn once, or systemd starts the program again."""
@@ -118,6 +123,7 @@ def plan(
         writable=_in_quotes(config.parent),
         mounts=" ".join(map(_in_quotes, dict.fromkeys([config.parent, *_files(options)]))),
         user="" if for_user else f"User={_user()}\n",
+        state="" if for_user else STATE,  # of a user's service that is the user's own folder
         watchdog=WATCHDOG,
         wanted_by="default.target" if for_user else "multi-user.target",
     )

@@ -86,6 +86,8 @@ def test_what_the_unit_says(config: Path) -> None:
     assert "\nUser=" in unit
     assert "WantedBy=multi-user.target" in unit
     user = plan(config, {}, for_user=True).unit
+    assert "\nStateDirectory=edge-pipeline\nStateDirectoryMode=0700\n" in unit, "for the id of the device"
+    assert "StateDirectory" not in user, "a user's own folder can be written"
     assert "\nUser=" not in user
     assert "Nice=" not in user
     assert "WantedBy=default.target" in user

@@ -138,6 +138,9 @@ def command(
             "--ranges, --recipe, --observer, --scales and --repair are for int8 files, and none is asked for: leave "
             "them out."
         )
+    idle = [flag for key, flag in (("images", "--calibration-size"), ("choice", "--choice")) if key in chosen]
+    if idle and not needs_images:
+        notes.append(f"{' and '.join(idle)}: no file is int8, so nothing is calibrated.")
     calibration = None if ranges_file is None else load_calibration(ranges_file)
     if calibration is not None:
         if chosen:

@@ -80,7 +80,7 @@ def evaluate_bundle(
         result,
         files=tuple(_with_operators(bundle, result.files)),
         trained_on=reference.trained_on(images),
-        notes=(*result.notes, *notes),
+        notes=(*result.notes, *notes, *_kept_mismatches(bundle)),
         against=None if against is None else str(against),
     )
 
@@ -157,6 +157,13 @@ def check_apart(bundle: Bundle, images: ImageSet) -> None:
         raise BadManifest(
             f"Bundle '{bundle.root}' has int8 files and does not list what calibrated them; export it again."
         )
+
+
+def _kept_mismatches(bundle: Bundle) -> Iterator[str]:
+    for file in bundle.models():
+        if file.comparison.allowed:
+            why = "; ".join(file.comparison.findings)
+            yield f"'{file.path}' was kept at export although it does not compute its network: it {why}."
 
 
 def _simulation(bundle: Bundle, threads: int) -> Simulate | None:

@@ -290,6 +290,7 @@ class FakeRunner:
     """Answers by a function of the pictures."""
 
     answer: Callable[[np.ndarray], np.ndarray]
+    manifest: FileManifest | None = None
     runtime: str = "fake 1"
 
     def run(self, batch: np.ndarray) -> np.ndarray:
@@ -307,7 +308,8 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def answers_with(answer: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         def opened(path: Path, _threads: int) -> Any:
-            return FakeRunner(faithful(path) if answer is None else answer)
+            _, manifest = LOWERED.get(path.read_text(), (None, None))
+            return FakeRunner(faithful(path) if answer is None else answer, manifest)
 
         monkeypatch.setitem(runner._factories, ".fake", opened)
 

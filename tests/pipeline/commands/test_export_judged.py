@@ -1,5 +1,7 @@
 """``pipeline export`` judges what it wrote: what it says, when it stops, and what it keeps all the same."""
 
+# ruff: noqa: ARG001 - fixtures that make the small family and the fake target known are asked for, not used
+
 from __future__ import annotations
 
 from collections.abc import Callable

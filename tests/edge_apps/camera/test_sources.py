@@ -1,6 +1,7 @@
 """What a user writes for a source: what becomes of it, and what is refused; the test pattern."""
 
 import itertools
+import tarfile
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from edge_apps.camera.live import LiveSource
 from edge_apps.camera.request import Device
 from edge_apps.camera.sources import (
+    Frame,
     SourceOptions,
     TestPattern,
     parse_size,
@@ -89,7 +91,7 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
     ("text", "says"),
     [
         ("foldr:x", "Unknown source 'foldr'. Did you mean 'folder'?"),
-        ("nonsense", "Known: folder:PATH (also a .tar), video:FILE, test-pattern"),
+        ("nonsense", "Unknown source 'nonsense'. Known: the path of a video, of an image, or of a folder or .tar of"),
         ("folder:", "names no path"),
         ("video:", "names no path"),
         ("folder:/no/such/place", "No such folder or tar: '/no/such/place'"),
@@ -99,7 +101,7 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
         ("usb:", "'usb:' names no camera: write usb:0"),
         ("usb:x", "'usb:x' names no camera"),
         ("usb:-1", "names no camera"),
-        ("usb0", "Did you mean 'usb'?"),
+        ("usb0", "Did you mean 'usb:0'?"),
         ("usb:987", "No such camera: '/dev/video987'"),
         ("v4l2:", "names no path"),
         ("v4l2:/dev/no-video", "No such camera: '/dev/no-video'"),
@@ -107,7 +109,7 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
         ("v4l2:/etc/passwd", "'/etc/passwd' is no video device"),
         ("csi:first", "names no camera: write csi:0"),
         ("USB:987", "No such camera: '/dev/video987'"),
-        ("/dev/null", "Did you mean 'v4l2:/dev/null'?"),
+        ("/dev/null", "'/dev/null' is no video device"),
         ("rtsp:camera", "does not begin with rtsp://"),
         ("http://", "names no host"),
         ("http://host-" + 70 * "x", "Unknown host 'host-xxx"),
@@ -119,11 +121,18 @@ def test_what_cannot_be_a_source_is_refused(text: str, says: str) -> None:
     assert says in str(error.value)
 
 
-def test_a_bare_path_gets_the_source_it_should_have_been(pictures: Path, video: Path) -> None:
-    for path, kind in ((pictures, "folder"), (video, "video")):
-        with pytest.raises(BadInput) as error:
-            parse_source(str(path))
-        assert f"Did you mean '{kind}:{path}'?" in str(error.value)
+def test_a_bare_path_is_what_its_content_says(pictures: Path, video: Path) -> None:
+    """Whatever it is called."""
+    photo = pictures / "a/red.png"
+    tar = pictures.parent / "frames"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(pictures, arcname=".")
+    for path, kind, count in ((pictures, "folder", 3), (tar, "folder", 3), (photo, "image", 1), (video, "video", None)):
+        odd = path.rename(path.with_name(f"a {kind} \u00e9.MP4"))
+        source = parse_source(str(odd))
+        assert (source.text, source.length) == (f"{kind}:{odd}", count)
+        assert isinstance(next(iter(source)), Frame)
+        odd.rename(path)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ OUT_OF_ORDER = 1.0
 LONGEST_GAP = 86400.0
 """Seconds between two frames that are believed: the clock of MPEG starts again after 26.5 hours."""
 
+UNUSUAL_FPS = 1000.0
+"""Frames a second that no camera of a video without time stamps has: FFmpeg then takes the unit of time for a rate."""
+
 USUAL_FPS = 25.0
 """Frames a second where a file states neither them nor any time, as FFmpeg assumes too."""
 
@@ -23,13 +26,14 @@ class FrameTimes:
     """
 
     def __init__(self, fps: float) -> None:
-        self.interval = 1 / fps if math.isfinite(fps) and fps > 0 else 1 / USUAL_FPS
+        self.interval = 1 / (fps if 0 < fps < UNUSUAL_FPS else USUAL_FPS)  # NaN is neither
         self.due = 0.0
         """When the latest frame is due."""
         self.step = self.interval
         """How long after the one before that is."""
         self._zero: float | None = None  # the time stamp of a frame that is due at 0
         self._last = 0.0
+        self._without: float | None = None  # when a frame without a stamp was due, since the last one with a stamp
 
     def next(self, stamp: float) -> float:
         """Return when the next frame is due whose time stamp is ``stamp`` seconds; 0 stands for none, too."""
@@ -44,10 +48,12 @@ class FrameTimes:
     def _due(self, stamp: float, zero: float) -> float:
         following = self.due + self.interval
         if not math.isfinite(stamp) or stamp <= 0 or stamp == self._last:
+            self._without = following if self._without is None else self._without
             return following
-        self._last = stamp
-        due = stamp - zero
+        due, goes_on = stamp - zero, stamp > self._last
+        without, self._without, self._last = self._without, None, stamp
         if self.due - OUT_OF_ORDER < due < self.due + LONGEST_GAP:
             return due
-        self._zero = stamp - following
-        return following
+        # The count starts again: at this frame, or at the one before, whose stamp was 0 and looked like none.
+        self._zero = stamp - following if without is None or goes_on else -without
+        return stamp - self._zero

@@ -208,6 +208,8 @@ def _from_http(uri: Uri, patience: float) -> Iterator[Part]:
             with client.open(uri.without_user, timeout=patience) as response:
                 yield from _answered(response)
             time.sleep(max(0.0, asked + STILL_EVERY - time.monotonic()))
+    except Lost:
+        raise
     except urllib.error.HTTPError as error:
         raise Lost(f"the server answered {error.code} {error.reason}") from None
     except TimeoutError:

@@ -33,6 +33,9 @@ _HEADER = re.compile(rb"[!-9;-~]+[ \t]*:")
 """The beginning of a header line: the name of a field (RFC 5322, 2.2), and a colon."""
 
 
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+
+
 class StreamEnded(Exception):
     """There is nothing more to read."""
 
@@ -170,8 +173,8 @@ class JpegStream:
                 yield from self._at_delimiter(found[0])
 
     def _expect(self, delimiter: bytes) -> None:
-        """Look for ``delimiter`` from here on: one that starts with dashes anywhere, any other where a line starts."""
-        anchor = b"" if delimiter.startswith(b"--") else rb"(?<![^\n])"
+        """Look for ``delimiter`` from here on: anywhere if it starts with dashes, else where a line starts."""
+        anchor = b"" if delimiter.startswith(b"--") else rb"(?<![^\n\x00\xff])"
         self._delimiter = Marks(re.compile(anchor + re.escape(delimiter) if delimiter else NEVER), len(delimiter) + 1)
         self._between, self._in_scan = START | self._delimiter, IN_SCAN | self._delimiter
 
@@ -268,10 +271,9 @@ def _delimiter_in(before: bytes) -> bytes:
 
 def _no_image(part: bytes) -> NoPicture:
     """Describe a part without an image, from behind its delimiter to the next one."""
-    head, blank, body = _without_line_end(part).replace(b"\r\n", b"\n").partition(b"\n\n")
-    if not body.strip():
-        return NoPicture("an empty part" if blank or head.strip() else "a part without a head")
-    return NoPicture(f"{len(body)} bytes that are not a JPEG image")
+    blank = _BLANK_LINE.search(part)
+    body = _without_line_end(part[blank.end() :]) if blank else b""
+    return NoPicture(f"{len(body)} bytes that are not a JPEG image" if body.strip() else "an empty part")
 
 
 def _lines(data: bytes) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +14,12 @@ import cv2
 
 from edge_apps.camera.container import read_container
 from edge_apps.camera.film import Film
+from edge_apps.camera.frame_times import is_rate
 from edge_apps.camera.frames import Event, Frame, Item, Skipped, never, now, waited
 from edge_apps.camera.turn import Turn
 from edge_apps.chatter import SHOW
 from edge_apps.errors import BadImage, BadInput
-from edge_apps.images import Image, decode, printable
+from edge_apps.images import SUFFIXES, Image, decode, printable
 
 FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
@@ -108,7 +108,8 @@ class Video:
         self.text = text
         self.stop: Callable[[], bool] = never
         self._path, self._loop, self._every_frame, self._turn = path, loop, every_frame, turn
-        _check_readable(path)
+        if not path.is_file():
+            raise BadInput(f"No such video file: '{path}'.")
         with _quiet_decoder():
             capture = self._open()
         self._fps = capture.get(cv2.CAP_PROP_FPS)
@@ -158,7 +159,8 @@ class Video:
         yield Event(time.time(), "short", reason)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        with _name_for_ffmpeg(self._path) as name:
+            capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         if not capture.isOpened():
             raise NotAVideo(f"'{self._path}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
         return capture
@@ -168,18 +170,27 @@ class NotAVideo(BadInput):
     """A file that is not a video."""
 
 
-def _check_readable(path: Path) -> None:
-    if not path.is_file():
-        raise BadInput(f"No such video file: '{path}'.")
+@contextmanager
+def _name_for_ffmpeg(path: Path) -> Iterator[str]:
+    """A name by which FFmpeg opens this file and nothing else.
+
+    A colon in a relative path would be a protocol to it, and one that ends as an image does a pattern of image files.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
     try:
-        path.open("rb").close()
+        with path.open("rb") as file:
+            by_number = f"/proc/self/fd/{file.fileno()}"
+            looks_like_image = path.suffix.lower() in SUFFIXES and Path(by_number).exists()
+            yield by_number if looks_like_image else str(path.absolute())
     except OSError as error:
         raise BadInput(f"'{path}' cannot be read: {error.strerror}.") from error
 
 
 def _has_pace(capture: cv2.VideoCapture, fps: float) -> bool:
     """Return whether a video has a rate, or time stamps that differ, or no second frame to be late with."""
-    if math.isfinite(fps) and fps > 0:
+    if is_rate(fps):
         return True
     stamps = [capture.get(cv2.CAP_PROP_POS_MSEC) for _ in range(2) if capture.grab()]
     return len(stamps) < 2 or stamps[0] != stamps[1]

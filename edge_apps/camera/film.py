@@ -50,29 +50,32 @@ class Film:
     def every_frame(self) -> Iterator[Shown]:
         """Give all frames as fast as they are asked for."""
         asked = now()
-        while self._grab() and (picture := self._picture()) is not None:
-            yield Shown(picture, self.grabbed - 1, self._times.due, asked)
+        while self._grab() and (shown := self._shown(asked, 0)) is not None:
+            yield shown
             asked = now()
 
     def at_its_pace(self, stop: Callable[[], bool]) -> Iterator[Shown]:
         """Give each frame when it is due, and of those that are overdue the newest; end where ``stop`` says so.
 
-        The clock starts with the first frame.
+        The clock starts when the first frame is there.
         """
         asked = now()
-        self._grab()
+        shown = self._shown(asked, 0) if self._grab() else None
         self._began = time.monotonic()
-        while self._is_waiting or self._grab():
-            before = time.perf_counter_ns()
-            if self._late() < 0 and not waited(-self._late(), stop):
-                return
-            waited_ns = time.perf_counter_ns() - before
-            shown = self._newest(asked, waited_ns)
-            if shown is None:
-                return
+        while shown is not None:
             yield shown
-            asked = now()
+            shown = self._next(stop)
         waited(-self._late(self.seconds), stop)  # the last frame lasts, too
+
+    def _next(self, stop: Callable[[], bool]) -> Shown | None:
+        """Wait for the next frame to be due; None at the end, and where ``stop`` says so."""
+        asked = now()
+        if not self._is_waiting and not self._grab():
+            return None
+        before = time.perf_counter_ns()
+        if self._late() < 0 and not waited(-self._late(), stop):
+            return None
+        return self._newest(asked, time.perf_counter_ns() - before)
 
     def _newest(self, asked: tuple[float, int], waited_ns: int) -> Shown | None:
         """Convert the frame that was grabbed; while the one behind it is due already, that one instead.
@@ -80,8 +83,7 @@ class Film:
         Whether it is due one learns by grabbing it: that is not tried while the next one would be too early if it
         followed as this one did.
         """
-        while (picture := self._picture()) is not None:
-            shown = Shown(picture, self.grabbed - 1, self._times.due, asked, waited_ns)
+        while (shown := self._shown(asked, waited_ns)) is not None:
             if self._late() <= self._times.step or not self._grab() or self._late() < 0:
                 return shown
         return None
@@ -98,12 +100,12 @@ class Film:
             self._times.next(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         return self._is_waiting
 
-    def _picture(self) -> NDArray[np.uint8] | None:
+    def _shown(self, asked: tuple[float, int], waited_ns: int) -> Shown | None:
         """Convert the frame that was grabbed last; None, and the film is over, where that fails."""
         self._is_waiting = False
         there, picture = self._capture.retrieve()
         if there:
-            return picture  # type: ignore[return-value]
+            return Shown(picture, self.grabbed - 1, self._times.due, asked, waited_ns)  # type: ignore[arg-type]
         self.grabbed -= 1
         self.is_over = True
         return None

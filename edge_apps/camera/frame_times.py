@@ -17,6 +17,11 @@ USUAL_FPS = 25.0
 """Frames a second where a file states neither them nor any time, as FFmpeg assumes too."""
 
 
+def is_rate(fps: float) -> bool:
+    """Return whether a file's frames a second can be believed."""
+    return 0 < fps < UNUSUAL_FPS  # NaN is not
+
+
 class FrameTimes:
     """Count the seconds from the first frame of a video to each one that follows.
 
@@ -26,7 +31,7 @@ class FrameTimes:
     """
 
     def __init__(self, fps: float) -> None:
-        self.interval = 1 / (fps if 0 < fps < UNUSUAL_FPS else USUAL_FPS)  # NaN is neither
+        self.interval = 1 / (fps if is_rate(fps) else USUAL_FPS)
         self.due = 0.0
         """When the latest frame is due."""
         self.step = self.interval

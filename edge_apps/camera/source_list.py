@@ -15,8 +15,9 @@ from edge_apps.console import results, table
 ALWAYS = (
     ("rtsp://HOST/PATH", "a network camera"),
     ("http://HOST/PATH", "a network camera that sends MJPEG; also https://"),
-    ("video:FILE", "a video file"),
-    ("folder:PATH", "every picture below a folder or in a .tar"),
+    ("video:FILE", "a video file; its path alone will do"),
+    ("image:FILE", "an image; its path alone will do"),
+    ("folder:PATH", "every image below a folder or in a .tar; so too"),
     ("test-pattern", "colours that move"),
 )
 

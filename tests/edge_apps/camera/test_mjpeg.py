@@ -1,6 +1,4 @@
-"""MJPEG as cameras send it, and as they should not: what comes out is whole pictures, and a word for the rest."""
-
-from collections.abc import Iterator
+"""MJPEG as cameras send it, and as they should not: what comes out is whole images, and a word for the rest."""
 
 import cv2
 import numpy as np
@@ -115,7 +113,7 @@ def test_memory_stays_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mjpeg, "LARGEST", 2**20)
     longest = 0
 
-    def read(count: int) -> bytes:
+    def read(_: int) -> bytes:
         nonlocal longest
         longest = max(longest, len(source._held))
         return next(chunks, b"")

@@ -58,14 +58,14 @@ def mp4(stamps: Sequence[int], *, last: int = 40, edits: Sequence[tuple[int, int
     start = len(_box(b"ftyp", b"isom\0\0\2\0isomiso2mp41")) + 8
     offsets = [start + sum(map(len, images[:n])) for n in range(len(images))]
 
-    def time(*before: int, after: bytes) -> bytes:
-        """Creation, change, more of ``before``, scale and duration, in either width."""
+    def time(after: bytes) -> bytes:
+        """Creation, change, scale and duration, in either width."""
         if wide:
             return struct.pack(">B3xQQ", 1, 0, 0) + struct.pack(">IQ", 1000, total) + after
         return struct.pack(">B3xII", 0, 0, 0) + struct.pack(">II", 1000, total) + after
 
     matrix = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    movie = _box(b"mvhd", time(after=struct.pack(">IH10x", 0x10000, 0x100) + matrix + bytes(24) + struct.pack(">I", 2)))
+    movie = _box(b"mvhd", time(struct.pack(">IH10x", 0x10000, 0x100) + matrix + bytes(24) + struct.pack(">I", 2)))
     track = _box(
         b"tkhd",
         struct.pack(">B3BIIIII8xhhhh", 0, 0, 0, 7, 0, 0, 1, 0, total, 0, 0, 0, 0)
@@ -85,7 +85,7 @@ def mp4(stamps: Sequence[int], *, last: int = 40, edits: Sequence[tuple[int, int
     data = _box(b"dinf", _box(b"dref", struct.pack(">4xI", 1) + _box(b"url ", b"\0\0\0\x01")))
     info = _box(b"vmhd", b"\0\0\0\x01" + bytes(8)) + data + _box(b"stbl", tables)
     handler = _box(b"hdlr", bytes(8) + b"vide" + bytes(12) + b"v\0")
-    media = _box(b"mdhd", time(after=b"\x55\xc4\0\0")) + handler + _box(b"minf", info)
+    media = _box(b"mdhd", time(b"\x55\xc4\0\0")) + handler + _box(b"minf", info)
     return head + _box(b"moov", movie + _box(b"trak", track + _box(b"mdia", media)))
 
 

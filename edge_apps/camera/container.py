@@ -39,7 +39,7 @@ def read_container(path: Path) -> Container:
             size = os.fstat(file.fileno()).st_size
             head = file.read(12)
             if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-                return Container(_avi_frames(file, size))
+                return Container(_avi_frames(file, size) or None)  # 0: it was never finished
             if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
                 return _mp4(file, size)
             if head[:4] == EBML:
@@ -92,7 +92,7 @@ def _mp4(file: BinaryIO, size: int) -> Container:
     movie = next((box for box in boxes if box.name == b"moov"), None)
     if movie is None or any(box.name == b"moof" for box in boxes):
         return Container(missing=max(0, missing))
-    return Container(_mp4_frames(file, movie), max(0, missing))
+    return Container(_mp4_frames(file, movie) or None, max(0, missing))
 
 
 def _mp4_frames(file: BinaryIO, movie: Chunk) -> int | None:

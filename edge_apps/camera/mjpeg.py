@@ -181,11 +181,10 @@ class JpegStream:
     def _at_delimiter(self, before: bytes) -> Iterator[Part]:
         if self._is_in_part:
             yield _no_image(before)
-        self._is_delimited = self._is_in_part = True
+        self._is_delimited = True
         self._extra = 0
         following = self._stream.exactly(2)
-        if following == b"--":
-            raise StreamEnded  # the closing delimiter
+        self._is_in_part = following != b"--"  # else it is the closing delimiter, behind each part of some cameras
         self._stream.give_back(following)
 
     def _at_start(self, before: bytes) -> Iterator[Part]:

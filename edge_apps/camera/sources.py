@@ -251,8 +251,11 @@ def _unknown(text: str) -> BadInput:
     kind = re.split("[:@]", text)[0]
     near = difflib.get_close_matches(kind, KINDS, n=1)
     camera = re.fullmatch(r"(?i)(?:usb|video|cam(?:era)?|webcam)[ :_-]?([0-9]{1,3})", text)
+    address = re.fullmatch(r"([A-Za-z0-9.-]+:[0-9]{2,5})(?:/.*)?", text)
     if camera:
         near = [f"usb:{camera[1]}"]
+    elif address:
+        near = [f"http://{address[1]}/…"]
     hint = f" Did you mean '{near[0]}'?" if near else ""
     if looks_like_path(text):
         return BadInput(f"No such file, folder or camera: '{printable(text)}'.{hint} Known: {KNOWN}.")

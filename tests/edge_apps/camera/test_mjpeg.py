@@ -171,6 +171,12 @@ def test_heads_as_cameras_write_them(head: bytes, boundary: bytes, step: int) ->
         assert everything(data, step, boundary) == [A, B, C, A]
 
 
+def test_a_closing_delimiter_ends_nothing() -> None:
+    """The end of the stream does; some cameras close each part."""
+    for boundary in (b"", b"edge"):
+        assert everything((part(A) + b"--edge--\r\n") * 5 + b"epilogue", boundary=boundary) == [A] * 5
+
+
 def test_a_boundary_may_change() -> None:
     lines = [b"--edge"] * 3 + [b"--other"] * 12
     found = everything(b"".join(part(jpeg(n), line=line) for n, line in enumerate(lines)))

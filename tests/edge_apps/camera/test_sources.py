@@ -212,6 +212,7 @@ def test_an_image_is_one_frame_and_a_loop_shows_it_again(tmp_path: Path) -> None
         ("1234", "Unknown source '1234'"),
         ("video0", "Did you mean 'usb:0'?"),
         ("webcam:1", "Did you mean 'usb:1'?"),
+        ("192.168.1.5:8080/video", "Did you mean 'http://192.168.1.5:8080/…'?"),
         ("x" * 5000, "Unknown source 'xxx"),
         ("a\0b", "Unknown source 'a"),
         ("user@camera/secret.mp4", "Unknown source 'user'"),

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import msgspec
 
-from edge_apps.camera.source_kind import PATHS, at, looks_like_path, split
+from edge_apps.camera.source_kind import PATHS, looks_like_path, path_from, split_source
 from edge_apps.errors import BadInput, first_line
 
 NOT_IN_A_FILE = frozenset({"config", "without", "help"})
@@ -93,10 +93,10 @@ def _from_folder(folder: Path, option: click.Option, value: Any) -> Any:
 
 def _source_from(folder: Path, text: str) -> str:
     """A source whose path, if it has one, counts from ``folder``."""
-    kind, rest = split(text, folder)
+    kind, rest = split_source(text, folder)
     if kind in PATHS and rest:
-        return f"{text.removesuffix(rest) or f'{kind}:'}{at(folder, rest)}"
-    return str(at(folder, text)) if not kind and looks_like_path(text) else text
+        return f"{text.removesuffix(rest) or f'{kind}:'}{path_from(folder, rest)}"
+    return str(path_from(folder, text)) if not kind and looks_like_path(text) else text
 
 
 def _known(name: str, command: click.Command, where: str) -> click.Option:

@@ -12,6 +12,10 @@ HEADER_LIMIT = 64 * 2**20
 """Bytes of a header or index that are read; one of an hour at 60 frames a second has about 3."""
 
 
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+"""Matroska's first element, and the one that holds all the others (RFC 9559)."""
+
+
 @dataclass(frozen=True)
 class Container:
     """``frames``: how many the file counts, None where its format does not count them or some of them are not shown.
@@ -30,6 +34,19 @@ class Chunk:
     name: bytes
     start: int
     end: int
+
+
+@dataclass(frozen=True)
+class Time:
+    """A duration, and how many of its units are a second."""
+
+    scale: int
+    duration: int
+
+    @property
+    def seconds(self) -> float:
+        """The duration in seconds."""
+        return self.duration / self.scale
 
 
 def read_container(path: Path) -> Container:
@@ -79,7 +96,7 @@ def _riff(file: BinaryIO, at: int, end: int) -> Iterator[Chunk]:
     while at + 8 <= end:
         file.seek(at)
         head = file.read(8)
-        if len(head) < 8:
+        if len(head) < 8 or head[:4] == bytes(4):  # zeros: space that was never written
             return
         chunk = Chunk(head[:4], at + 8, at + 8 + int.from_bytes(head[4:], "little"))
         yield chunk
@@ -97,33 +114,23 @@ def _mp4(file: BinaryIO, size: int) -> Container:
 
 def _mp4_frames(file: BinaryIO, movie: Chunk) -> int | None:
     """Return the samples of the first video track; None where its edit list shows only a part of them."""
-    seconds_by = _timescale(_find(file, movie, b"mvhd"), file)
+    movie_time = _time(file, _find(file, movie, b"mvhd"))
     for track in (box for box in _boxes(file, movie.start, movie.end) if box.name == b"trak"):
         handler = _find(file, track, b"mdia", b"hdlr")
         if handler is None or _read(file, handler, 12)[8:] != b"vide":
             continue
         sizes = _find(file, track, b"mdia", b"minf", b"stbl", b"stsz")
         edits = _find(file, track, b"edts", b"elst")
-        media = _timescale(_find(file, track, b"mdia", b"mdhd"), file)
+        media_time = _time(file, _find(file, track, b"mdia", b"mdhd"))
         frames = None if sizes is None else int.from_bytes(_read(file, sizes, 12)[8:12], "big")
         if edits is None or not frames:
             return frames
-        shown = _edited(_read(file, edits)) / seconds_by.scale
-        return None if 0 < shown < media.seconds * (1 - 1 / frames) else frames
+        shown = _edited(_read(file, edits)) / movie_time.scale
+        return None if 0 < shown < media_time.seconds * (1 - 1 / frames) else frames
     return None
 
 
-@dataclass(frozen=True)
-class _Time:
-    scale: int
-    duration: int
-
-    @property
-    def seconds(self) -> float:
-        return self.duration / self.scale
-
-
-def _timescale(box: Chunk | None, file: BinaryIO) -> _Time:
+def _time(file: BinaryIO, box: Chunk | None) -> Time:
     """Return what ``mvhd`` and ``mdhd`` have in common (ISO/IEC 14496-12, 8.2.2 and 8.4.2)."""
     if box is None:
         raise ValueError("the file has no time")
@@ -133,7 +140,7 @@ def _timescale(box: Chunk | None, file: BinaryIO) -> _Time:
     scale = int.from_bytes(data[at : at + 4], "big")
     if not scale:
         raise ValueError("the file counts in no time")
-    return _Time(scale, int.from_bytes(data[at + 4 : at + 4 + length], "big"))
+    return Time(scale, int.from_bytes(data[at + 4 : at + 4 + length], "big"))
 
 
 def _edited(data: bytes) -> int:
@@ -172,10 +179,6 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[Chunk]:
             return
         yield Chunk(head[4:8], at + header, at + length)
         at += length
-
-
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-"""Matroska's first element, and the one that holds all the others (RFC 9559)."""
 
 
 def _missing_of_matroska(file: BinaryIO, size: int) -> int:

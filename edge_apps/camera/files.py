@@ -13,10 +13,10 @@ from typing import Protocol
 import cv2
 
 from edge_apps.camera.container import read_container
-from edge_apps.camera.film import Film
 from edge_apps.camera.frame_times import is_rate
 from edge_apps.camera.frames import Event, Frame, Item, Skipped, never, now, waited
 from edge_apps.camera.turn import Turn
+from edge_apps.camera.video_pass import VideoPass
 from edge_apps.chatter import SHOW
 from edge_apps.errors import BadImage, BadInput
 from edge_apps.images import SUFFIXES, Image, decode, printable
@@ -109,14 +109,16 @@ class Video:
         self.stop: Callable[[], bool] = never
         self._path, self._loop, self._every_frame, self._turn = path, loop, every_frame, turn
         if not path.is_file():
-            raise BadInput(f"No such video file: '{path}'.")
+            raise BadInput(f"No such video file: '{printable(str(path))}'.")
         with _quiet_decoder():
             capture = self._open()
         self._fps = capture.get(cv2.CAP_PROP_FPS)
         has_pace = every_frame or _has_pace(capture, self._fps)
         capture.release()
         if not has_pace:
-            raise BadInput(f"'{path}' does not say how many frames a second it has: give --every-frame.")
+            raise BadInput(
+                f"'{printable(str(path))}' does not say how many frames a second it has: give --every-frame."
+            )
         self._stated = read_container(path)
         self._is_told = False
         self._played = 0.0
@@ -127,10 +129,10 @@ class Video:
         return _repeated(self._once, self._loop, lambda: self.stop())
 
     def _once(self, start: int) -> Iterator[Item]:
-        film = Film(self._open(), self._fps)
+        video = VideoPass(self._open(), self._fps)
         name, sequence = printable(self._path.name), start
         try:
-            for shown in film.every_frame() if self._every_frame else film.at_its_pace(lambda: self.stop()):
+            for shown in video.every_frame() if self._every_frame else video.at_its_pace(lambda: self.stop()):
                 # What FFmpeg decoded before the frame was due counts as though it had been decoded then.
                 at, born = shown.asked[0] + shown.waited_ns / 1e9, shown.asked[1] + shown.waited_ns
                 image: Image = self._turn(cv2.cvtColor(shown.picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
@@ -138,11 +140,11 @@ class Video:
                 media = round((self._played + shown.due) * 1e9) if self._every_frame else None
                 yield Frame(sequence, f"{name}#{shown.number}", at, born, decoded, image, media_ns=media)
                 sequence += 1
-            if film.is_over:
-                yield from self._short(film.grabbed)
-                self._played += film.seconds
+            if video.is_over:
+                yield from self._short(video.grabbed)
+                self._played += video.seconds
         finally:
-            film.close()
+            video.close()
 
     def _short(self, found: int) -> Iterator[Event]:
         """Tell once what FFmpeg passed over because it could not decode it, or because it is not there."""
@@ -162,7 +164,8 @@ class Video:
         with _name_for_ffmpeg(self._path) as name:
             capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         if not capture.isOpened():
-            raise NotAVideo(f"'{self._path}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
+            name = printable(str(self._path))
+            raise NotAVideo(f"'{name}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
         return capture
 
 
@@ -174,7 +177,8 @@ class NotAVideo(BadInput):
 def _name_for_ffmpeg(path: Path) -> Iterator[str]:
     """A name by which FFmpeg opens this file and nothing else.
 
-    A colon in a relative path would be a protocol to it, and one that ends as an image does a pattern of image files.
+    A colon in a relative path would be a protocol to it, one that ends as an image does a pattern of image files, and
+    OpenCV takes no name that is not UTF-8: such a file is named by its number where the system has that.
 
     Raises:
         BadInput: the file cannot be read.
@@ -182,10 +186,11 @@ def _name_for_ffmpeg(path: Path) -> Iterator[str]:
     try:
         with path.open("rb") as file:
             by_number = f"/proc/self/fd/{file.fileno()}"
-            looks_like_image = path.suffix.lower() in SUFFIXES and Path(by_number).exists()
-            yield by_number if looks_like_image else str(path.absolute())
+            name = str(path.absolute())
+            is_misread = path.suffix.lower() in SUFFIXES or printable(name) != name
+            yield by_number if is_misread and Path(by_number).exists() else printable(name)
     except OSError as error:
-        raise BadInput(f"'{path}' cannot be read: {error.strerror}.") from error
+        raise BadInput(f"'{printable(str(path))}' cannot be read: {error.strerror}.") from error
 
 
 def _has_pace(capture: cv2.VideoCapture, fps: float) -> bool:

@@ -19,7 +19,7 @@ SEVERAL_IN_ONE = b"MPF\0"
 """In a photograph that carries further images behind it, as its preview or its gain map (CIPA DC-007)."""
 
 
-def split(text: str, folder: Path = Path()) -> tuple[str, str]:
+def split_source(text: str, folder: Path = Path()) -> tuple[str, str]:
     """Return the kind of a source and what follows its colon; an empty kind where there is no such source.
 
     A kind that is written is taken as it is. A number is that of a camera. Of anything else that exists, the kind is
@@ -28,18 +28,18 @@ def split(text: str, folder: Path = Path()) -> tuple[str, str]:
     written, colon, rest = text.partition(":")
     if not text:
         return "", ""
-    path = at(folder, text)
+    path = path_from(folder, text)
     if (colon and written.lower() in KINDS) or (written.lower() in KINDS and _mode(path) is None):
         return written.lower(), rest
     if re.fullmatch(r"[0-9]{1,3}", text):
         return "usb", text
     kind = kind_of(path)
-    if not kind and text.startswith("/dev/"):
+    if not kind and text.startswith("/dev/") and not text.startswith(("/dev/shm/", "/dev/fd/")):
         kind = "v4l2"  # it may be plugged in later
     return kind, text
 
 
-def at(folder: Path, text: str) -> Path:
+def path_from(folder: Path, text: str) -> Path:
     """Return a path as a shell would: ``~`` is the home folder, and a relative path counts from ``folder``."""
     try:
         return folder / Path(text).expanduser()

@@ -19,7 +19,7 @@ from edge_apps.camera.frames import Event, Frame, Item, Skipped, Source
 from edge_apps.camera.live import LiveSource
 from edge_apps.camera.pattern import TestPattern
 from edge_apps.camera.request import Csi, Device, Network, Request
-from edge_apps.camera.source_kind import KINDS, at, kind_of_file, looks_like_path, split
+from edge_apps.camera.source_kind import KINDS, kind_of_file, looks_like_path, path_from, split_source
 from edge_apps.camera.turn import Turn
 from edge_apps.camera.uri import hide_from_process_list, parse_uri
 from edge_apps.errors import BadInput
@@ -118,7 +118,7 @@ def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
         BadInput: an unknown kind, an option without meaning, or a path that holds nothing to show.
         NotThere: a camera that is not there (unless ``wait_for_source``).
     """
-    kind, rest = split(text)
+    kind, rest = split_source(text)
     if not kind:
         raise _unknown(text)
     if kind in NETWORK and not rest.startswith("//"):
@@ -150,7 +150,7 @@ def _slow(options: SourceOptions) -> float:
 
 def takes(text: str, option: str) -> bool:
     """Whether an option has a meaning for the source that a user wrote."""
-    return option in MEANINGS.get(split(text)[0], ())
+    return option in MEANINGS.get(split_source(text)[0], ())
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -237,7 +237,7 @@ def _request(camera: Csi | Device | Network, options: SourceOptions) -> Request:
 def _path(kind: str, rest: str) -> Path:
     if not rest:
         raise BadInput(f"'{kind}:' names no path: write {kind}:PATH.")
-    return at(Path(), rest)
+    return path_from(Path(), rest)
 
 
 def _number(kind: str, rest: str) -> int:
@@ -251,7 +251,7 @@ def _unknown(text: str) -> BadInput:
     kind = re.split("[:@]", text)[0]
     near = difflib.get_close_matches(kind, KINDS, n=1)
     camera = re.fullmatch(r"(?i)(?:usb|video|cam(?:era)?|webcam)[ :_-]?([0-9]{1,3})", text)
-    address = re.fullmatch(r"([A-Za-z0-9.-]+:[0-9]{2,5})(?:/.*)?", text)
+    address = re.fullmatch(r"((?:[0-9]{1,3}[.]){3}[0-9]{1,3}:[0-9]{2,5})(?:/.*)?", text)
     if camera:
         near = [f"usb:{camera[1]}"]
     elif address:

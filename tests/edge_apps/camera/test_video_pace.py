@@ -54,8 +54,7 @@ def test_frames_come_when_the_file_says(tmp_path: Path, name: str) -> None:
     assert {0, 3, 4, 5, 7} <= set(numbers), "those before and in the gaps"
     for number, at in zip(numbers, arrived, strict=True):
         assert at - arrived[0] >= (STAMPS[number] - 1) / 1000 - 0.02
-        assert (at - arrived[0]) - STAMPS[number] / 1000 < 0.25, "this machine may be busy"
-    assert seconds >= 0.7
+    assert 0.7 <= seconds < 3
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -110,6 +109,18 @@ def test_a_video_without_any_time_needs_every_frame(tmp_path: Path) -> None:
 
 def test_a_video_of_one_frame_needs_no_time(tmp_path: Path) -> None:
     assert len(frames_of(list(parse_source(write(tmp_path, video_files.mkv([0])))))) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["caf\udce9.mp4", "my:clip", "http:clip.mp4", "clip.jpg", "%03d.png", "concat.txt", "-"]
+)
+def test_a_name_says_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that FFmpeg would take for something else."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, FILES["mkv"], name)
+    source = parse_source(f"video:{name}", EVERY)
+    assert len(frames_of(list(source))) == 8
+    source.text.encode("utf-8")
 
 
 def test_images_behind_each_other_in_a_file_are_a_video(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Shown:
     waited_ns: int = 0
 
 
-class Film:
+class VideoPass:
     """Frames of ``capture``, once; FFmpeg decodes a frame when it is grabbed, also one that is never shown."""
 
     def __init__(self, capture: cv2.VideoCapture, fps: float) -> None:
@@ -101,7 +101,7 @@ class Film:
         return self._is_waiting
 
     def _shown(self, asked: tuple[float, int], waited_ns: int) -> Shown | None:
-        """Convert the frame that was grabbed last; None, and the film is over, where that fails."""
+        """Convert the frame that was grabbed last; None, and the pass is over, where that fails."""
         self._is_waiting = False
         there, picture = self._capture.retrieve()
         if there:

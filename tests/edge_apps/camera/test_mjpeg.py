@@ -157,6 +157,7 @@ def test_parts_of_a_multipart_stream(step: int, end: bytes, with_length: bool, b
         b"--frame\r\nContent-type:image/jpg\r\n\r\n",
         b"--frame\r\nCONTENT-TYPE: IMAGE/JPEG\r\nCONTENT-LENGTH: 7\r\n\r\n",
         b"\r\n--frame\r\nX-Timestamp: 1.5\r\n\r\n",
+        b"--frame\r\nDate: now --frame? no\r\n\r\n",
         b"--frame\r\nContent-Type: image/jpeg\r\n",
         b"--frame\r\n",
         b"----frame\n\n",
@@ -182,6 +183,8 @@ def test_a_boundary_may_change() -> None:
     found = everything(b"".join(part(jpeg(n), line=line) for n, line in enumerate(lines)))
     assert found[:3] == [jpeg(0), jpeg(1), jpeg(2)]
     assert found[-8:] == [jpeg(n) for n in range(7, 15)]
+    each_its_own = b"".join(part(jpeg(n), line=b"--edge%d." % (n * 7919)) for n in range(30))
+    assert everything(each_its_own)[-15:] == [jpeg(n) for n in range(15, 30)], "nor is it waited for again and again"
 
 
 @pytest.mark.parametrize("length", ["-5", "0", "many", "99999999999999999999", "", len(B) - 50, len(B) - 2, 100_000])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import http.client
+import re
 import zlib
 from collections.abc import Callable
 
 GZIP = b"\x1f\x8b"
 """The first two bytes of gzip data (RFC 1952, 2.3.1)."""
 
+CHUNK = re.compile(rb"[0-9A-Fa-f]{1,8}[ \t]*(;[^\r\n]*)?\r\n")
+"""The line in front of a chunk (RFC 9112, 7.1): how many bytes it has, in hexadecimal digits."""
+
 READ_AT_ONCE = 65536
 
 
 class Body:
-    """Read an answer to its real end, and unpack it where its first bytes are those of gzip.
+    """Read an answer to its real end, as chunks where there are chunks, and unpack what begins as gzip does.
 
     Some cameras state a length for a stream that does not end: behind it is read on, unless ``is_complete`` says that
     nothing is missing.
@@ -22,6 +26,7 @@ class Body:
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.is_complete: Callable[[], bool] = lambda: False
         self._response = response
+        self._look_for_chunks()
         self._left, response.length = response.length, None  # else its read1 ends there
         self._unpack: Callable[[int], bytes] | None = None
 
@@ -42,6 +47,15 @@ class Body:
             return self._unpack(count)
         self._unpack = self._sent
         return data
+
+    def _look_for_chunks(self) -> None:
+        """Let http.client take chunks for what they are, and nothing else for chunks; waits for the first bytes."""
+        response = self._response
+        first = response.fp.peek(64) if response.fp else b""
+        if response.chunked and first and not re.match(rb"[0-9A-Fa-f]", first):
+            response.chunked = False
+        elif not response.chunked and CHUNK.match(first):
+            response.chunked, response.chunk_left = True, None
 
     def _sent(self, count: int) -> bytes:
         if self._left is not None and self._left <= 0 and self.is_complete():

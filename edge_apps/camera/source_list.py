@@ -15,9 +15,10 @@ from edge_apps.console import results, table
 ALWAYS = (
     ("rtsp://HOST/PATH", "a network camera"),
     ("http://HOST/PATH", "a network camera that sends MJPEG; also https://"),
-    ("video:FILE", "a video file; its path alone will do"),
-    ("image:FILE", "an image; its path alone will do"),
-    ("folder:PATH", "every image below a folder or in a .tar; so too"),
+    ("video:FILE", "a video file"),
+    ("image:FILE", "an image"),
+    ("folder:PATH", "every image below a folder or in a .tar"),
+    ("PATH", "any of these three, as its content says"),
     ("test-pattern", "colours that move"),
 )
 

@@ -121,6 +121,13 @@ def test_a_stream_in_chunks(camera) -> None:
     assert len(greys(camera(endless(head, chunked)))) == 3
 
 
+def test_chunks_that_are_none_and_chunks_that_nobody_announced(camera) -> None:
+    head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+    for part in (http.part, lambda data: data):
+        assert len(greys(camera(endless(head, part)))) == 3
+        assert len(greys(camera(endless(OK + b"\r\n", lambda data, part=part: chunked(part(data)))))) == 3
+
+
 @pytest.mark.parametrize("says_so", [True, False])
 def test_a_stream_in_gzip(camera, says_so: bool) -> None:
     head = OK + b"Content-Encoding: gzip\r\n" * says_so + b"\r\n"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.errors import BadImage, BadInput
-from edge_apps.orientation import upright, webp_orientation
+from edge_apps.orientation import orientation, upright
 
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB."""
@@ -47,8 +47,7 @@ def decode(data: bytes, name: str) -> Image:
     fault = _fault(data)
     if fault:
         raise BadImage(f"Corrupt image '{name}': {fault}. Replace or remove it.")
-    webp = data.startswith(b"RIFF")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if webp else cv2.IMREAD_COLOR
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         bgr: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -56,7 +55,7 @@ def decode(data: bytes, name: str) -> Image:
     if bgr is None:
         raise BadImage(f"Corrupt image '{name}': it cannot be decoded. Replace or remove it.")
     rgb: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return upright(rgb, webp_orientation(data)) if webp else rgb
+    return upright(rgb, orientation(data))
 
 
 def write_png(path: Path, image: Image) -> None:

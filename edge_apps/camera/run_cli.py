@@ -61,15 +61,16 @@ def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -
     "source_text",
     required=True,
     metavar="SOURCE",
-    help="A camera: usb:N, v4l2:/dev/videoN, csi:N, rtsp://… or http://… (MJPEG); folder:PATH (all pictures below a "
-    "folder or in a .tar, by name), video:FILE, or test-pattern. 'edge-camera sources' lists what is there.",
+    help="The path of a video, of an image, or of a folder or .tar of images, which are taken by name; a camera: 0, "
+    "1, … (or usb:N), /dev/videoN, csi:N, rtsp://… or http://… (JPEG images, as a stream or one at a time); or "
+    "test-pattern. 'edge-camera sources' lists what is there.",
 )
-@click.option("--loop", is_flag=True, help="Start a folder or video again when it ends.")
+@click.option("--loop", is_flag=True, help="Start a file or folder again when it ends.")
 @click.option(
     "--every-frame",
     is_flag=True,
-    help="Classify each frame of a video file, as fast as possible. Without it the video keeps its own pace, as a "
-    "camera would show it, and frames that nobody was ready for are dropped.",
+    help="Classify each frame of a video file, as fast as possible. Without it the video keeps the pace of its time "
+    "stamps, as a camera would show it, and frames that nobody was ready for are dropped.",
 )
 @click.option("--size", metavar="WxH", help="Ask a camera (or the test pattern) for this size. [CSI: 640x480]")
 @click.option("--fps", type=float, help="Ask it for so many frames a second. [CSI: 30]")

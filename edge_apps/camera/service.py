@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_apps.camera.source_kind import split_source
 from edge_apps.camera.sources import NETWORK, takes
 from edge_apps.camera.uri import parse_uri
 from edge_apps.camera.web.address import parse_web
@@ -145,7 +146,7 @@ def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
         if key not in options:
             raise BadInput(f"'{config}' sets no {name}: nobody types one when a service starts.")
     source = str(options["source_text"])
-    kind = source.partition(":")[0].lower()
+    kind, _ = split_source(source)
     if kind in NETWORK and parse_uri(source).full != parse_uri(source).shown and config.stat().st_mode & 0o077:
         raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
     hints = []
@@ -194,8 +195,9 @@ def _write(service: Service) -> None:
 
 def _files(options: Mapping[str, Any]) -> Iterator[Path]:
     """Where the files lie that the service needs."""
-    kind, _, place = str(options.get("source_text", "")).partition(":")
-    named = [str(options[name]) for name in FILES if name in options] + [place] * (kind.lower() in ("folder", "video"))
+    kind, place = split_source(str(options.get("source_text", "")))
+    is_file = kind in ("folder", "image", "video") or (not kind and place.startswith("/"))  # or not mounted yet
+    named = [str(options[name]) for name in FILES if name in options] + [place] * is_file
     for name in named:
         yield Path(os.path.abspath(name))  # noqa: PTH100 - systemd takes no '..', and the disk may be away
 

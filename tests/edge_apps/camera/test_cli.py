@@ -51,6 +51,17 @@ def test_a_tar_is_read_like_the_folder(edge_camera, model: Path, pictures: Path,
     assert labels[0] == labels[1]
 
 
+def test_a_path_alone_is_a_source(edge_camera, model: Path, pictures: Path, video: Path) -> None:
+    for path, source, frames in ((pictures, "folder", 3), (pictures / "b/green.png", "image", 1), (video, "video", 6)):
+        every = ["--every-frame"] * (source == "video")
+        result = edge_camera("run", "--model", model, "--source", path, "--json", "--quiet", *every)
+        assert result.returncode == 0, result.stderr
+        session, summary = map(json.loads, result.stdout.splitlines())
+        assert (session["source"], summary["frames"]) == (f"{source}:{path}", frames)
+    refused = edge_camera("run", "--model", model, "--source", video.parent / "none.mp4")
+    assert "No such file, folder or camera: " in one_error_line(refused, 2)
+
+
 def test_json_is_one_document_per_line_and_nothing_else(edge_camera, model: Path, pictures: Path) -> None:
     (pictures / "b/green.png").write_bytes(b"")
     result = edge_camera("run", "--model", model, "--source", f"folder:{pictures}", "--json", "--top-k", 2)

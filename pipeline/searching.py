@@ -19,6 +19,7 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, 
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, check_limit, judge
+from pipeline.accuracy.gate_words import covers
 from pipeline.accuracy.in_bundle import evaluate_bundle, record
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
@@ -27,7 +28,7 @@ from pipeline.build import Announce, Job, any_in_int8, build, check_installed, c
 from pipeline.bundle import staged
 from pipeline.calibrating import Calibration, calibrate, draw, remarks
 from pipeline.captured import capture
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import absent_classes, matched
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadCalibration, BadInput, EdgeError, MissingExtra
@@ -116,7 +117,9 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     check_files(job.files)
     judging, _ = distinct(asked.judge)
     _check(job, policy, judging)
-    check_classes(asked.rank or job.images, job.checkpoint.labels)
+    if absent := absent_classes(judging, job.checkpoint.labels):
+        announce(covers(absent, len(job.checkpoint.labels)))
+    to_rank = matched(asked.rank or job.images, job.checkpoint.labels)
     announce("Capturing the network")
     captured = capture(job.checkpoint, job.images.image(0))
     check_int8(captured, job.int8_recipe())
@@ -129,7 +132,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     else:
         given = job.calibration
         chosen, calibrated = given.ranges.calibration_set, lambda: given
-    ranked_on = held_out(asked.rank or job.images, asked.rank_images, job.recipe.seed, chosen)
+    ranked_on = held_out(to_rank, asked.rank_images, job.recipe.seed, chosen)
     check_disjoint(chosen, judging)
     _check_apart(ranked_on, judging)
     announce("Calibrating" if job.calibration is None else "Preparing")
@@ -217,9 +220,9 @@ def _check_runtime(target: Target) -> None:
 
 def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
     """Refuse at once what could not end well."""
-    check_classes(judging, job.checkpoint.labels)
-    sizes = np.bincount(judging.labels, minlength=len(judging.classes))
-    check_limit(policy, sizes.tolist(), judging.classes, judging.name)
+    labels = job.checkpoint.labels
+    sizes = np.bincount(matched(judging, labels).labels, minlength=len(labels))
+    check_limit(policy, sizes.tolist(), labels, judging.name, absent=absent_classes(judging, labels))
     faultless = PairedTable(len(judging), 0, 0, 0)
     if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)

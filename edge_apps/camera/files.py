@@ -36,7 +36,9 @@ class Folder:
         self.length = None if loop else len(self._pictures)
 
     def __iter__(self) -> Iterator[Item]:
-        return _repeated(self._once, self._loop, lambda: self.stop())
+        for remark in self._pictures.remarks:
+            yield Event(time.time(), "passed-over", f"{self.text}: {remark}")
+        yield from _repeated(self._once, self._loop, lambda: self.stop())
 
     def _once(self, start: int) -> Iterator[Item]:
         for index in range(len(self._pictures)):

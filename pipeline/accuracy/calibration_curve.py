@@ -23,7 +23,7 @@ from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, dr
 from pipeline.capture import input_range
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import matched
 from pipeline.data.reading import digest, load_all
 from pipeline.data.subset import Subset
 
@@ -128,10 +128,13 @@ def calibration_curve(
     ``IMAGES`` or as many as there are.
 
     Raises:
-        BadInput: classes that are not the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
+        BadInput: a class that is none of the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
             fewer images than ``largest``, pictures that cannot calibrate or that are in ``test``.
     """
-    check_classes(images if test is None else test, checkpoint.labels)
+    if test is None:
+        images = matched(images, checkpoint.labels)
+    else:
+        test = matched(test, checkpoint.labels)
     wanted = count or IMAGES
     if test is None:
         pool, judged_on = _apart(images, wanted, recipe.seed)

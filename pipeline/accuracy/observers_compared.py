@@ -23,7 +23,7 @@ from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, dr
 from pipeline.capture import input_range
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import matched
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
 
@@ -76,10 +76,13 @@ def compare_observers(
     or all there are.
 
     Raises:
-        BadInput: classes that are not the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
+        BadInput: a class that is none of the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
             calibration pictures that cannot serve, or that are in ``test``.
     """
-    check_classes(images if test is None else test, checkpoint.labels)
+    if test is None:
+        images = matched(images, checkpoint.labels)
+    else:
+        test = matched(test, checkpoint.labels)
     captured = capture(checkpoint, images.image(0))
     pictures = draw(captured, images, recipe)
     if test is not None:

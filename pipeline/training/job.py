@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
+from edge_apps.file_names import listed
 from edge_apps.files import check_writable
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes, check_trainable
+from pipeline.data.class_counts import class_counts
+from pipeline.data.classes import absent_classes, check_every_class, check_trainable, matched
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
@@ -91,15 +93,15 @@ def train(job: Job, console: Console) -> Trained:
     """Train and write ``job.out``; an interrupted training of the same settings is taken up after its last epoch.
 
     Raises:
-        BadInput: data of one class, other classes in the validation data, a saved state of other settings, an
-            unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last state is kept.
+        BadInput: data of one class, a class without an image, unknown classes in the validation data, a saved state of
+            other settings, an unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last
+            state is kept.
     """
     job.spec.check_input(job.settings.input, job.settings.options)
     check_trainable(job.data)
-    if job.tuned is not None:
-        check_classes(job.data, job.tuned.labels)
-    if job.val is not None:
-        check_classes(job.val, job.data.classes)
+    images = matched(job.data, job.labels)
+    check_every_class(images)
+    held_out = None if job.val is None else matched(job.val, job.labels)
     device, path = choose_device(job.device), state_path(job.out)
     check_writable(job.out)
     if job.restart:
@@ -107,8 +109,9 @@ def train(job: Job, console: Console) -> Trained:
     saved = read_state(path)
     if saved is not None:
         check_same(job.settings, saved.settings)
-    data = load_all(job.data, job.preprocess)
-    val = None if job.val is None else load_all(job.val, job.preprocess)
+    _announce(job, console)
+    data = load_all(images, job.preprocess)
+    val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network, forward = _start(job, device, console)
     heads = None if job.tuned is not None else training_heads(network, job.settings.input)
@@ -126,6 +129,17 @@ def train(job: Job, console: Console) -> Trained:
     trained = _write(job, training, val)
     path.unlink(missing_ok=True)
     return trained
+
+
+def _announce(job: Job, console: Console) -> None:
+    """Print the classes and how many images each has, so that a wrong folder is seen before hours of training."""
+    console.out(f"Training on {class_counts(job.data)}.")
+    if job.val is None:
+        return
+    console.out(f"Validating on {class_counts(job.val)}.")
+    absent = absent_classes(job.val, job.labels)
+    if absent:
+        console.out(f"'{job.val.name}' has no folder for {listed(absent)}: nothing is measured on them.")
 
 
 def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module, Forward]:

@@ -128,7 +128,7 @@ def test_bad_input(laboratory: Any, make_bundle: Any, make_images: Any, tmp_path
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.onnx").touch()
     (tmp_path / "no.safetensors").write_bytes(b"no")
-    assert "No pictures" in error(run(root, "--data", tmp_path / "empty"))
+    assert "No images in" in error(run(root, "--data", tmp_path / "empty"))
     assert "No such folder" in error(run(root, "--data", tmp_path / "nowhere"))
     assert "is not a bundle" in error(run(tmp_path / "nowhere", "--data", data))
     assert "No such file" in error(run(tmp_path / "nowhere.fake", "--data", data))

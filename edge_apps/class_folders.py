@@ -1,0 +1,224 @@
+"""Which folders of an ``ImageTree`` are the classes.
+
+Folders around all of them, and folders for training and testing, are looked through.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from edge_apps.errors import BadInput
+from edge_apps.file_names import listed
+from edge_apps.image_tree import ImageFile, ImageTree, describe_unread, is_below, shown_path
+
+Use = Literal["train", "calibration", "val", "test"]
+"""What images are read for."""
+
+_SPLIT_WORDS: dict[str, Use] = {
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
+    **dict.fromkeys(("calib", "calibration"), "calibration"),
+}
+_FILLERS = frozenset({"set", "split", "data", "dataset", "images", "img", "imgs"})
+
+_TAKEN_FOR: dict[Use, tuple[Use, ...]] = {
+    "train": ("train",),
+    "calibration": ("calibration", "train"),
+    "val": ("val", "test"),
+    "test": ("test", "val"),
+}
+"""The splits that serve a use, the best first. What was trained on is never taken to measure on."""
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Classes in the order of their names, and the label of each image.
+
+    split: the path of the folder for the asked use, where the data is divided into such folders; else "". remarks:
+    what a user should know, a sentence each.
+    """
+
+    classes: tuple[str, ...]
+    images: tuple[ImageFile, ...]
+    labels: tuple[int, ...]
+    split: str
+    remarks: tuple[str, ...]
+
+
+def find_class_folders(tree: ImageTree, data: str, use: Use | None = None) -> ClassFolders:
+    """Find the class folders of ``data`` (its path, for messages).
+
+    A single folder around all others is looked through, also several such folders in one another. Of folders that are
+    named train, val and test the one for ``use`` is taken.
+
+    Raises:
+        BadInput: an image outside a class folder, a class folder without an image, two class folders of one name,
+            folders for training and testing of which none, or more than one, is for ``use``.
+    """
+    folders = _Folders(tree)
+    base, split, remarks = "", "", list[str]()
+    while not folders.direct[base]:
+        inside = folders.inside(base)
+        if len(inside) == 1 and not folders.direct[inside[0]] and folders.inside(inside[0]):
+            base = inside[0]
+        elif not split and (uses := _splits(folders, base, data)):
+            base = split = _choose(uses, use, data)
+            remarks.append(_chosen(split, uses, data))
+        else:
+            break
+    at = f"{data}/{shown_path(split)}" if split else data
+    _refuse_stray(folders, base, at)
+    class_folders = folders.inside(base)
+    _refuse_empty(folders, class_folders, at)
+    _refuse_links(tree, base, at)
+    name_of = {folder: class_name(folder) for folder in class_folders}
+    remarks += _check_names(name_of.values(), at)
+    classes = tuple(sorted(name_of.values()))
+    index = {name: number for number, name in enumerate(classes)}
+    images = tree.below(base).images
+    depth = len(PurePosixPath(base).parts)
+    label_of = {folder: index[name] for folder, name in name_of.items()}
+    labels = tuple(label_of["/".join(PurePosixPath(file.path).parts[: depth + 1])] for file in images)
+    return ClassFolders(classes, images, labels, split, (*remarks, *tree.below(split).remarks()))
+
+
+def class_name(folder: str) -> str:
+    """Return the class that a folder stands for.
+
+    Composed (NFC): macOS writes "é" as two characters and Linux as one, which nobody can see.
+    """
+    return unicodedata.normalize("NFC", shown_path(PurePosixPath(folder).name))
+
+
+def split_use(folder: str) -> Use | None:
+    """Return what a folder named such as ``train``, ``Validation`` or ``test2017_images`` is for, if anything."""
+    words = re.findall("[a-z]+", PurePosixPath(folder).name.casefold())
+    told = [word for word in words if word not in _FILLERS]
+    return _SPLIT_WORDS.get(told[0]) if len(told) == 1 else None
+
+
+class _Folders:
+    """Folders by the folder that they lie in, and how many images lie in each and below each."""
+
+    def __init__(self, tree: ImageTree) -> None:
+        self.tree = tree
+        self.direct: Counter[str] = Counter()
+        self.below: Counter[str] = Counter()
+        for file in tree.images:
+            parents = [_path(parent) for parent in PurePosixPath(file.path).parents]
+            self.direct[parents[0]] += 1
+            self.below.update(parents)
+        self._inside: defaultdict[str, list[str]] = defaultdict(list)
+        for folder in sorted(tree.folders):
+            self._inside[_path(PurePosixPath(folder).parent)].append(folder)
+
+    def inside(self, folder: str) -> list[str]:
+        """The folders directly in this one, with or without images."""
+        return self._inside[folder]
+
+
+def _path(folder: PurePosixPath) -> str:
+    return "" if str(folder) == "." else str(folder)
+
+
+def _splits(folders: _Folders, base: str, data: str) -> dict[str, Use]:
+    """The folders in ``base`` for training and testing, by path; empty where its folders are classes.
+
+    One alone may be a class: there are trains among vehicles.
+    """
+    inside = folders.inside(base)
+    uses = {folder: use for folder in inside if (use := split_use(folder)) is not None}
+    if len(set(uses.values())) < 2:
+        return {}
+    others = [folder for folder in inside if folder not in uses and folders.below[folder]]
+    if others:
+        raise BadInput(
+            f"'{data}' holds {_names(uses)} beside {_names(others)}: they cannot all be classes. Give the folder whose "
+            f"folders are the classes, such as {_paths(uses, data)}."
+        )
+    return {folder: use for folder, use in uses.items() if folders.below[folder]}
+
+
+def _choose(uses: dict[str, Use], use: Use | None, data: str) -> str:
+    for taken in () if use is None else _TAKEN_FOR[use]:
+        fitting = [folder for folder, its_use in uses.items() if its_use == taken]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise BadInput(f"'{data}' holds {_names(fitting)}: give one of them, {_paths(fitting, data)}.")
+    raise BadInput(
+        f"'{data}' is divided into {_names(uses)}, which are not classes: give the folder to read, "
+        f"{_paths(uses, data)}."
+    )
+
+
+def _chosen(split: str, uses: Iterable[str], data: str) -> str:
+    return f"'{data}' is divided into {_names(uses)}: reading '{data}/{shown_path(split)}'."
+
+
+def _refuse_stray(folders: _Folders, base: str, at: str) -> None:
+    if not folders.direct[base]:
+        return
+    stray = next(file for file in folders.tree.images if _path(PurePosixPath(file.path).parent) == base)
+    if not folders.inside(base):
+        raise BadInput(
+            f"'{at}' holds {folders.direct[base]:,} images and no class folders (first: '{stray.name}' is in no class "
+            "folder): arrange them as <class>/<image>. If it is one class of several, give the folder that it lies in."
+        )
+    more = f", nor are {folders.direct[base] - 1:,} more" if folders.direct[base] > 1 else ""
+    raise BadInput(f"Image '{stray.name}' in '{at}' is in no class folder{more}: arrange them as <class>/<image>.")
+
+
+def _refuse_empty(folders: _Folders, class_folders: Sequence[str], at: str) -> None:
+    empty = [folder for folder in class_folders if not folders.below[folder]]
+    if not empty:
+        return
+    unread = [found for found in folders.tree.unread if any(is_below(found[0], folder) for folder in empty)]
+    beside = f" They hold {describe_unread(unread)}, which cannot be read: convert them." if unread else ""
+    said = "Class folder {} of '{}' has no image" if len(empty) == 1 else "Class folders {} of '{}' have no image"
+    raise BadInput(f"{said.format(_names(empty), at)}: fill or remove {'it' if len(empty) == 1 else 'them'}.{beside}")
+
+
+def _refuse_links(tree: ImageTree, base: str, at: str) -> None:
+    """Refuse to lose a class whose folder is a link: to another class, or to nothing.
+
+    A link to nothing that has the suffix of a file was one to a file.
+    """
+    for link in tree.links:
+        path = PurePosixPath(link.path)
+        if _path(path.parent) == base and not link.is_loop and not re.fullmatch(r"\.\w{1,5}", path.suffix):
+            raise BadInput(f"Class folder {_names([link.path])} of '{at}' cannot be read: {link.why}. Remove the link.")
+
+
+def _check_names(names: Iterable[str], at: str) -> list[str]:
+    """Refuse classes of one name; say which differ only in upper and lower case, as 'a' and 'A' may."""
+    counts = Counter(names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise BadInput(
+            f"'{at}' has two folders named {listed(twice)}, which differ only in how Unicode composes their letters: "
+            "put their images into one."
+        )
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(counts):
+        alike[name.casefold()].append(name)
+    return [
+        f"Classes {listed(group)} of '{at}' differ only in upper and lower case: they are read as different classes."
+        for group in alike.values()
+        if len(group) > 1
+    ]
+
+
+def _names(folders: Iterable[str]) -> str:
+    return listed(shown_path(PurePosixPath(folder).name) for folder in folders)
+
+
+def _paths(folders: Iterable[str], data: str) -> str:
+    return " or ".join(f"{data}/{shown_path(folder)}" for folder in folders)

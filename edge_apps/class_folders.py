@@ -5,12 +5,13 @@ Folders around all of them, and folders for training and testing, are looked thr
 
 from __future__ import annotations
 
+import itertools
+import posixpath
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 from edge_apps.errors import BadInput
@@ -83,9 +84,9 @@ def find_class_folders(tree: ImageTree, data: str, use: Use | None = None) -> Cl
     classes = tuple(sorted(name_of.values()))
     index = {name: number for number, name in enumerate(classes)}
     images = tree.below(base).images
-    depth = len(PurePosixPath(base).parts)
-    label_of = {folder: index[name] for folder, name in name_of.items()}
-    labels = tuple(label_of["/".join(PurePosixPath(file.path).parts[: depth + 1])] for file in images)
+    label_of = {posixpath.basename(folder): index[name] for folder, name in name_of.items()}
+    start = len(base) + 1 if base else 0
+    labels = tuple(label_of[file.path[start:].partition("/")[0]] for file in images)
     return ClassFolders(classes, images, labels, split, (*remarks, *tree.below(split).remarks()))
 
 
@@ -94,12 +95,12 @@ def class_name(folder: str) -> str:
 
     Composed (NFC): macOS writes "é" as two characters and Linux as one, which nobody can see.
     """
-    return unicodedata.normalize("NFC", shown_path(PurePosixPath(folder).name))
+    return unicodedata.normalize("NFC", shown_path(posixpath.basename(folder)))
 
 
 def split_use(folder: str) -> Use | None:
     """Return what a folder named such as ``train``, ``Validation`` or ``test2017_images`` is for, if anything."""
-    words = re.findall("[a-z]+", PurePosixPath(folder).name.casefold())
+    words = re.findall("[a-z]+", posixpath.basename(folder).casefold())
     told = [word for word in words if word not in _FILLERS]
     return _SPLIT_WORDS.get(told[0]) if len(told) == 1 else None
 
@@ -109,23 +110,19 @@ class _Folders:
 
     def __init__(self, tree: ImageTree) -> None:
         self.tree = tree
-        self.direct: Counter[str] = Counter()
+        self.direct = Counter(posixpath.dirname(file.path) for file in tree.images)
         self.below: Counter[str] = Counter()
-        for file in tree.images:
-            parents = [_path(parent) for parent in PurePosixPath(file.path).parents]
-            self.direct[parents[0]] += 1
-            self.below.update(parents)
+        for folder, count in self.direct.items():
+            self.below[""] += count
+            for around in itertools.accumulate(folder.split("/"), posixpath.join) if folder else ():
+                self.below[around] += count
         self._inside: defaultdict[str, list[str]] = defaultdict(list)
         for folder in sorted(tree.folders):
-            self._inside[_path(PurePosixPath(folder).parent)].append(folder)
+            self._inside[posixpath.dirname(folder)].append(folder)
 
     def inside(self, folder: str) -> list[str]:
         """The folders directly in this one, with or without images."""
         return self._inside[folder]
-
-
-def _path(folder: PurePosixPath) -> str:
-    return "" if str(folder) == "." else str(folder)
 
 
 def _splits(folders: _Folders, base: str, data: str) -> dict[str, Use]:
@@ -166,7 +163,7 @@ def _chosen(split: str, uses: Iterable[str], data: str) -> str:
 def _refuse_stray(folders: _Folders, base: str, at: str) -> None:
     if not folders.direct[base]:
         return
-    stray = next(file for file in folders.tree.images if _path(PurePosixPath(file.path).parent) == base)
+    stray = next(file for file in folders.tree.images if posixpath.dirname(file.path) == base)
     if not folders.inside(base):
         raise BadInput(
             f"'{at}' holds {folders.direct[base]:,} images and no class folders (first: '{stray.name}' is in no class "
@@ -192,8 +189,8 @@ def _refuse_links(tree: ImageTree, base: str, at: str) -> None:
     A link to nothing that has the suffix of a file was one to a file.
     """
     for link in tree.links:
-        path = PurePosixPath(link.path)
-        if _path(path.parent) == base and not link.is_loop and not re.fullmatch(r"\.\w{1,5}", path.suffix):
+        of_class = posixpath.dirname(link.path) == base and not re.search(r"\.\w{1,5}$", link.path)
+        if of_class and not link.is_loop:
             raise BadInput(f"Class folder {_names([link.path])} of '{at}' cannot be read: {link.why}. Remove the link.")
 
 
@@ -217,7 +214,7 @@ def _check_names(names: Iterable[str], at: str) -> list[str]:
 
 
 def _names(folders: Iterable[str]) -> str:
-    return listed(shown_path(PurePosixPath(folder).name) for folder in folders)
+    return listed(shown_path(posixpath.basename(folder)) for folder in folders)
 
 
 def _paths(folders: Iterable[str], data: str) -> str:

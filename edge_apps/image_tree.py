@@ -12,7 +12,7 @@ import tarfile
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from edge_apps.errors import BadInput
@@ -249,11 +249,11 @@ def _members(tar: tarfile.TarFile, found: _Found) -> tuple[dict[str, ImageFile],
     links: dict[str, str] = {}
     for member in tar:
         path = posixpath.normpath(member.name.lstrip("/"))
-        if any(map(is_system_name, PurePosixPath(path).parts)) or path == ".":
+        if any(map(is_system_name, path.split("/"))):  # "." too
             continue
         files.pop(path, None)
         links.pop(path, None)
-        found.folders.update(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")
+        _add_folders(found.folders, posixpath.dirname(path))
         if member.isdir():
             found.folders.add(path)
         elif member.issym():
@@ -261,6 +261,13 @@ def _members(tar: tarfile.TarFile, found: _Found) -> tuple[dict[str, ImageFile],
         elif (stored := _stored(tar, member)) is not None:
             files[path] = ImageFile(path, stored.offset_data, stored.size)
     return files, links
+
+
+def _add_folders(folders: set[str], folder: str) -> None:
+    """Add a folder and those around it; a tar need not have members for them."""
+    while folder and folder not in folders:
+        folders.add(folder)
+        folder = posixpath.dirname(folder)
 
 
 def _stored(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -77,7 +77,7 @@ def check_trainable(images: ImageSet) -> None:
     """Raise ``BadInput`` where fewer than two classes have images: nothing could be learned."""
     if len(set(images.labels)) < 2:
         raise BadInput(
-            f"'{images.name}' has images of one class only ('{images.classes[images.labels[0]]}'): a classifier "
+            f"'{images.name}' has pictures of one class only ('{images.classes[images.labels[0]]}'): a classifier "
             "needs at least two class folders."
         )
 

@@ -27,19 +27,23 @@ def read_labels(path: Path) -> tuple[str, ...]:
     lines = [unicodedata.normalize("NFC", line.strip()) for line in _text(path).split("\n")]
     while lines and not lines[-1]:
         lines.pop()
+    fault = _fault(lines)
+    if fault is not None:
+        raise BadInput(f"Labels '{path}' must be one class name a line, none empty, none twice: {fault}.")
+    return tuple(lines)
+
+
+def _fault(lines: list[str]) -> str | None:
     if not lines:
-        raise BadInput(f"Labels '{path}' are empty: write one class name a line.")
+        return "it holds no name"
     first: dict[str, int] = {}
     for number, name in enumerate(lines, 1):
         if not name:
-            raise BadInput(f"Labels '{path}': line {number} is blank; write one class name a line, none empty.")
+            return f"line {number} is blank"
         if name in first:
-            raise BadInput(
-                f"Labels '{path}': '{name}' is in lines {first[name]} and {number}; write one class name a line, none "
-                "twice."
-            )
+            return f"'{name}' is in lines {first[name]} and {number}"
         first[name] = number
-    return tuple(lines)
+    return None
 
 
 def _text(path: Path) -> str:

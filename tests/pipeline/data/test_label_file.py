@@ -38,8 +38,8 @@ def test_only_ends_of_lines_part_names(tmp_path):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "are empty"),
-        (b"\xef\xbb\xbf\r\n\r\n", "are empty"),
+        (b"", "it holds no name"),
+        (b"\xef\xbb\xbf\r\n\r\n", "it holds no name"),
         (b"cat\n\ndog\n", "line 2 is blank"),
         (b"cat\ndog\ncat\n", "'cat' is in lines 1 and 3"),
         (b"th\xe9\n", "are not UTF-8 text"),

@@ -64,23 +64,14 @@ def find_class_folders(tree: ImageTree, data: str, use: Use | None = None) -> Cl
             folders for training and testing of which none, or more than one, is for ``use``.
     """
     folders = _Folders(tree)
-    base, split, remarks = "", "", list[str]()
-    while not folders.direct[base]:
-        inside = folders.inside(base)
-        if len(inside) == 1 and not folders.direct[inside[0]] and folders.inside(inside[0]):
-            base = inside[0]
-        elif not split and (uses := _splits(folders, base, data)):
-            base = split = _choose(uses, use, data)
-            remarks.append(_chosen(split, uses, data))
-        else:
-            break
+    base, split, remarks = _look_through(folders, data, use)
     at = f"{data}/{shown_path(split)}" if split else data
     _refuse_stray(folders, base, at)
     class_folders = folders.inside(base)
     _refuse_empty(folders, class_folders, at)
     _refuse_links(tree, base, at)
     name_of = {folder: class_name(folder) for folder in class_folders}
-    remarks += _check_names(name_of.values(), at)
+    remarks += [*_check_names(name_of.values(), at), *_splits_inside(folders, class_folders, at)]
     classes = tuple(sorted(name_of.values()))
     index = {name: number for number, name in enumerate(classes)}
     images = tree.below(base).images
@@ -88,6 +79,24 @@ def find_class_folders(tree: ImageTree, data: str, use: Use | None = None) -> Cl
     start = len(base) + 1 if base else 0
     labels = tuple(label_of[file.path[start:].partition("/")[0]] for file in images)
     return ClassFolders(classes, images, labels, split, (*remarks, *tree.below(split).remarks()))
+
+
+def _look_through(folders: _Folders, data: str, use: Use | None) -> tuple[str, str, list[str]]:
+    """The folder that holds the class folders; the one chosen for ``use`` around it, else ""; what to say of that."""
+    base, split, remarks = "", "", list[str]()
+    while not folders.direct[base]:
+        inside = folders.inside(base)
+        if len(inside) == 1 and not folders.direct[inside[0]] and folders.inside(inside[0]):
+            base = inside[0]
+            only = split_use(base)
+            if use is not None and only is not None and not split and only not in _TAKEN_FOR[use]:
+                remarks.append(f"'{data}' holds {_names([base])} only: reading that.")
+        elif not split and (uses := _splits(folders, base, data)):
+            base = split = _choose(uses, use, data)
+            remarks.append(f"'{data}' is divided into {_names(uses)}: reading '{data}/{shown_path(split)}'.")
+        else:
+            break
+    return base, split, remarks
 
 
 def class_name(folder: str) -> str:
@@ -156,8 +165,16 @@ def _choose(uses: dict[str, Use], use: Use | None, data: str) -> str:
     )
 
 
-def _chosen(split: str, uses: Iterable[str], data: str) -> str:
-    return f"'{data}' is divided into {_names(uses)}: reading '{data}/{shown_path(split)}'."
+def _splits_inside(folders: _Folders, class_folders: Sequence[str], at: str) -> list[str]:
+    """Say so where it is the class folders that are divided: what is for testing is read with the rest."""
+    inside = {inner for folder in class_folders for inner in folders.inside(folder) if folders.below[inner]}
+    names = sorted({posixpath.basename(inner) for inner in inside if split_use(inner) is not None})
+    if len({split_use(name) for name in names}) < 2:
+        return []
+    return [
+        f"Class folders of '{at}' hold folders {listed(names)}: all their images are read. Arrange them as "
+        f"{shown_path(names[0])}/<class>/<image> to read one of these alone."
+    ]
 
 
 def _refuse_stray(folders: _Folders, base: str, at: str) -> None:

@@ -19,6 +19,8 @@ from edge_apps.errors import BadInput
 from edge_apps.file_names import is_system_name, listed, printable
 from edge_apps.image_formats import HEAD, READ, has_image_suffix, is_image, unread_format
 
+ARCHIVES = frozenset({".tar", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -102,8 +104,14 @@ def read_tree(path: Path) -> ImageTree:
     if not tree.images:
         beside = f" It has {describe_unread(tree.unread)}: convert them to JPEG or PNG." if tree.unread else ""
         links = "".join(f" Passed over '{shown_path(link.path)}': {link.why}." for link in tree.links[:1])
-        raise BadInput(f"No images in '{path}': expected {_formats('or')} files.{beside}{links}")
+        raise BadInput(f"No images in '{path}': expected {_formats('or')} files.{beside}{links}{_archives(path)}")
     return tree
+
+
+def _archives(path: Path) -> str:
+    """A hint where a folder holds the data still packed."""
+    packed = sorted(file.name for file in path.iterdir() if file.suffix in ARCHIVES) if path.is_dir() else []
+    return f" It holds {listed(packed)}: give an uncompressed .tar itself, unpack others." if packed else ""
 
 
 def describe_unread(unread: Sequence[tuple[str, str]]) -> str:

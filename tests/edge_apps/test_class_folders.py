@@ -114,6 +114,24 @@ def test_what_is_missing_is_not_made_up(tmp_path: Path) -> None:
         open_images(both, "test")
 
 
+def test_the_only_folder_is_read_whatever_it_is_for_and_that_is_said(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", "train/cat/1.png", "train/dog/1.png")
+    for path in (root, tar_of(root)):
+        assert open_images(path, "train").remarks == ()
+        assert open_images(path, "test").remarks == (f"'{path}' holds 'train' only: reading that.",)
+
+
+def test_class_folders_that_are_divided_themselves(tmp_path: Path) -> None:
+    """Images to test on would be trained on, and nobody would know."""
+    root = make(tmp_path / "set", *(f"{c}/{name}/1.png" for c in ("cat", "dog") for name in ("train", "val")))
+    images = open_images(root, "train")
+    assert (images.classes, len(images)) == (("cat", "dog"), 4)
+    assert images.remarks == (
+        f"Class folders of '{root}' hold folders 'train', 'val': all their images are read. Arrange them as "
+        "train/<class>/<image> to read one of these alone.",
+    )
+
+
 def test_splits_without_class_folders(tmp_path: Path) -> None:
     root = make(tmp_path / "set", "train/1.png", "train/2.png", "val/1.png")
     with pytest.raises(BadInput, match=f"'{root}/train' holds 2 images and no class folders"):
@@ -189,7 +207,7 @@ def test_classes_that_differ_in_case_are_two_and_that_is_said(tmp_path: Path) ->
 
 
 def test_a_real_tar(shared_data: Path) -> None:
-    """Its one folder around the classes is named test, whatever it is read for."""
-    images = open_images(shared_data / "cifar10" / "test.tar", "train")
+    """Its one folder around the classes is named test."""
+    images = open_images(shared_data / "cifar10" / "test.tar", "val")
     assert Counter(images.labels) == dict.fromkeys(range(10), 1000)
     assert images.remarks == ()

@@ -134,6 +134,13 @@ def test_only_unread_formats(tmp_path: Path) -> None:
                 read(path)
 
 
+def test_data_that_are_still_packed(tmp_path: Path) -> None:
+    for name in ("train.tar", "test.zip", "README"):
+        put(tmp_path / name, b"")
+    with pytest.raises(BadInput, match=r"It holds 'test.zip', 'train.tar': give an uncompressed .tar itself"):
+        open_images(tmp_path)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from edge_apps.images import open_images
 from edge_apps.runtime.manifest import sha256_of
 from edge_apps.runtime.preprocess import Preprocess
+from pipeline import checkpoint
 from pipeline.accuracy.evaluation import candidates, evaluate, rank_of_label
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.checkpoint import load
@@ -164,6 +166,38 @@ def test_labels_in_any_order_are_matched_by_name(
             assert result.absent_classes == ()
     only = evaluate(candidates([turned]), laboratory.images, None, threads=1)
     assert (only.labels, only.files[0].top1) == (labels, (len(laboratory.right) - 3) / 120)
+
+
+def test_a_reference_with_labels_that_are_not_alphabetical(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    """The same network with its outputs, and their names, in another order."""
+    order = [3, 0, 5, 4, 1, 2]
+    known = load(laboratory.checkpoint)
+    network = known.network()
+    final = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        final.weight.copy_(final.weight[order])
+        final.bias.copy_(final.bias[order])
+    path = tmp_path / "turned.safetensors"
+    checkpoint.save(
+        path,
+        network,
+        spec=known.spec,
+        options=known.options,
+        labels=tuple(known.labels[index] for index in order),
+        preprocess=known.preprocess,
+        training={},
+    )
+    file = fakes.write(tmp_path / "a.fake", laboratory.answers(5, 2))
+    plain = evaluate(candidates([file]), laboratory.images, known, threads=1)
+    turned = evaluate(candidates([file]), laboratory.images, load(path), threads=1)
+    assert plain.reference is not None
+    assert turned.reference is not None
+    assert (turned.reference.top1, turned.reference.top5) == (plain.reference.top1, plain.reference.top5)
+    before, after = plain.files[0].comparison, turned.files[0].comparison
+    assert before is not None
+    assert after is not None
+    assert (before.lost, before.gained, before.agreement) == (after.lost, after.gained, after.agreement)
+    assert after.per_class == tuple(before.per_class[index] for index in order)
 
 
 def test_data_may_lack_classes_which_are_named(laboratory: Any, fakes: Any, tmp_path: Path) -> None:

@@ -109,7 +109,6 @@ def train(job: Job, console: Console) -> Trained:
     saved = read_state(path)
     if saved is not None:
         check_same(job.settings, saved.settings)
-    _announce(job, console)
     data = load_all(images, job.preprocess)
     val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
@@ -117,6 +116,7 @@ def train(job: Job, console: Console) -> Trained:
     heads = None if job.tuned is not None else training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
     training = Training(network, settings, job.preprocess, data, device, heads, forward)
+    _announce(job, console)
     console.out(
         f"{settings.model}, {len(data):,} pictures of {len(job.data.classes)} classes at "
         f"{settings.input}×{settings.input}; {device.type}, threads: {torch.get_num_threads()}, "
@@ -132,7 +132,10 @@ def train(job: Job, console: Console) -> Trained:
 
 
 def _announce(job: Job, console: Console) -> None:
-    """Print the classes and how many images each has, so that a wrong folder is seen before hours of training."""
+    """Print the classes and how many images each has, so that a wrong folder is seen before hours of training.
+
+    Called when nothing can be refused any more: an error stays one line.
+    """
     console.out(f"Training on {class_counts(job.data)}.")
     if job.val is None:
         return

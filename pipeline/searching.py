@@ -19,7 +19,6 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, 
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, check_limit, judge
-from pipeline.accuracy.gate_words import covers
 from pipeline.accuracy.in_bundle import evaluate_bundle, record
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
@@ -28,7 +27,7 @@ from pipeline.build import Announce, Job, any_in_int8, build, check_installed, c
 from pipeline.bundle import staged
 from pipeline.calibrating import Calibration, calibrate, draw, remarks
 from pipeline.captured import capture
-from pipeline.data.classes import absent_classes, matched
+from pipeline.data.classes import absent_classes, coverage, matched
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadCalibration, BadInput, EdgeError, MissingExtra
@@ -117,8 +116,8 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     check_files(job.files)
     judging, _ = distinct(asked.judge)
     _check(job, policy, judging)
-    if absent := absent_classes(judging, job.checkpoint.labels):
-        announce(covers(absent, len(job.checkpoint.labels)))
+    for line in coverage(judging, job.checkpoint.labels):
+        announce(line)
     to_rank = matched(asked.rank or job.images, job.checkpoint.labels)
     announce("Capturing the network")
     captured = capture(job.checkpoint, job.images.image(0))

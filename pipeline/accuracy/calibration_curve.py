@@ -23,7 +23,7 @@ from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, dr
 from pipeline.capture import input_range
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import matched
+from pipeline.data.classes import coverage, matched
 from pipeline.data.reading import digest, load_all
 from pipeline.data.subset import Subset
 
@@ -59,7 +59,7 @@ class CalibrationCurve(msgspec.Struct, frozen=True, kw_only=True):
     """One curve. The recipe is that of all points but for ``images`` and ``seed``.
 
     pool: how many pictures there were to draw from. data, data_sha256 and judged_images are what was judged on.
-    remarks: what a user should know of the sets that were drawn, a line each.
+    remarks: what a user should know of the sets that were drawn and of classes that nothing is judged on, a line each.
     """
 
     format: int
@@ -131,6 +131,7 @@ def calibration_curve(
         BadInput: a class that is none of the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
             fewer images than ``largest``, pictures that cannot calibrate or that are in ``test``.
     """
+    covered = coverage(images if test is None else test, checkpoint.labels)
     if test is None:
         images = matched(images, checkpoint.labels)
     else:
@@ -178,7 +179,7 @@ def calibration_curve(
         judged_images=len(judged_on),
         float_top1=judge.float_top1,
         points=tuple(points),
-        remarks=tuple(noted),
+        remarks=(*noted, *covered),
     )
 
 

@@ -54,6 +54,17 @@ def absent_classes(images: ImageSet, labels: tuple[str, ...]) -> tuple[str, ...]
     return tuple(label for number, label in enumerate(labels) if number not in present)
 
 
+def coverage(images: ImageSet, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a sentence that says which labels the data has no folder for; nothing where it has all."""
+    absent = absent_classes(images, labels)
+    if not absent:
+        return ()
+    return (
+        f"'{images.name}' has no folder for {len(absent)} of {len(labels)} classes: {_some(absent)}. Nothing is "
+        f"measured on {'it' if len(absent) == 1 else 'them'}.",
+    )
+
+
 def order_of(labels: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
     """Return where each of ``wanted`` stands in ``labels``; None where they are not the same names."""
     index = {_composed(label): number for number, label in enumerate(labels)}

@@ -14,14 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from edge_apps.file_names import listed
 from edge_apps.files import check_writable
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.class_counts import class_counts
-from pipeline.data.classes import absent_classes, check_every_class, check_trainable, matched
+from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
@@ -140,9 +139,8 @@ def _announce(job: Job, console: Console) -> None:
     if job.val is None:
         return
     console.out(f"Validating on {class_counts(job.val)}.")
-    absent = absent_classes(job.val, job.labels)
-    if absent:
-        console.out(f"'{job.val.name}' has no folder for {listed(absent)}: nothing is measured on them.")
+    for line in coverage(job.val, job.labels):
+        console.out(line)
 
 
 def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module, Forward]:
@@ -216,7 +214,7 @@ def _write(job: Job, training: Training, val: Pixels | None) -> Trained:
         options=job.settings.options,
         labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training) | _result(job.val, correct, int8),
+        training=_record(job, training) | _result(job, correct, int8),
         dtype=job.dtype,
     )
     return Trained(training.history[-1], correct, int8)
@@ -237,10 +235,12 @@ def _record(job: Job, training: Training) -> dict[str, Any]:
     }
 
 
-def _result(val: ImageSet | None, correct: int | None, int8_correct: int | None) -> dict[str, Any]:
+def _result(job: Job, correct: int | None, int8_correct: int | None) -> dict[str, Any]:
+    val = job.val
     if val is None or correct is None:
         return {}
     top1 = correct / len(val)
     result = {"data": val.name, "sha256": digest(val), "images": len(val), "correct": correct, "top1": top1}
     int8 = {} if int8_correct is None else {"int8_correct": int8_correct, "int8_top1": int8_correct / len(val)}
-    return {"val": result | int8}
+    absent = absent_classes(val, job.labels)
+    return {"val": result | int8 | ({"absent_classes": list(absent)} if absent else {})}

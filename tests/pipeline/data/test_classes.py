@@ -11,6 +11,7 @@ from pipeline.data.classes import (
     check_classes,
     check_every_class,
     check_trainable,
+    coverage,
     matched,
     names_in,
     order_of,
@@ -52,6 +53,11 @@ def test_an_image_gets_the_index_of_its_label_in_any_order(folders, labels):
     assert (found.image(4) == images.image(4)).all()
     assert found.encoded(4) == images.encoded(4)
     assert absent_classes(images, labels) == labels[3:]
+    assert coverage(images, labels) == (
+        ()
+        if len(labels) == 3
+        else (f"'{images.name}' has no folder for 1 of 4 classes: horse. Nothing is measured on it.",)
+    )
 
 
 def test_unknown_and_missing_folders_are_named():

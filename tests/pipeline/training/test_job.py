@@ -125,11 +125,12 @@ def test_validation_data_may_lack_classes_which_is_said(folder, tmp_path, job):
     trained, lines = _train(job(folder, out, val=open_images(val)))
     assert lines[1:3] == [
         "Validating on 6 images of 1 class: red (6).",
-        f"'{val}' has no folder for 'blue': nothing is measured on them.",
+        f"'{val}' has no folder for 1 of 2 classes: blue. Nothing is measured on it.",
     ]
     made = checkpoint.load(out)
     pixels = load_all(open_images(val), made.preprocess).images
     answered = run_network(made.network(), made.preprocess, pixels, 1, lambda _: None).logits.argmax(1)
+    assert made.training["val"]["absent_classes"] == ["blue"]
     assert trained.correct == sum(made.labels[index] == "red" for index in answered)
     assert trained.correct != 3, "a wrong index would count as many"
 

@@ -195,9 +195,10 @@ def _refuse_empty(folders: _Folders, class_folders: Sequence[str], at: str) -> N
     if not empty:
         return
     unread = [found for found in folders.tree.unread if any(is_below(found[0], folder) for folder in empty)]
-    beside = f" They hold {describe_unread(unread)}, which cannot be read: convert them." if unread else ""
-    said = "Class folder {} of '{}' has no image" if len(empty) == 1 else "Class folders {} of '{}' have no image"
-    raise BadInput(f"{said.format(_names(empty), at)}: fill or remove {'it' if len(empty) == 1 else 'them'}.{beside}")
+    one = len(empty) == 1
+    said = f"Class folder{'' if one else 's'} {_names(empty)} of '{at}' {'has' if one else 'have'} no image"
+    beside = f" {'It holds' if one else 'They hold'} {describe_unread(unread)}: convert them." if unread else ""
+    raise BadInput(f"{said}: fill or remove {'it' if one else 'them'}.{beside}")
 
 
 def _refuse_links(tree: ImageTree, base: str, at: str) -> None:

@@ -110,7 +110,7 @@ def read_tree(path: Path) -> ImageTree:
 
 def _archives(path: Path) -> str:
     """A hint where a folder holds the data still packed."""
-    packed = sorted(file.name for file in path.iterdir() if file.suffix in ARCHIVES) if path.is_dir() else []
+    packed = sorted(file.name for file in path.iterdir() if file.suffix.lower() in ARCHIVES) if path.is_dir() else []
     return f" It holds {listed(packed)}: give an uncompressed .tar itself, unpack others." if packed else ""
 
 

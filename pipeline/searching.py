@@ -27,7 +27,7 @@ from pipeline.build import Announce, Job, any_in_int8, build, check_installed, c
 from pipeline.bundle import staged
 from pipeline.calibrating import Calibration, calibrate, draw, remarks
 from pipeline.captured import capture
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import absent_classes, coverage, matched
 from pipeline.data.held_back import judged_subset
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
@@ -119,7 +119,9 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     _check(job, policy, judging)
     images = job.images
     assert images is not None, "a search was planned without images"
-    check_classes(asked.rank or images, job.checkpoint.labels)
+    for line in coverage(judging, job.checkpoint.labels):
+        announce(line)
+    to_rank = matched(asked.rank or images, job.checkpoint.labels)
     announce("Capturing the network")
     captured = capture(job.checkpoint, images.image(0))
     check_int8(captured, job.int8_recipe())
@@ -132,7 +134,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     else:
         given = job.calibration
         chosen, calibrated = given.ranges.calibration_set, lambda: given
-    ranked_on = _ranked_on(asked, images, chosen)
+    ranked_on = _ranked_on(asked, to_rank, images, chosen)
     check_disjoint(chosen, judging)
     _check_apart(ranked_on, judging)
     announce("Calibrating" if job.calibration is None else "Preparing")
@@ -186,14 +188,14 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     return Outcome(verdict, found, load_bundle(job.out))
 
 
-def _ranked_on(asked: SearchJob, images: ImageSet, chosen: CalibrationSet) -> ImageSet:
+def _ranked_on(asked: SearchJob, to_rank: ImageSet, images: ImageSet, chosen: CalibrationSet) -> ImageSet:
     """Draw the images that layers are ranked on: none that calibrated, and none that the files are judged on after it.
 
     Without --rank they come from the data of the calibration, of which ``build`` judges the files on a few.
     """
     judged = judged_subset(images, asked.job.recipe.seed, chosen)
     besides = () if judged is None else tuple(sha256(judged, index) for index in range(len(judged)))
-    return held_out(asked.rank or images, asked.rank_images, asked.job.recipe.seed, chosen, besides)
+    return held_out(to_rank, asked.rank_images, asked.job.recipe.seed, chosen, besides)
 
 
 def check_files(files: Sequence[tuple[Target, Precision]]) -> None:
@@ -230,9 +232,9 @@ def _check_runtime(target: Target) -> None:
 
 def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
     """Refuse at once what could not end well."""
-    check_classes(judging, job.checkpoint.labels)
-    sizes = np.bincount(judging.labels, minlength=len(judging.classes))
-    check_limit(policy, sizes.tolist(), judging.classes, judging.name)
+    labels = job.checkpoint.labels
+    sizes = np.bincount(matched(judging, labels).labels, minlength=len(labels))
+    check_limit(policy, sizes.tolist(), labels, judging.name, absent=absent_classes(judging, labels))
     faultless = PairedTable(len(judging), 0, 0, 0)
     if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)

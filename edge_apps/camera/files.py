@@ -19,7 +19,8 @@ from edge_apps.camera.turn import Turn
 from edge_apps.camera.video_pass import VideoPass
 from edge_apps.chatter import SHOW
 from edge_apps.errors import BadImage, BadInput
-from edge_apps.images import SUFFIXES, Image, decode, printable
+from edge_apps.image_formats import SUFFIXES
+from edge_apps.images import Image, decode, printable
 
 FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
@@ -29,6 +30,10 @@ LOOK_EVERY = 1.0
 
 class Pictures(Protocol):
     """Encoded images in order."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user should know of them, such as files that are passed over; a sentence each."""
 
     def __len__(self) -> int: ...
 
@@ -44,6 +49,7 @@ class ImageFile:
     """A single image, as one of ``Pictures``."""
 
     path: Path
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return 1
@@ -73,7 +79,9 @@ class Folder:
         self.length = None if loop else len(self._pictures)
 
     def __iter__(self) -> Iterator[Item]:
-        return _repeated(self._once, self._loop, lambda: self.stop())
+        for remark in self._pictures.remarks:
+            yield Event(time.time(), "passed-over", f"{self.text}: {remark}")
+        yield from _repeated(self._once, self._loop, lambda: self.stop())
 
     def _once(self, start: int) -> Iterator[Item]:
         for index in range(len(self._pictures)):

@@ -21,6 +21,7 @@ from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
+from pipeline.data.classes import order_of
 from pipeline.errors import BadInput, BadManifest, MissingExtra
 from pipeline.rebuild import calibration_set_of, checkpoint_of, rebuild
 
@@ -112,7 +113,7 @@ def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate]
     """
     if other.root.resolve() == bundle.root.resolve():
         raise BadInput(f"'{other.root}' is the bundle itself: name the bundle of an earlier release.")
-    if other.manifest.labels != bundle.manifest.labels:
+    if order_of(other.manifest.labels, bundle.manifest.labels) is None:
         raise BadInput(
             f"'{other.root}' has other classes ({_some(other.manifest.labels)}) than '{bundle.root}' "
             f"({_some(bundle.manifest.labels)}): they cannot be compared."

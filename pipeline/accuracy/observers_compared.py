@@ -23,7 +23,7 @@ from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, dr
 from pipeline.capture import input_range
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import coverage, matched
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
 
@@ -44,7 +44,8 @@ class ObserversCompared(msgspec.Struct, frozen=True, kw_only=True):
     """One comparison. The recipe is that of all of them but for ``observer``.
 
     calibration_sha256 is the digest of the calibration set; data, data_sha256 and images are what was judged on.
-    best is the observer with the highest SQNR. remarks: on the calibration images.
+    best is the observer with the highest SQNR. remarks: on the calibration images, and on classes that nothing is
+    judged on.
     """
 
     format: int
@@ -76,10 +77,14 @@ def compare_observers(
     or all there are.
 
     Raises:
-        BadInput: classes that are not the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
+        BadInput: a class that is none of the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
             calibration pictures that cannot serve, or that are in ``test``.
     """
-    check_classes(images if test is None else test, checkpoint.labels)
+    covered = coverage(images if test is None else test, checkpoint.labels)
+    if test is None:
+        images = matched(images, checkpoint.labels)
+    else:
+        test = matched(test, checkpoint.labels)
     captured = capture(checkpoint, images.image(0))
     pictures = draw(captured, images, recipe)
     recipe = msgspec.structs.replace(recipe, images=len(pictures.pixels))
@@ -116,7 +121,7 @@ def compare_observers(
         float_top1=judge.float_top1,
         observers=results,
         best=max(results, key=lambda result: result.judged.sqnr_db).observer,
-        remarks=tuple(remarks(pictures.chosen)),
+        remarks=(*remarks(pictures.chosen), *covered),
     )
 
 

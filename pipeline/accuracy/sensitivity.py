@@ -24,7 +24,7 @@ from pipeline.accuracy.file_tensors import FileTensors, compare_tensors
 from pipeline.accuracy.inference import run_graph
 from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.captured import split
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import matched
 from pipeline.data.reading import digest, load_all
 from pipeline.data.subset import Subset
 from pipeline.errors import BadInput
@@ -165,12 +165,11 @@ def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> 
     """Measure a bundle's int8 network on pictures; ``seed`` is that of their draw, for the record.
 
     Raises:
-        BadInput: classes of the data are not the labels. BadImage: a corrupt picture.
+        BadInput: a class of the data is no label. BadImage: a corrupt picture.
     """
     bundle = rebuilt.bundle
-    check_classes(images, bundle.manifest.labels)
+    labels = np.asarray(matched(images, bundle.manifest.labels).labels)
     pixels = load_all(images, bundle.manifest.preprocess).images
-    labels = np.asarray(images.labels)
     walk = OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
     alone = one_by_one(walk, pixels, advance)
     int8 = run_graph(rebuilt.simulator, pixels, usable_cores(), lambda _: None)

@@ -227,7 +227,6 @@ def folder(tmp_path: Path) -> Path:
     (root / ".trash").mkdir()
     (root / ".trash" / "x.png").write_bytes(FILES["colour.png"])
     (root / "dog" / "notes.txt").write_text("not a picture")
-    (root / "empty").mkdir()
     return root
 
 
@@ -376,11 +375,11 @@ def test_places_without_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(FILES["colour.png"])
     (tmp_path / "notes.txt").write_text("x" * 2000)
     for name, says in (
-        ("empty", "No pictures in"),
-        ("empty.tar", "No pictures in"),
+        ("empty", "No images in"),
+        ("empty.tar", "No images in"),
         ("zero.tar", "uncompressed tar"),
         ("nothing", "No such folder or tar"),
-        ("x.png", "is a single picture"),
+        ("x.png", "is a single image"),
         ("notes.txt", "uncompressed tar"),
     ):
         for read in (open_images, list_pictures):

@@ -304,5 +304,5 @@ def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="No pictures"):
+    with pytest.raises(BadInput, match="No images"):
         parse_source(f"folder:{tmp_path}")

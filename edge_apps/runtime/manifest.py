@@ -72,8 +72,48 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
         _check_labels(self.labels)
 
 
+JudgedOn = Literal["held-out", "calibration", "noise"]
+"""Which images a file was judged on: ones that calibrated nothing, the calibration images, or no images but noise."""
+
+Word = Literal["good", "check", "bad"]
+"""A file's verdict: as exact as its arithmetic allows; worth a look before it is used; not its network."""
+
+
+class FileComparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a file answered on some images, against the networks that it should compute.
+
+    ``status`` says whether the file was run, and ``reason`` why not; what is no model has no comparison. SQNR is in dB,
+    of logits with the per-class mean removed; agreement is the share of the images that both put into the same class.
+    ``float`` is the float network; ``graph`` is what the file was lowered from: the quantized graph of an int8 file,
+    simulated, and the float network with rounded weights of an int8-weights file. ``word`` is the verdict and
+    ``findings`` say why it is not "good";
+    ``departs_at`` names the first operator where a bad file departs. ``collapsed``: the network's answer hardly depends
+    on the image, so that decibels mean nothing. ``allowed``: the file is bad and was kept because the user asked.
+    """
+
+    status: Literal["run", "not run", "no model"] = "no model"
+    reason: str = ""
+    runtime: str | None = None
+    judged_on: JudgedOn | None = None
+    images: int = 0
+    enough_images: bool = False
+    sqnr_float_db: float | None = None
+    agreement_float: float | None = None
+    sqnr_graph_db: float | None = None
+    agreement_graph: float | None = None
+    collapsed: bool = False
+    word: Word | None = None
+    findings: tuple[str, ...] = ()
+    departs_at: str | None = None
+    allowed: bool = False
+
+
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a bundle. A ``model`` can be run; the others are what proves it."""
+    """One file of a bundle. A ``model`` can be run; the others are what proves it.
+
+    float_layers: convolution and linear layers of an int8 file that stay in float, by module path. float_operators:
+    everything else in it that computes in float between int8 tensors, as ``module path:operator``.
+    """
 
     path: str
     role: Literal[
@@ -91,9 +131,10 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
     target: str | None = None
     precision: Precision | None = None
     float_layers: tuple[str, ...] = ()
+    float_operators: tuple[str, ...] = ()
     operators: dict[str, int] = {}
     delegated: dict[str, Any] = {}
-    comparison: dict[str, Any] = {}
+    comparison: FileComparison = FileComparison()
 
 
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +143,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     output: what the numbers are that every file answers with, as in ``FileManifest``.
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
     bundle's ranges. search: how it was found which layers stay in float, and what that costs; empty where nobody
-    searched (``pipeline.searching.SearchRecord``).
+    searched (``pipeline.searching.SearchRecord``). findings: what export says of the network itself, a sentence each.
     """
 
     format: int
@@ -116,6 +157,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputKind = "logits"
     observers: dict[str, str] = {}
     search: dict[str, Any] = {}
+    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)

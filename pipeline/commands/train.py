@@ -162,7 +162,7 @@ def command(
         raise BadInput("--out is the checkpoint of --qat, whose float network the result is compared with: keep both.")
     if given["threads"]:
         torch.set_num_threads(given["threads"])
-    images, held_out = open_data(data, "train"), None if val is None else open_data(val, "test")
+    images, held_out = open_data(data, "train"), None if val is None else open_data(val, "val")
     skipped: list[str] = []
     if given["skip_corrupt"]:
         images, skipped = usable(images, True)

@@ -1,6 +1,7 @@
 """``pipeline train`` as it is typed."""
 
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_apps.images import write_png
+from edge_apps.images import open_images, write_png
 from pipeline import checkpoint
 from pipeline.cli import main
 from pipeline.commands import train
@@ -82,6 +83,28 @@ def test_the_recorded_command_makes_the_same_weights(folder, tmp_path, run):
     out.unlink()
     assert run(*shlex.split(command)[2:])[0] == 0
     assert all(torch.equal(tensor, load_file(out)[name]) for name, tensor in first.items())
+
+
+def test_a_folder_with_train_and_val_is_read_as_such(folder, tmp_path, run):
+    """Never two classes called train and val."""
+    (tmp_path / "data").mkdir()
+    shutil.copytree(folder, tmp_path / "data" / "val")
+    data = folder.rename(tmp_path / "data" / "train").parent
+    (data / "train" / "red" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    out = tmp_path / "x.safetensors"
+    status, said, notes = run("mobilenet_v2", "--data", data, "--val", data, "--epochs", 1, *SMALL, "--out", out)
+    assert status == 0
+    assert notes.splitlines()[:5] == [
+        f"'{data}' is divided into 'train', 'val': reading '{data}/train'.",
+        "Passed over 1 HEIC file (first: 'train/red/x.heic'): only JPEG, PNG, WebP and BMP are read; convert them.",
+        f"'{data}' is divided into 'train', 'val': reading '{data}/val'.",
+        "Training on 12 images of 2 classes: blue (6), red (6).",
+        "Validating on 12 images of 2 classes: blue (6), red (6).",
+    ]
+    assert f"{data}/val: top-1" in said
+    record = checkpoint.load(out).training
+    assert (record["data"], record["val"]["data"]) == (f"{data}/train", f"{data}/val")
+    assert checkpoint.load(out).trained_on(open_images(data / "train"))
 
 
 class _FarEnough(BaseException):

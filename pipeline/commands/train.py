@@ -111,8 +111,8 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
     show_default=True,
-    help="auto: bf16 where the hardware has it and timed steps are clearly faster with it, twice; else, and with --qat, "
-    "fp32.",
+    help="auto: bf16 where the hardware has it and timed steps are clearly faster with it, twice; else fp32, as with "
+    "--qat.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")

@@ -35,13 +35,14 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
         mean ← Σ nᵦ μᵦ / n        variance ← Σ nᵦ (σᵦ² + (μᵦ − mean)²) / (n − 1)
 
     The call to ``batch_norm`` is observed, not the module, so that batch norms of the user's own and of other libraries
-    count too. Left as they are: layers that stay in evaluation mode while the network trains (frozen ones), layers
+    count too. The network is then in evaluation mode. Left as they are: layers that stay in evaluation mode while the network trains (frozen ones), layers
     without running statistics, and layers that the images do not reach.
     """
+    network.train()
     pooled = {id(mean): _Pooled(mean, variance) for mean, variance in _learnt(network)}
+    network.eval()
     if not pooled:
         return 0
-    network.eval()
     with _BatchStatistics(pooled):
         for batch in batches:
             network(batch)
@@ -49,8 +50,7 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
 
 
 def _learnt(network: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Running mean and variance of every module that follows ``network`` into training mode."""
-    network.train()
+    """Running mean and variance of every module that has followed ``network`` into training mode."""
     found = []
     for module in network.modules():
         held = dict(module.named_buffers(recurse=False))

@@ -35,8 +35,8 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
         mean ← Σ nᵦ μᵦ / n        variance ← Σ nᵦ (σᵦ² + (μᵦ − mean)²) / (n − 1)
 
     The call to ``batch_norm`` is observed, not the module, so that batch norms of the user's own and of other libraries
-    count too. The network is then in evaluation mode. Left as they are: layers that stay in evaluation mode while the network trains (frozen ones), layers
-    without running statistics, and layers that the images do not reach.
+    count too. Left as they are: layers that stay in evaluation mode while the network trains (frozen ones), layers
+    without running statistics, and layers that the images do not reach. The network is in evaluation mode afterwards.
     """
     network.train()
     pooled = {id(mean): _Pooled(mean, variance) for mean, variance in _learnt(network)}

@@ -22,6 +22,7 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.classes import check_classes, check_trainable
+from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
@@ -267,11 +268,19 @@ def _record(job: Job, training: Training, trained: Trained) -> dict[str, Any]:
         "earlier_data": [] if job.weights is None else list(job.weights.training_sets),
         "device": training.device.type,
         "threads": torch.get_num_threads(),
+        checkpoint.HASHES: msgspec.to_builtins(_hashes(job)),
         "versions": {package: version(package) for package in VERSIONS},
         "last_epoch": msgspec.to_builtins(trained.last),
         "on_training": msgspec.to_builtins(trained.on_training),
         "warnings": list(trained.warnings),
     }
+
+
+def _hashes(job: Job) -> list[ImageHashes]:
+    """Of the images of this training and of those that it started from, each set once."""
+    earlier = () if job.weights is None else job.weights.hashes
+    new = hash_images(job.data)
+    return [new, *(hashes for hashes in earlier if hashes.data != new.data)]
 
 
 def _result(val: ImageSet | None, correct: int | None, int8_correct: int | None) -> dict[str, Any]:

@@ -34,8 +34,8 @@ both: scaled, then JPEG of 80      100 %   100 %  too small
 
 False alarms: of the 5 · 10⁸ pairs of CIFAR-10's 10,000 test and 50,000 training images 50 are this near. All that were
 looked at, the 24 least alike by their pixels, are the same photo by eye, which that data is known for: fewer than 1 in
-10⁸ is unlike. The nearest of 903 pairs of unlike photos differ in 44 bits. Digits are not compared
-(``coefficients``). Images of one scene by one camera may all be this near: what is found is worth a look, not a refusal.
+10⁸ is unlike. The nearest of 903 pairs of unlike photos differ in 44 bits. Digits are not compared (``coefficients``).
+Images of one scene by one camera may all be this near: what is found is worth a look, not a refusal.
 """
 
 _BLOCK = 256

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from edge_apps.images import open_images, write_png
 from pipeline import checkpoint, zoo
+from pipeline.data.hashes import hash_images
 from pipeline.errors import BadImage, BadInput
 from pipeline.training.job import train
 
@@ -67,6 +68,8 @@ def test_the_checkpoint_records_what_made_it(folder, tmp_path, job):
     assert record["skipped"] == ["red/broken.png"]
     assert record["settings"]["epochs"] == 2
     assert record["versions"]["torch"] == torch.__version__
+    assert made.hashes == (hash_images(open_images(folder)),)
+    assert record["on_training"] == {"images": 12, "correct": trained.on_training.correct}
     assert record["val"]["correct"] == trained.correct
     assert "12 pictures of 2 classes at 32×32; cpu, " in lines[0]
     assert "fp32 (as asked)" in lines[0]

@@ -27,6 +27,7 @@ from edge_apps.runtime.manifest import (
     BundleFile,
     FileComparison,
     FileManifest,
+    OutputKind,
     Precision,
     Provenance,
     load_bundle,
@@ -45,6 +46,7 @@ from pipeline.data.held_back import judged_images
 from pipeline.errors import BadRecipe, EdgeError, LoweringFailed, Mismatch, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
+from pipeline.networks.outputs import output_kind
 from pipeline.targets.base import Census, Delegation, Source, Target
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")
@@ -123,7 +125,7 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
                 check_delegated(entries)
             if job.stop_on_mismatch:
                 check_mismatches(entries)
-            about = file_manifest(job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges)
+            about = file_manifest(job.checkpoint, "", "fp32", material.ranges, material.output)
             findings = network_findings(material.references, material.calibration, _classes(job), check_interrupt)
             observers = {} if material.ranges is None else material.ranges.observers
             write_manifest(folder, about, entries, observers, findings)
@@ -162,8 +164,10 @@ def file_name(stem: str, target: Target, precision: Precision) -> str:
     return f"{stem}-{precision}{target.suffix}"
 
 
-def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None) -> FileManifest:
-    """What a file says of itself; ``ranges`` are those it was quantized with."""
+def file_manifest(
+    checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None, output: OutputKind
+) -> FileManifest:
+    """What a file says of itself; ``ranges`` are those it was quantized with, ``output`` is what its answers are."""
     return FileManifest(
         format=FORMAT,
         model=checkpoint.spec.name,
@@ -177,6 +181,7 @@ def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ran
             ranges_sha256=None if ranges is None else ranges.sha256(),
             tools={"edge-pipeline": __version__, **_versions(TOOLS)},
         ),
+        output=output,
     )
 
 
@@ -240,6 +245,11 @@ class Material:
         """Where there are int8 files."""
         return None if self.calibration is None else self.calibration.ranges
 
+    @property
+    def output(self) -> OutputKind:
+        """What the network answers: logits, or probabilities of its own."""
+        return output_kind(self.captured.original, self.references.float32)
+
 
 def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
     """The float reference; and where there are int8 files the calibration set, ranges, recipe and repairs."""
@@ -301,7 +311,7 @@ def _make(
     """Lower to one file, open it again, count its operators and judge it."""
     int8 = precision == "int8"
     ranges = material.ranges if int8 else None
-    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges)
+    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.output)
     path = folder / file_name(own.file_stem(manifest.model), target, precision)
     network = (material.int8 if int8 else material.captured).network
     float_layers, census = _lower(target, Source(network, ranges), manifest, path)

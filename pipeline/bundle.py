@@ -112,6 +112,7 @@ def write_manifest(
         provenance=about.provenance,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files=tuple(files),
+        output=about.output,
         observers=dict(observers or {}),
         findings=tuple(findings),
     )

@@ -32,6 +32,17 @@ T = TypeVar("T")
 
 Precision = Literal["fp32", "fp16", "int8", "int8-weights"]
 
+OutputKind = Literal["logits", "probabilities", "independent-probabilities"]
+"""What a network answers for each class: a logit, which softmax makes a probability; a probability, of which all sum to
+1 (the network ends in softmax); or a probability that does not depend on the other classes' (it ends in sigmoid)."""
+
+OUTPUTS: dict[OutputKind, str] = {
+    "logits": "logits",
+    "probabilities": "probabilities",
+    "independent-probabilities": "probabilities",
+}
+"""How an ``.mlpackage`` calls the array of them."""
+
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """Where a file comes from: hashes of what made it, and the versions of the tools."""
@@ -42,7 +53,10 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON inside every exported file: all that a device must know."""
+    """The JSON inside every exported file: all that a device must know.
+
+    ``output`` is what the numbers are that the file answers with. Files written before the key existed have logits.
+    """
 
     format: int
     model: str
@@ -52,6 +66,7 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     preprocess: Preprocess
     provenance: Provenance
+    output: OutputKind = "logits"
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
@@ -125,6 +140,7 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json``: the model, how it was made, and every file with its hash.
 
+    output: what the numbers are that every file answers with, as in ``FileManifest``.
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
     bundle's ranges. search: how it was found which layers stay in float, and what that costs; empty where nobody
     searched (``pipeline.searching.SearchRecord``). findings: what export says of the network itself, a sentence each.
@@ -138,6 +154,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance
     created: str
     files: tuple[BundleFile, ...]
+    output: OutputKind = "logits"
     observers: dict[str, str] = {}
     search: dict[str, Any] = {}
     findings: tuple[str, ...] = ()

@@ -304,12 +304,16 @@ def _verdict(compared: FileComparison) -> str:
 
 def _remarks(bundle: Bundle) -> Iterator[str]:
     """What the table does not say: on which images files were judged, by what, and why one is not good."""
+    from pipeline.networks.outputs import EXPLANATIONS
+
     files = bundle.models()
     run = [file.comparison for file in files if file.comparison.status == "run"]
     if run:
         by = ", ".join(dict.fromkeys(str(compared.runtime) for compared in run))
         few = "" if run[0].enough_images else " So few images make the figures indicative."
         yield f"Judged on {run[0].images} {JUDGED_ON[run[0].judged_on]}, by {by}.{few}"
+    if bundle.manifest.output != "logits":
+        yield EXPLANATIONS[bundle.manifest.output]
     yield from bundle.manifest.findings
     for reason in dict.fromkeys(file.comparison.reason for file in files if file.comparison.status == "not run"):
         unjudged = [file.path for file in files if file.comparison.reason == reason]

@@ -28,6 +28,7 @@ from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
 from pipeline.training.hardware import choose_device, choose_precision
+from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
 from pipeline.training.knowledge import about_gap, about_guessing
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
@@ -133,6 +134,8 @@ def train(job: Job, console: Console) -> Trained:
     val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network, forward = _start(job, device, console)
+    if own.is_foreign(job.spec.name) and gives_probabilities(network, data.images[:CHECKED_IMAGES], job.preprocess):
+        console.out(PROBABILITIES_WARNING)
     heads = None if job.tuned is not None else training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
     training = Training(network, settings, job.preprocess, data, device, heads, forward)

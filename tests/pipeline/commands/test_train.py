@@ -61,6 +61,23 @@ def test_it_trains_and_says_so(folder, tmp_path, run):
     assert "--seed" not in record["command"]
 
 
+@pytest.mark.parametrize(("head", "warned"), [("nn.Softmax(1)", True), ("nn.Identity()", False)])
+def test_a_network_that_returns_probabilities_is_warned_of(folder, tmp_path, run, head, warned):
+    source = tmp_path / "net.py"
+    source.write_text(
+        "from torch import nn\n"
+        "def build(classes=2):\n"
+        "    body = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)]\n"
+        f"    return nn.Sequential(*body, {head})\n"
+    )
+    arguments = shlex.split("--input 32 --batch-size 8 --precision fp32 --epochs 1 --augment none")
+    status, _, notes = run(f"{source}:build", "--data", folder, *arguments, "--out", tmp_path / "x.safetensors")
+    assert status == 0
+    lines = [line for line in notes.splitlines() if line.startswith("Warning: ")]
+    assert len(lines) == warned
+    assert not warned or "returns probabilities" in lines[0]
+
+
 def test_the_recorded_command_makes_the_same_weights(folder, tmp_path, run):
     out = tmp_path / "x.safetensors"
     arguments = ["mobilenet_v2", "--data", folder, "--epochs", 1, *SMALL, "--seed", 7, "--optimizer", "sgd"]

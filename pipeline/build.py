@@ -31,6 +31,7 @@ from pipeline.bundle import describe, staged, write_manifest
 from pipeline.calibrating import COMPARED_IMAGES, Calibration, Pictures, calibrate, draw, repairs_path
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
+from pipeline.checkpoints.formats import is_program
 from pipeline.errors import BadRecipe, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
@@ -236,7 +237,7 @@ def _write_checkpoint(folder: Path, captured: Captured) -> Path:
     checkpoint = captured.checkpoint
     foreign = own.is_foreign(checkpoint.spec.name)
     path = folder / ("network.pt2" if foreign else "checkpoint.safetensors")
-    if checkpoint.describes_itself and foreign == (checkpoint.path.suffix == own.PROGRAM):
+    if checkpoint.describes_itself and foreign == is_program(checkpoint.content):
         write_whole(path, checkpoint.content)
     elif foreign:
         write_whole(path, exported.save(captured.original, checkpoint))

@@ -30,7 +30,7 @@ def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
     """
     program, about = archive.read(data, f"'{path}'")
     network, height, width = network_of(program, f"'{path}'")
-    spec = _spec(own.as_name(path.name), network, height)
+    spec = _spec(own.program_name(path), network, height)
     if about is not None:
         metadata = metadata_of(about, path)
         check(metadata, given, path)

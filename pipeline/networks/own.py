@@ -45,6 +45,11 @@ def as_name(text: str) -> str:
     return re.sub(r"[^\w.:-]", "_", text)[-LONGEST_NAME:].lstrip(".") or "network"
 
 
+def program_name(path: Path) -> str:
+    """The name of an exported program's network: its file's, ending as that of a program does."""
+    return as_name(path.name if path.suffix == PROGRAM else f"{path.stem}{PROGRAM}")
+
+
 def is_reference(model: str) -> bool:
     """Whether a model's name means a user's own network: the zoo's names have no colon."""
     return ":" in model

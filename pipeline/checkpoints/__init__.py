@@ -1,1 +1,1 @@
-"""Reading weights that other programs wrote: the format of a file, the state dicts in it, the names of their tensors."""
+"""Reading weights that other programs wrote: a file's format, the state dicts in it, the names of their tensors."""

@@ -35,7 +35,7 @@ TRAINING_ONLY = frozenset({
 """Words in the names of modules that training scripts keep beside the network."""
 
 NOT_WEIGHTS = frozenset({
-    "n_averaged", "num_batches_tracked", "total_ops", "total_params", "class_weight", "class_weights", "pos_weight",
+    "n_averaged", "num_batches_tracked", "step", "steps", "initted", "total_ops", "total_params", "class_weight", "class_weights", "pos_weight",
 })  # fmt: skip
 """Last parts of names that hold nothing which a network computes with: counters, and what thop and losses add."""
 
@@ -297,7 +297,8 @@ def _notes(taken: _Match, matches: Sequence[_Match]) -> Iterator[str]:
         yield f"These are averaged weights (EMA){_under(taken)}; the checkpoint holds no raw ones."
     same_kind = [match.where for match in others if match.averaged == taken.averaged]
     if same_kind:
-        yield f"The checkpoint also holds weights of this network under {', '.join(map(repr, same_kind[:3]))}: left out."
+        under = ", ".join(map(repr, same_kind[:3]))
+        yield f"The checkpoint also holds weights of this network under {under}: left out."
     if taken.left_out:
         more = f" and {len(taken.left_out) - 5} more" if len(taken.left_out) > 5 else ""
         yield f"Left out of the checkpoint, not part of the network: {', '.join(taken.left_out[:5])}{more}."

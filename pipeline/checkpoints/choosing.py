@@ -35,7 +35,8 @@ TRAINING_ONLY = frozenset({
 """Words in the names of modules that training scripts keep beside the network."""
 
 NOT_WEIGHTS = frozenset({
-    "n_averaged", "num_batches_tracked", "step", "steps", "initted", "total_ops", "total_params", "class_weight", "class_weights", "pos_weight",
+    "n_averaged", "num_batches_tracked", "step", "steps", "initted", "total_ops", "total_params", "class_weight",
+    "class_weights", "pos_weight",
 })  # fmt: skip
 """Last parts of names that hold nothing which a network computes with: counters, and what thop and losses add."""
 

@@ -12,8 +12,10 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
+from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.products import plain_products
 from pipeline.networks.rewrites import rewrite
 
 LARGEST_BATCH = 4096
@@ -46,6 +48,9 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     drop_dropouts(prepared)
     make_functional(prepared)
     fold_constants(prepared)
+    plain_paddings(prepared)
+    plain_transposed_convolutions(prepared)
+    plain_products(prepared)
     fold_batch_norms(prepared)
     rewrite(prepared)
     _check_same(network, prepared, _noise(preprocess) if example is None else example)

@@ -46,8 +46,9 @@ def check_evaluation_mode(network: FlatNetwork, first: str = "") -> None:
             raise BadInput(_chance(node, first))
         if writes(node) and network.constant(node.args[0]) is not None:
             raise BadInput(
-                f"The network changes a tensor that it keeps ('{node.target}' {place(node)}), which a device file "
-                f"cannot: {first}change it in training only (if self.training: …)."
+                f"The network computes '{node.target}' {place(node)} as in training: it changes a tensor that it "
+                f"keeps: {first}do that in training only (if self.training: …), and give functional calls "
+                "training=self.training."
             )
 
 

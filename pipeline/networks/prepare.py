@@ -12,6 +12,7 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
+from pipeline.networks.blame import where_failed
 from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
@@ -71,11 +72,21 @@ def export_network(network: nn.Module, preprocess: Preprocess) -> tuple[Exported
                 return export(network, (torch.zeros(1, *shape),), strict=False), 1
     except Exception as error:
         raise BadInput(
-            f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)}). A path "
-            "that depends on the values of a picture cannot be exported; see docs/own-network.md."
+            f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)})"
+            f"{where_failed(error, network)}. {_advice(error)} See docs/own-network.md."
         ) from error
     finally:
         network.train(was_training)
+
+
+def _advice(error: Exception) -> str:
+    """What helps a network that torch.export refuses."""
+    if "data-dependent" in str(error) or "data dependent" in str(error).lower():
+        return (
+            "A path that depends on the values of an image cannot be exported: compute every path, and choose between "
+            "their results with torch.where."
+        )
+    return "Run with --debug for the traceback."
 
 
 def _noise(preprocess: Preprocess) -> torch.Tensor:

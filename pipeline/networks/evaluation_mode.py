@@ -27,11 +27,15 @@ CHANCE_OF = {
 """Operators that draw random numbers only if this argument says so."""
 
 
-def check_evaluation_mode(network: FlatNetwork, first: str = "") -> None:
+IN_EVALUATION_MODE = "the network is in evaluation mode, so "
+"""Why ``network.eval()`` is no advice: this program has called it."""
+
+
+def check_evaluation_mode(network: FlatNetwork, first: str = IN_EVALUATION_MODE) -> None:
     """Check every operator that a device would have to compute, by the module that holds it.
 
     What depends on parameters alone is computed here, once; a batch norm of weights (weight standardization) is no
-    layer in training. ``first`` is what to do before the advice on how to write the call, as the beginning of it.
+    layer in training. ``first`` stands in front of the advice on how to write the call.
 
     Raises:
         BadInput: an operator that behaves as in training, draws random numbers, or changes a tensor that the network
@@ -87,12 +91,12 @@ def _batch_norm(node: Node, first: str) -> str:
 def _chance(node: Node, first: str) -> str:
     if node.target in DROPOUTS or node.target in CHANCE_OF:
         return (
-            f"The network computes '{node.target}' {place(node)} as in training, at random: {first}give functional "
-            "calls training=self.training."
+            f"The network computes '{node.target}' {place(node)} as in training: {first}give functional calls "
+            "training=self.training."
         )
     return (
-        f"The network draws random numbers ('{node.target}' {place(node)}), so that no two answers are alike: "
-        f"{first}draw them in training only (if self.training: …)."
+        f"The network draws random numbers ('{node.target}' {place(node)}), so that no two answers are alike: draw "
+        "them in training only (if self.training: …)."
     )
 
 

@@ -1,4 +1,4 @@
-"""A network that cannot be exported is refused in one line: the cause, where it is in the user's network, what helps."""
+"""A network that cannot be exported is refused in one line: the cause, where it is in the network, and what helps."""
 
 from __future__ import annotations
 
@@ -174,15 +174,18 @@ UNFIT = {
     ),
     "dropout left on": (
         Called(lambda x: functional.dropout(x, 0.3)),
-        r"'aten.dropout.default' in '1' as in training, at random: give functional calls training=self.training",
+        r"'aten.dropout.default' in '1' as in training: the network is in evaluation mode, so give functional calls",
     ),
     "weights dropped": (
         Called(lambda x, fc: fc(functional.dropout(x, 0.0) * functional.dropout(fc.scale)), nn.Identity()),
         r"'aten.dropout.default' in '1' as in training",
     ),
     "batch norm as in training": (
-        Called(lambda x, norm: functional.batch_norm(x, norm.running_mean, norm.running_var, training=True), nn.BatchNorm2d(8)),
-        r"'aten.batch_norm.default' in '1' as in training: give functional calls training=self.training",
+        Called(
+            lambda x, norm: functional.batch_norm(x, norm.running_mean, norm.running_var, training=True),
+            nn.BatchNorm2d(8),
+        ),
+        r"'aten.batch_norm.default' in '1' as in training: .*so give functional calls training=self.training",
     ),
     "noise": (Called(lambda x: x + torch.randn_like(x)), r"draws random numbers \('aten.randn_like.default' in '1'\)"),
     "drop path": (

@@ -21,7 +21,6 @@ from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps import __version__
 from edge_apps.chatter import hushed
-from edge_apps.errors import first_line
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
@@ -32,10 +31,11 @@ from pipeline.calibrating import COMPARED_IMAGES, Calibration, Pictures, calibra
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
 from pipeline.checkpoints.formats import is_program
-from pipeline.errors import BadRecipe, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
+from pipeline.errors import BadInput, BadRecipe, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
 from pipeline.targets.base import Census, Delegation, Source, Target
+from pipeline.targets.refusals import refusal
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")
 
@@ -311,10 +311,7 @@ def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -
     except EdgeError:
         raise
     except Exception as error:
-        reason = first_line(error)
-        raise LoweringFailed(
-            f"{what}: the exporter failed with {type(error).__name__}: {reason}. Run with --debug for the traceback."
-        ) from error
+        raise LoweringFailed(f"{what}: {refusal(error, source.network)}") from error
     if manifest.precision == "int8" and census.float_layers != len(float_layers):
         raise LoweringFailed(
             f"{what}: {census.float_layers} convolution and linear layers compute in float in the written file, "
@@ -330,6 +327,11 @@ def _compare(path: Path, material: Material, precision: Precision) -> dict[str, 
         runner = open_runner(path)
     except (NotRunHere, MissingExtra) as reason:
         return {"status": "not run", "reason": str(reason)}
+    except BadInput as error:
+        raise LoweringFailed(
+            f"{path.name} was written, and cannot be used: {error} No bundle was written; leave this target or "
+            "precision out, or keep the layer in float (float_layers in the recipe)."
+        ) from error
     try:
         logits = runner.run(pictures)
     finally:

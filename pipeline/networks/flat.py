@@ -207,8 +207,8 @@ def _check(graph: Graph) -> None:
             raise BadInput(f"The network has control flow ({node.target}{_where(node)}); no device file holds that.")
         if str(node.target).endswith("_assert_scalar.default"):
             raise BadInput(
-                f"The network checks values while it runs{_where(node)} (a path or a size that depends on the values of an "
-                "image): no device file holds that. Compute every path, and choose between them with torch.where."
+                f"The network checks values while it runs{_where(node)} (a path or a size that depends on the values "
+                "of an image): no device file holds that. Compute every path, and choose between them with torch.where."
             )
 
 

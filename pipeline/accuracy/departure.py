@@ -98,9 +98,7 @@ def _departs(target: Target, manifest: FileManifest, whole: Captured, name: str,
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"piece{target.suffix}"
         with hushed():
-            target.lower(
-                Source(piece.network, ranges), msgspec.structs.replace(manifest, labels=labels, output="logits"), path
-            )
+            target.lower(Source(piece.network, ranges), described, path)
         runner = open_runner(path)
         try:
             answered = runner.run(pixels)

@@ -24,11 +24,15 @@ POOL, POOL_PER_IMAGE = 4096, 4
 
 
 class CalibrationImage(msgspec.Struct, frozen=True):
-    """One image: its name in the data, its class, the hash of its content."""
+    """One image: its name in the data, its class, the hash of its content, and of its look (hexadecimal).
+
+    signature: None where images of its kind are not compared by their look, and in sets of earlier versions.
+    """
 
     name: str
     label: str
     sha256: str
+    signature: str | None = None
 
 
 class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +85,12 @@ def choose(
         how=how,
         seed=recipe.seed,
         images=tuple(
-            CalibrationImage(images.item_name(index), images.classes[images.labels[index]], look.sha256)
+            CalibrationImage(
+                images.item_name(index),
+                images.classes[images.labels[index]],
+                look.sha256,
+                None if look.signature is None else look.signature.hex(),
+            )
             for index, look in zip(cleaned.indices, cleaned.looks, strict=True)
         ),
         compared=cleaned.compared(),

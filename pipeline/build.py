@@ -18,7 +18,6 @@ from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps import __version__
 from edge_apps.chatter import hushed
-from edge_apps.errors import first_line
 from edge_apps.files import write_whole
 from edge_apps.images import Image, ImageSet
 from edge_apps.runtime.manifest import (
@@ -41,12 +40,24 @@ from pipeline.bundle import describe, staged, write_manifest
 from pipeline.calibrating import Calibration, calibrate, draw, repairs_path
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
+from pipeline.checkpoints.formats import is_program
 from pipeline.data.classes import names_in
 from pipeline.data.held_back import judged_images
-from pipeline.errors import BadRecipe, EdgeError, LoweringFailed, Mismatch, MissingExtra, NotDelegated, NotRunHere
+from pipeline.errors import (
+    BadInput,
+    BadRecipe,
+    EdgeError,
+    LoweringFailed,
+    Mismatch,
+    MissingExtra,
+    NotDelegated,
+    NotRunHere,
+)
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
+from pipeline.networks.outputs import output_kind
 from pipeline.targets.base import Census, Delegation, Source, Target
+from pipeline.targets.refusals import refusal
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")
 
@@ -124,10 +135,7 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
                 check_delegated(entries)
             if job.stop_on_mismatch:
                 check_mismatches(entries)
-            output = material.references.output
-            about = file_manifest(
-                job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges, output
-            )
+            about = file_manifest(job.checkpoint, "", "fp32", material.ranges, material.output)
             findings = network_findings(material.references, material.calibration, _classes(job), check_interrupt)
             observers = {} if material.ranges is None else material.ranges.observers
             write_manifest(folder, about, entries, observers, findings)
@@ -247,6 +255,11 @@ class Material:
         """Where there are int8 files."""
         return None if self.calibration is None else self.calibration.ranges
 
+    @property
+    def output(self) -> OutputKind:
+        """What the network answers: logits, or probabilities of its own."""
+        return output_kind(self.captured.original, self.references.float32)
+
 
 def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
     """The float reference; and where there are int8 files the calibration set, ranges, recipe and repairs."""
@@ -284,7 +297,7 @@ def _write_checkpoint(folder: Path, captured: Captured) -> Path:
     checkpoint = captured.checkpoint
     foreign = own.is_foreign(checkpoint.spec.name)
     path = folder / ("network.pt2" if foreign else "checkpoint.safetensors")
-    if checkpoint.describes_itself and foreign == (checkpoint.path.suffix == own.PROGRAM):
+    if checkpoint.describes_itself and foreign == is_program(checkpoint.content):
         write_whole(path, checkpoint.content)
     elif foreign:
         write_whole(path, exported.save(captured.original, checkpoint))
@@ -308,7 +321,7 @@ def _make(
     """Lower to one file, open it again, count its operators and judge it."""
     int8 = precision == "int8"
     ranges = material.ranges if int8 else None
-    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.references.output)
+    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.output)
     path = folder / file_name(own.file_stem(manifest.model), target, precision)
     network = (material.int8 if int8 else material.captured).network
     float_layers, census = _lower(target, Source(network, ranges), manifest, path)
@@ -386,10 +399,7 @@ def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -
     except EdgeError:
         raise
     except Exception as error:
-        reason = first_line(error)
-        raise LoweringFailed(
-            f"{what}: the exporter failed with {type(error).__name__}: {reason}. Run with --debug for the traceback."
-        ) from error
+        raise LoweringFailed(f"{what}: {refusal(error, source.network)}") from error
     if manifest.precision == "int8" and census.float_layers != len(float_layers):
         raise LoweringFailed(
             f"{what}: {census.float_layers} convolution and linear layers compute in float in the written file, "
@@ -404,6 +414,11 @@ def _judge(path: Path, precision: Precision, references: References) -> FileComp
         runner = open_runner(path)
     except (NotRunHere, MissingExtra) as reason:
         return not_run(str(reason), precision, references)
+    except BadInput as error:
+        raise LoweringFailed(
+            f"{path.name} was written, and cannot be used: {error} No bundle was written; leave this target or "
+            "precision out, or keep the layer in float (float_layers in the recipe)."
+        ) from error
     try:
         logits = runner.run(references.judged.pixels)
     finally:

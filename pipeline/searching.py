@@ -19,7 +19,9 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, 
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, check_limit, judge
+from pipeline.accuracy.gate_words import trained_on_some
 from pipeline.accuracy.in_bundle import evaluate_bundle, record
+from pipeline.accuracy.overlap import trained_images
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
 from pipeline.benchmark.latency import measure
@@ -113,6 +115,8 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     job, policy = asked.job, asked.policy
     if job.checkpoint.trained_on(asked.judge):
         raise BadInput(f"The network was trained on --judge '{asked.judge.name}': judge on pictures of no other use.")
+    if seen := trained_images(asked.judge, job.checkpoint):
+        raise BadInput(trained_on_some(seen, asked.judge.name))
     check_installed(job.files)
     check_files(job.files)
     judging, _ = distinct(asked.judge)

@@ -94,10 +94,11 @@ def _departs(target: Target, manifest: FileManifest, whole: Captured, name: str,
     ranges = _of_piece(references.ranges, piece) if manifest.precision == "int8" else None
     expected = piece.logits(_reference(piece, ranges), pixels)
     labels = tuple(str(number) for number in range(expected.shape[1]))
+    described = msgspec.structs.replace(manifest, labels=labels, output="logits")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"piece{target.suffix}"
         with hushed():
-            target.lower(Source(piece.network, ranges), msgspec.structs.replace(manifest, labels=labels), path)
+            target.lower(Source(piece.network, ranges), described, path)
         runner = open_runner(path)
         try:
             answered = runner.run(pixels)

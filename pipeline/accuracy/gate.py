@@ -128,6 +128,8 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
             f"The network was trained on '{evaluation.data}', where it shows no drop that other images would not: gate "
             "on pictures that it has not seen."
         )
+    if evaluation.overlap.trained:
+        raise BadInput(words.trained_on_some(evaluation.overlap.trained, evaluation.data))
     compared = {file.path: file.comparison for file in evaluation.files if file.comparison is not None}
     _check_targets(evaluation, policy)
     for comparison in compared.values():

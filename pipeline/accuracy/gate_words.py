@@ -102,6 +102,15 @@ def covers(absent: Sequence[str], of: int) -> str:
     return f"Covers {of - len(absent)} of {of} classes; not judged: {named}."
 
 
+def trained_on_some(names: Sequence[str], data: str) -> str:
+    """Why images that trained the network cannot judge its files."""
+    count = "1 image" if len(names) == 1 else f"{len(names):,} images"
+    return (
+        f"The network was trained on {count} of '{data}', by content (first: '{names[0]}'), where it shows no drop that"
+        " others would not: remove them, or gate on images that it has not seen. 'pipeline evaluate --json' lists them."
+    )
+
+
 def summary(verdict: str, verdicts: Sequence[str], limit: float, against: str | None, coverage: str = "") -> str:
     """The last line."""
     listed = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in KINDS if kind in verdicts)

@@ -19,6 +19,7 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, load_bundle
 from pipeline.accuracy.evaluation import Candidate, Simulate, evaluate
 from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
+from pipeline.accuracy.overlap import with_overlap
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
 from pipeline.data.classes import order_of
@@ -40,7 +41,8 @@ def evaluate_bundle(
 
     Each is compared with the bundle's checkpoint, or with the model of the same target and precision of the bundle
     ``against``. Each int8 model is also compared with the bundle's quantized graph. ``trained_on`` of the result says
-    whether the images are those that the checkpoint records as its training's.
+    whether the images are those that the checkpoint records as its training's, ``overlap`` which of them are, or look
+    like, one that trained the network or calibrated its files.
 
     Raises:
         BadCalibration: evaluation images that calibrated the files (of either bundle), compared by content.
@@ -77,6 +79,8 @@ def evaluate_bundle(
         # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
         named = replace(result.reference, path=bundle.file("checkpoint").path)
         result = replace(result, reference=named)
+    calibrated = [calibration_set_of(one) for one in (bundle, other) if one is not None]
+    result = with_overlap(result, images, reference, [chosen for chosen in calibrated if chosen is not None])
     return replace(
         result,
         files=tuple(_with_operators(bundle, result.files)),

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from scipy.stats import binomtest
-
 from calibration.repairs import with_values
 from pipeline.accuracy.alone import OneByOne
 from pipeline.accuracy.file_check import LOSS_AGREEMENT, LOSS_DB, int8_loss
+from pipeline.accuracy.guessing import explained_by_guessing
 from pipeline.accuracy.references import References
 from pipeline.accuracy.sensitivity import most_damaged_layer
 from pipeline.calibrating import Calibration
-
-CHANCE_P = 0.05
-"""A network that guesses would be right as often as this one with at least this probability: it is at chance."""
 
 LAYER_IMAGES = 16
 """Enough to name the layer that int8 damages most."""
@@ -59,7 +55,7 @@ def _at_chance(references: References, classes: Sequence[str]) -> str | None:
     right = [index[name] == predicted for name, predicted in pairs if name in index]
     if not right or len(classes) < 2:
         return None
-    if binomtest(sum(right), len(right), 1 / len(classes), alternative="greater").pvalue < CHANCE_P:
+    if not explained_by_guessing(sum(right), len(right), 1 / len(classes)):
         return None
     return (
         f"The float network itself is right on {sum(right)} of {len(right)} images, as guessing would be: train it "

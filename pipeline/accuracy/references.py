@@ -20,11 +20,9 @@ from calibration.ranges import QMAX, Ranges
 from calibration.repairs import with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
-from edge_apps.runtime.manifest import OutputKind
 from pipeline.accuracy.float16 import half_logits
 from pipeline.captured import Captured
 from pipeline.data.held_back import JudgedImages
-from pipeline.networks.outputs import output_kind
 
 COLLAPSED = 1e-3
 """A network whose logits vary over the images by less than this share of the largest one has collapsed."""
@@ -83,11 +81,6 @@ class References:
     def float_operators(self) -> tuple[str, ...]:
         """Operators of the quantized graph that compute in float."""
         return float_operators(self.quantized_graph)
-
-    @cached_property
-    def output(self) -> OutputKind:
-        """What the float network answers: logits, or probabilities of its own."""
-        return output_kind(self.captured.original, self.float32)
 
     @cached_property
     def spread(self) -> float:

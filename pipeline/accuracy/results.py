@@ -90,6 +90,29 @@ class ReferenceResult(msgspec.Struct, frozen=True, kw_only=True):
     images_per_second: float
 
 
+class LooksLike(msgspec.Struct, frozen=True, kw_only=True):
+    """An evaluation image that looks like another; at most ``calibration.resemblance.APART`` bits of 128 differ.
+
+    ``like`` names the other; None where names were not recorded: of training images.
+    """
+
+    name: str
+    like: str | None
+    bits: int
+
+
+class Overlap(msgspec.Struct, frozen=True, kw_only=True):
+    """Evaluation images that the files or their network know already, by name.
+
+    ``trained``: the same bytes trained the network. ``like_trained`` and ``like_calibrated``: other bytes that look
+    like an image that trained the network or calibrated the files: probably the same image, encoded anew.
+    """
+
+    trained: tuple[str, ...] = ()
+    like_trained: tuple[LooksLike, ...] = ()
+    like_calibrated: tuple[LooksLike, ...] = ()
+
+
 class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     """All of one evaluation. ``top_k`` is what "top-5" means here: 5, or the number of classes below that.
 
@@ -116,6 +139,7 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     against: str | None = None
     trained_on: bool = False
     absent_classes: tuple[str, ...] = ()
+    overlap: Overlap = Overlap()
 
     def covered(self) -> str:
         """How many classes there are, as ``10 classes``; where the data lacks some, ``7 of 10 classes``."""

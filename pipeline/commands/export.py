@@ -312,9 +312,9 @@ def _remarks(bundle: Bundle) -> Iterator[str]:
         by = ", ".join(dict.fromkeys(str(compared.runtime) for compared in run))
         few = "" if run[0].enough_images else " So few images make the figures indicative."
         yield f"Judged on {run[0].images} {JUDGED_ON[run[0].judged_on]}, by {by}.{few}"
-    yield from bundle.manifest.findings
     if bundle.manifest.output != "logits":
         yield EXPLANATIONS[bundle.manifest.output]
+    yield from bundle.manifest.findings
     for reason in dict.fromkeys(file.comparison.reason for file in files if file.comparison.status == "not run"):
         unjudged = [file.path for file in files if file.comparison.reason == reason]
         yield f"Not run: {', '.join(unjudged)}: {reason}" if len(unjudged) > 1 else f"Not run: {reason}"

@@ -224,6 +224,13 @@ def _check(graph: Graph) -> None:
         raise BadInput("The network does not return one tensor; a classifier returns its logits [N, K] and no more.")
     for node in graph.nodes:
         if node.op in ("call_module", "call_method") or "higher_order" in str(node.target):
-            raise BadInput(f"The network has control flow ({node.target}); no device file holds that.")
+            raise BadInput(f"The network has control flow ({node.target}{_where(node)}); no device file holds that.")
         if str(node.target).endswith("_assert_scalar.default"):
-            raise BadInput("The network checks values while it runs (a path that depends on its input).")
+            raise BadInput(
+                f"The network checks values while it runs{_where(node)} (a path or a size that depends on the values "
+                "of an image): no device file holds that. Compute every path, and choose between them with torch.where."
+            )
+
+
+def _where(node: Node) -> str:
+    return f" in '{node.meta['path']}'" if node.meta["path"] else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,17 +23,22 @@ from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
 from pipeline.data.class_counts import class_counts
 from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
+from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
 from pipeline.training.hardware import choose_device, choose_precision
 from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
+from pipeline.training.knowledge import about_gap, about_guessing
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
 from pipeline.weights.finetuning import start_from
 from pipeline.zoo.spec import ModelSpec
 from pipeline.zoo.units.training_heads import training_heads
+
+MEASURED = 5000
+"""Training images that the saved network is measured on, at most: enough for ± 1.4 points."""
 
 VERSIONS = ("edge-pipeline", "torch", "numpy", "opencv-python-headless", "scikit-learn")
 
@@ -79,14 +86,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it: the last epoch, and how many of the validation pictures the written weights get right.
+    """The result: the last epoch, how many images the written weights get right, and what to warn of, a line each.
 
-    ``int8_correct`` is of quantization-aware training, with int8 simulated.
+    ``on_training`` is of training images as they are (not augmented), ``correct`` of the validation images,
+    ``int8_correct`` of these in quantization-aware training, with int8 simulated.
     """
 
     last: EpochResult
+    on_training: Measured
     correct: int | None
     int8_correct: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """How many of some images the saved network classifies as labelled."""
+
+    images: int
+    correct: int
+
+    def __str__(self) -> str:
+        """As ``97.67% (42 of 43)``."""
+        return f"{self.correct / self.images:.2%} ({self.correct} of {self.images})"
 
 
 def train(job: Job, console: Console) -> Trained:
@@ -128,8 +149,10 @@ def train(job: Job, console: Console) -> Trained:
         saved.restore(training)
         console.out(f"Taken up after epoch {training.epochs_done} of {settings.epochs}, from '{path}'.")
     _epochs(training, path, val, job.preprocess, console)
-    trained = _write(job, training, val)
+    trained = _write(job, training, data, val)
     path.unlink(missing_ok=True)
+    for warning in trained.warnings:
+        console.out(f"Warning: {warning}")
     return trained
 
 
@@ -186,7 +209,7 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     start = time.monotonic()
     if training.settings.recipe is not None and val is not None and not before:
-        console.out(f"epoch 0/{epochs}  val {training.count_correct(val, preprocess) / len(val):.2%}")
+        console.out(f"epoch 0/{epochs}  val {_share_correct(training, val, preprocess):.2%}")
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=epochs * steps, completed=before * steps)
         for number in range(before + 1, epochs + 1):
@@ -198,18 +221,29 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
             save_state(path, training)
             line = f"epoch {number}/{epochs}  loss {result.loss:.4f}  lr {result.lr:.2e}  train {result.top1:.2%}"
             if val is not None:
-                line += f"  val {training.count_correct(val, preprocess) / len(val):.2%}"
+                line += f"  val {_share_correct(training, val, preprocess):.2%}"
             spent = (time.monotonic() - start) / 60
             left = spent / (number - before) * (epochs - number)
             console.out(f"{line}  {spent:.1f} min, about {left:.1f} min left")
 
 
-def _write(job: Job, training: Training, val: Pixels | None) -> Trained:
+def _share_correct(training: Training, val: Pixels, preprocess: Preprocess) -> float:
+    """The accuracy that the network would be saved with now."""
+    return training.count_correct(training.result(), val, preprocess) / len(val)
+
+
+def _write(job: Job, training: Training, data: Pixels, val: Pixels | None) -> Trained:
     """Write the averaged network, and with it how it was made and how good it is."""
-    network = training.average.network
+    network = copy.deepcopy(training.average.network)
     network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
+    training.reestimate(network)  # last: the statistics belong to the weights as they are stored
     correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
-    int8 = None if val is None or job.tuned is None else training.count_correct(val, job.preprocess)
+    int8 = None if val is None or job.tuned is None else training.count_correct(network, val, job.preprocess)
+    some = _some(data, training.settings.seed)
+    on_training = Measured(len(some), count_correct(network, job.preprocess, some, training.device))
+    trained = Trained(
+        training.history[-1], on_training, correct, int8, _warnings(job, training, some, on_training, correct)
+    )
     checkpoint.save(
         job.out,
         network,
@@ -217,13 +251,32 @@ def _write(job: Job, training: Training, val: Pixels | None) -> Trained:
         options=job.settings.options,
         labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training) | _result(job, correct, int8),
+        training=_record(job, training, trained) | _result(job, correct, int8),
         dtype=job.dtype,
     )
-    return Trained(training.history[-1], correct, int8)
+    return trained
 
 
-def _record(job: Job, training: Training) -> dict[str, Any]:
+def _some(data: Pixels, seed: int) -> Pixels:
+    """Training images to measure the saved network on, drawn by chance where there are many."""
+    chosen = np.random.default_rng(seed).permutation(len(data))[:MEASURED]
+    return Pixels(data.images[chosen], data.labels[chosen])
+
+
+def _warnings(
+    job: Job, training: Training, some: Pixels, on_training: Measured, correct: int | None
+) -> tuple[str, ...]:
+    """What a user should know before exporting this network."""
+    found = [about_guessing(on_training.correct, some.labels.tolist(), job.data.classes, job.data.name)]
+    if job.val is not None and correct is not None:
+        found.append(about_guessing(correct, job.val.labels, job.val.classes, job.val.name))
+    if job.tuned is None:  # with int8 simulated, "in training" is of another network
+        last = training.history[-1].top1
+        found.append(about_gap(on_training.correct, on_training.images, last, training.settings.ema))
+    return tuple(filter(None, found))
+
+
+def _record(job: Job, training: Training, trained: Trained) -> dict[str, Any]:
     return {
         "command": job.command,
         "data": job.data.name,
@@ -233,9 +286,19 @@ def _record(job: Job, training: Training) -> dict[str, Any]:
         "earlier_data": [] if job.weights is None else list(job.weights.training_sets),
         "device": training.device.type,
         "threads": torch.get_num_threads(),
+        checkpoint.HASHES: msgspec.to_builtins(_hashes(job)),
         "versions": {package: version(package) for package in VERSIONS},
-        "last_epoch": msgspec.to_builtins(training.history[-1]),
+        "last_epoch": msgspec.to_builtins(trained.last),
+        "on_training": msgspec.to_builtins(trained.on_training),
+        "warnings": list(trained.warnings),
     }
+
+
+def _hashes(job: Job) -> list[ImageHashes]:
+    """Of the images of this training and of those that it started from, each set once."""
+    earlier = () if job.weights is None else job.weights.hashes
+    new = hash_images(job.data)
+    return [new, *(hashes for hashes in earlier if hashes.data != new.data)]
 
 
 def _result(job: Job, correct: int | None, int8_correct: int | None) -> dict[str, Any]:

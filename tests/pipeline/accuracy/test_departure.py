@@ -70,7 +70,7 @@ def test_the_first_operator(
     judged = judged_images(images, captured.checkpoint.preprocess, 0, None)
     references = References(captured, captured, ranges, judged)
     fake_runtime()
-    manifest = file_manifest(captured.checkpoint, "fake", precision, ranges)
+    manifest = file_manifest(captured.checkpoint, "fake", precision, ranges, "logits")
     steps: list[None] = []
     found = first_departure(WrongAt(fake_target(), wrong), manifest, references, lambda: steps.append(None))  # type: ignore[arg-type]
     assert found == (None if wrong == "nowhere" else Departure(wrong, "relu"))

@@ -17,6 +17,8 @@ from pipeline.accuracy.results import (
     Drift,
     EvaluationResult,
     FileResult,
+    LooksLike,
+    Overlap,
     ReferenceResult,
 )
 from pipeline.errors import BadInput
@@ -443,6 +445,19 @@ def test_the_pictures_that_trained_the_network_show_nothing() -> None:
     seen = msgspec.structs.replace(evaluation(PASSES), trained_on=True)
     with pytest.raises(BadInput, match="The network was trained on 'some data'"):
         judge(seen, GatePolicy(max_drop=1))
+
+
+@pytest.mark.parametrize(("names", "count"), [(("cat/1.png",), "1 image"), (("cat/1.png", "dog/2.png"), "2 images")])
+def test_images_among_those_that_trained_the_network_are_refused(names: tuple[str, ...], count: str) -> None:
+    seen = msgspec.structs.replace(evaluation(PASSES), overlap=Overlap(trained=names))
+    with pytest.raises(BadInput, match=f"trained on {count} of 'some data', by content .first: 'cat/1.png'.*remove"):
+        judge(seen, GatePolicy(max_drop=1))
+
+
+def test_images_that_look_like_those_that_trained_the_network_are_not() -> None:
+    like = LooksLike(name="cat/1.png", like=None, bits=2)
+    found = msgspec.structs.replace(evaluation(PASSES), overlap=Overlap(like_trained=(like,)))
+    assert judge(found, GatePolicy(max_drop=1)).verdict == "passed"
 
 
 def test_a_layer_is_named_where_rounding_failed_a_file() -> None:

@@ -15,6 +15,7 @@ from edge_apps.images import open_images, write_png
 from pipeline import checkpoint
 from pipeline.cli import main
 from pipeline.commands import train
+from pipeline.training.settings import default_batch_size
 
 SMALL = shlex.split("--input 32 --width 0.1 --batch-size 8 --precision fp32")
 
@@ -47,9 +48,13 @@ def test_it_trains_and_says_so(folder, tmp_path, run):
     status, said, notes = run("mobilenet_v2", "--data", folder, "--val", folder, "--epochs", 2, *SMALL, "--out", out)
     assert status == 0
     assert str(out) in said
-    assert "of 12)" in said
+    assert "of 12) on training images" in said
+    assert f"{folder}: top-1" in said
+    assert "unknown" not in said
     assert [line.split()[1] for line in notes.splitlines() if line.startswith("epoch")] == ["1/2", "2/2"]
     record = checkpoint.load(out).training
+    saved = record["on_training"]["correct"]
+    assert f"{out}: top-1 {saved / 12:.2%} ({saved} of 12) on training images" in said
     assert record["settings"]["augment"] == "flip-crop"
     assert shlex.split(record["command"])[:3] == ["pipeline", "train", "mobilenet_v2"]
     assert "--width 0.1 --batch-size 8 --precision fp32" in record["command"]
@@ -107,6 +112,14 @@ def test_a_folder_with_train_and_val_is_read_as_such(folder, tmp_path, run):
     assert checkpoint.load(out).trained_on(open_images(data / "train"))
 
 
+@pytest.mark.parametrize(
+    ("images", "size"), [(2, 8), (43, 8), (63, 8), (64, 16), (511, 64), (512, 128), (1097, 128), (50_000, 128)]
+)
+def test_the_batch_size_suits_small_data(images, size):
+    assert default_batch_size(images) == size
+    assert images < 32 or images // size >= 4
+
+
 class _FarEnough(BaseException):
     """Stops a command where the test has seen what it wanted."""
 
@@ -126,6 +139,7 @@ def test_digits_are_not_flipped(monkeypatch):
     assert (jobs[0].data.name, jobs[0].val.name) == ("digits:train", "digits:test")
     settings = jobs[0].settings
     assert (settings.augment, settings.input, settings.lr, settings.weight_decay) == ("affine", 224, 3e-3, 0.05)
+    assert settings.batch_size == 128
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from edge_apps.images import FileImages, open_images, write_png
 from pipeline import checkpoint, zoo
 from pipeline.accuracy.inference import run_network
+from pipeline.data.hashes import hash_images
 from pipeline.data.reading import load_all
 from pipeline.errors import BadImage, BadInput
 from pipeline.training.job import train
@@ -71,6 +72,8 @@ def test_the_checkpoint_records_what_made_it(folder, tmp_path, job):
     assert record["skipped"] == ["red/broken.png"]
     assert record["settings"]["epochs"] == 2
     assert record["versions"]["torch"] == torch.__version__
+    assert made.hashes == (hash_images(open_images(folder)),)
+    assert record["on_training"] == {"images": 12, "correct": trained.on_training.correct}
     assert record["val"]["correct"] == trained.correct
     assert lines[0] == "Training on 12 images of 2 classes: blue (6), red (6)."
     assert lines[1] == "Validating on 12 images of 2 classes: blue (6), red (6)."

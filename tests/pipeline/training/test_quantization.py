@@ -154,6 +154,7 @@ def test_what_comes_of_it_is_the_same_network_with_a_better_int8(
     trained, lines = run(job(small_checkpoint, small_pictures, out, epochs=6))
     before, after = checkpoint.load(small_checkpoint), checkpoint.load(out)
     assert after.training_sets == (after.training["settings"]["data"], *before.training_sets)
+    assert [hashes.data for hashes in after.hashes] == [after.training["settings"]["data"]]
     same = ("spec", "options", "labels", "preprocess")
     assert [getattr(before, name) for name in same] == [getattr(after, name) for name in same]
     assert after.training["settings"]["qat"] == before.sha256

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 IMAGES = 1024
-"""How many images are enough: the paper finds no gain beyond 1,000 to 10,000 (section 3.2)."""
+"""How many images are enough; the paper finds 1,000 to 10,000 sufficient."""
 
 BATCH = 256
 """Images that are normalised together. Large, because statistics of small batches differ from the population's."""
@@ -30,7 +30,7 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
 
     ``batches`` are normalised images float32 ``[n, 3, H, W]``, n ≥ 2, each a mixture of all classes. They pass through
     the network in evaluation mode (no dropout, as on a device), except that each batch norm normalises with the
-    statistics of its batch. Then, over all values that a layer has seen:
+    statistics of its batch. Then, over all n values of a channel that a layer has seen, nᵦ of them in batch b:
 
         mean ← Σ nᵦ μᵦ / n        variance ← Σ nᵦ (σᵦ² + (μᵦ − mean)²) / (n − 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -128,7 +129,7 @@ def train(job: Job, console: Console) -> Trained:
     saved = read_state(path)
     if saved is not None:
         check_same(job.settings, saved.settings)
-    data = load_all(job.data, job.preprocess)
+    data, hashes = load_all(job.data, job.preprocess), _hashes(job)
     val = None if job.val is None else load_all(job.val, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network, forward = _start(job, device, console)
@@ -144,7 +145,7 @@ def train(job: Job, console: Console) -> Trained:
         saved.restore(training)
         console.out(f"Taken up after epoch {training.epochs_done} of {settings.epochs}, from '{path}'.")
     _epochs(training, path, val, job.preprocess, console)
-    trained = _write(job, training, data, val)
+    trained = _write(job, training, data, val, hashes)
     path.unlink(missing_ok=True)
     for warning in trained.warnings:
         console.out(f"Warning: {warning}")
@@ -214,7 +215,7 @@ def _share_correct(training: Training, val: Pixels, preprocess: Preprocess) -> f
     return training.count_correct(training.result(), val, preprocess) / len(val)
 
 
-def _write(job: Job, training: Training, data: Pixels, val: Pixels | None) -> Trained:
+def _write(job: Job, training: Training, data: Pixels, val: Pixels | None, hashes: Sequence[ImageHashes]) -> Trained:
     """Write the averaged network, and with it how it was made and how good it is."""
     network = copy.deepcopy(training.average.network)
     network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
@@ -233,7 +234,7 @@ def _write(job: Job, training: Training, data: Pixels, val: Pixels | None) -> Tr
         options=job.settings.options,
         labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training, trained) | _result(job.val, correct, int8),
+        training=_record(job, training, trained, hashes) | _result(job.val, correct, int8),
         dtype=job.dtype,
     )
     return trained
@@ -258,7 +259,7 @@ def _warnings(
     return tuple(filter(None, found))
 
 
-def _record(job: Job, training: Training, trained: Trained) -> dict[str, Any]:
+def _record(job: Job, training: Training, trained: Trained, hashes: Sequence[ImageHashes]) -> dict[str, Any]:
     return {
         "command": job.command,
         "data": job.data.name,
@@ -268,7 +269,7 @@ def _record(job: Job, training: Training, trained: Trained) -> dict[str, Any]:
         "earlier_data": [] if job.weights is None else list(job.weights.training_sets),
         "device": training.device.type,
         "threads": torch.get_num_threads(),
-        checkpoint.HASHES: msgspec.to_builtins(_hashes(job)),
+        checkpoint.HASHES: msgspec.to_builtins(hashes),
         "versions": {package: version(package) for package in VERSIONS},
         "last_epoch": msgspec.to_builtins(trained.last),
         "on_training": msgspec.to_builtins(trained.on_training),

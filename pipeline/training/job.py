@@ -220,13 +220,7 @@ def _write(job: Job, training: Training, data: Pixels, val: Pixels | None, hashe
     network = copy.deepcopy(training.average.network)
     network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
     training.reestimate(network)  # last: the statistics belong to the weights as they are stored
-    correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
-    int8 = None if val is None or job.tuned is None else training.count_correct(network, val, job.preprocess)
-    some = _some(data, training.settings.seed)
-    on_training = Measured(len(some), count_correct(network, job.preprocess, some, training.device))
-    trained = Trained(
-        training.history[-1], on_training, correct, int8, _warnings(job, training, some, on_training, correct)
-    )
+    trained = _measured(job, training, network, data, val)
     checkpoint.save(
         job.out,
         network,
@@ -234,29 +228,31 @@ def _write(job: Job, training: Training, data: Pixels, val: Pixels | None, hashe
         options=job.settings.options,
         labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training, trained, hashes) | _result(job.val, correct, int8),
+        training=_record(job, training, trained, hashes) | _result(job.val, trained.correct, trained.int8_correct),
         dtype=job.dtype,
     )
     return trained
+
+
+def _measured(job: Job, training: Training, network: nn.Module, data: Pixels, val: Pixels | None) -> Trained:
+    """Measure the network that will be written, and find what to warn of."""
+    correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
+    int8 = None if val is None or job.tuned is None else training.count_correct(network, val, job.preprocess)
+    some = _some(data, training.settings.seed)
+    on_training = Measured(len(some), count_correct(network, job.preprocess, some, training.device))
+    warnings = [about_guessing(on_training.correct, some.labels.tolist(), job.labels, job.data.name)]
+    if job.val is not None and val is not None and correct is not None:
+        warnings.append(about_guessing(correct, val.labels.tolist(), job.labels, job.val.name))
+    # As it computes in training: with --qat that is with int8 simulated.
+    again = training.count_correct(network, some, job.preprocess) if job.tuned else on_training.correct
+    warnings.append(about_gap(again, len(some), training.history[-1].top1, training.settings.ema))
+    return Trained(training.history[-1], on_training, correct, int8, tuple(filter(None, warnings)))
 
 
 def _some(data: Pixels, seed: int) -> Pixels:
     """Training images to measure the saved network on, drawn by chance where there are many."""
     chosen = np.random.default_rng(seed).permutation(len(data))[:MEASURED]
     return Pixels(data.images[chosen], data.labels[chosen])
-
-
-def _warnings(
-    job: Job, training: Training, some: Pixels, on_training: Measured, correct: int | None
-) -> tuple[str, ...]:
-    """What a user should know before exporting this network."""
-    found = [about_guessing(on_training.correct, some.labels.tolist(), job.data.classes, job.data.name)]
-    if job.val is not None and correct is not None:
-        found.append(about_guessing(correct, job.val.labels, job.val.classes, job.val.name))
-    if job.tuned is None:  # with int8 simulated, "in training" is of another network
-        last = training.history[-1].top1
-        found.append(about_gap(on_training.correct, on_training.images, last, training.settings.ema))
-    return tuple(filter(None, found))
 
 
 def _record(job: Job, training: Training, trained: Trained, hashes: Sequence[ImageHashes]) -> dict[str, Any]:

@@ -74,10 +74,12 @@ def choose(
         BadCalibration: too few images, one class only, most pictures constant or normalised before they were saved,
             features that are no numbers. BadImage: a picture drawn cannot be decoded.
     """
-    check_enough(len(images), recipe.images)
+    recipe = recipe.fitted(len(images))
+    count = recipe.images or 0
+    check_enough(len(images), count)
     refuse_one_class(images, labels)
-    draw, how = _draw(images, recipe, features)
-    cleaned = clean(images, draw, draw.take(recipe.images))
+    draw, how = _draw(images, recipe, count, features)
+    cleaned = clean(images, draw, draw.take(count))
     chosen = CalibrationSet(
         source=images.name,
         how=how,
@@ -98,12 +100,12 @@ def choose(
     return chosen, cleaned.indices
 
 
-def _draw(images: ImageSet, recipe: Recipe, features: Features | None) -> tuple[Draw, str]:
+def _draw(images: ImageSet, recipe: Recipe, count: int, features: Features | None) -> tuple[Draw, str]:
     if recipe.choice == "class-balanced":
         return ClassBalanced(images.labels, recipe.seed), "class-balanced random"
     if features is None:
         raise TypeError("feature-coverage needs the network's features of the pictures")
-    size = min(len(images), max(POOL, POOL_PER_IMAGE * recipe.images))
+    size = min(len(images), max(POOL, POOL_PER_IMAGE * count))
     pool = ClassBalanced(images.labels, recipe.seed).take(size)
     draw = FarthestFirst(pool, features(pool), recipe.seed)
     return draw, f"feature-coverage (k-centre greedy) among {size} of {len(images)} images"

@@ -4,6 +4,8 @@ A message says in one line what happened, the value, what was allowed, and what 
 The command line prints it without a traceback and ends with ``exit_status``.
 """
 
+import re
+
 
 class EdgeError(Exception):
     """Something failed that the user should read about in one line."""
@@ -37,9 +39,15 @@ class MissingExtra(BadInput):
     """A package that this command needs is not installed; the message names the pip command."""
 
 
+LONGEST_LINE = 300
+"""Characters of a library's error that are shown: some put a whole graph into one line."""
+
+
 def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line."""
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
+    """What a library's error says, in one line of bearable length, without what colours a terminal."""
+    line = (str(error).strip().splitlines() or ["no reason given"])[0]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
+    return plain if len(plain) <= LONGEST_LINE else f"{plain[:LONGEST_LINE]}…"
 
 
 def install(extra: str) -> str:

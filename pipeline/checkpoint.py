@@ -1,9 +1,9 @@
 """Checkpoints: trained weights, and in the file's own header what they are weights of.
 
 A checkpoint is a safetensors file whose header holds, under ``edge_pipeline``, JSON with the model, its options,
-the labels and the preprocessing. State dicts of others (``.pt``, ``.pth``, safetensors without that key) are read
+the labels and the preprocessing. State dicts of others (``torch.save``, safetensors without that key) are read
 too; the caller then says what they are. Nothing in a file is ever executed. An exported program (``.pt2``) holds its
-network as a graph of operators.
+network as a graph of operators. What a file is, its content says, not its suffix.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
+from pipeline.checkpoints.choosing import Chosen, Wanted, is_counter, take
+from pipeline.checkpoints.formats import Format, format_of
+from pipeline.checkpoints.state_dicts import StateDict, find
 from pipeline.data.hashes import ImageHashes
 from pipeline.data.reading import digest
 from pipeline.errors import BadCheckpoint, BadInput
@@ -38,8 +41,6 @@ FORMAT = 1
 METADATA_KEY = "edge_pipeline"
 HASHES = "image_hashes"
 """Where a training's record holds the hashes of its images."""
-
-PICKLED = frozenset({".pt", ".pth"})
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +62,8 @@ class Checkpoint:
     """Trained weights that fit their network; ``state`` is float32 as the network wants it.
 
     ``sha256`` names the weights: of the file, or of the state dict of others that the file was made from. ``content``
-    is the file as it was read, and ``describes_itself`` says whether it holds metadata.
+    is the file as it was read, and ``describes_itself`` says whether it holds metadata. ``notes`` are what the user
+    should know of how it was read, a line each.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class Checkpoint:
     preprocess: Preprocess
     state: dict[str, torch.Tensor]
     training: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def network(self) -> nn.Module:
         """The network with these weights: float32, in evaluation mode, taking normalised ``[N, 3, H, W]``."""
@@ -119,24 +122,30 @@ def load(
     options: Mapping[str, Value] | None = None,
     labels: tuple[str, ...] | None = None,
     preprocess: Preprocess | Mapping[str, Any] | None = None,
+    ema: bool | None = None,
 ) -> Checkpoint:
     """Read a checkpoint, float16 weights as float32; also a ``.pt2`` program, which brings its network along.
 
     The keyword values say what a file without metadata is: model and labels are then needed, options and
     preprocessing default to the model's; a mapping holds single settings of the preprocessing. For a file with
     metadata they must not contradict it. Of a user's own network (``file.py:factory``) the model is always needed.
+    ``ema`` asks for averaged weights (True) or for the raw ones (False) of a file that holds both; None takes the raw
+    ones, or averaged ones where there are no others.
 
     Raises:
         BadCheckpoint: not a checkpoint, truncated, more than tensors in a pickle, keys or shapes that are not the
-            network's (the first three are named), NaN or infinite weights. BadInput: unknown model or option.
+            network's (the first three are named), NaN or infinite weights, ``ema`` that the file cannot satisfy.
+            BadInput: unknown model or option.
     """
     given = {"model": model, "options": options, "labels": labels, "preprocess": preprocess}
-    if path.suffix == own.PROGRAM:
+    contents = read(path)
+    if contents.format is Format.PROGRAM:
         from pipeline.networks import exported
 
-        return exported.load(path, _read(path), given)
-    data, tensors, metadata = read_tensors(path)
-    describes_itself = metadata is not None
+        if ema:
+            raise BadCheckpoint(f"'{path}' is an exported program, which holds one set of weights: leave --ema out.")
+        return exported.load(path, contents.data, given)
+    metadata = contents.metadata
     if metadata is None and (model is None or not labels):
         raise BadCheckpoint(
             f"'{path}' does not say what it is (no {METADATA_KEY} metadata): name its model and its labels with "
@@ -150,7 +159,6 @@ def load(
         given["model"] = zoo.get(model).name  # not its alias
     if metadata is None:
         assert named is not None
-        check_hidden(path, named, tensors, options or {})
         metadata = describe(named, Preprocess(height=named.input_size, width=named.input_size), given)
     check(metadata, given, path)
     if named is None and own.is_reference(metadata.model):
@@ -160,22 +168,36 @@ def load(
     chosen = spec.with_defaults(metadata.options)
     for side in (metadata.preprocess.height, metadata.preprocess.width):
         spec.check_input(side, chosen)
-    state = fitted(tensors, spec, chosen, metadata.classes, f"'{path}'")
+    expected = _expected(spec, chosen, metadata.classes)
+    taken = take(contents.state_dicts, Wanted.network(expected), ema, f"'{path}'")
+    if contents.metadata is None:
+        check_hidden(path, spec, taken.tensors, options or {})
+    failure = f"'{path}' is no {_words(spec.name, chosen, metadata.classes)}"
     loaded = Checkpoint(
         path=path,
-        sha256=metadata.made_from or hashlib.sha256(data).hexdigest(),
-        content=data,
-        describes_itself=describes_itself,
+        sha256=metadata.made_from or sha256_of(contents.data, taken),
+        content=contents.data,
+        describes_itself=contents.metadata is not None,
         spec=spec,
         options=chosen,
         labels=metadata.labels,
         preprocess=metadata.preprocess,
-        state=state,
+        state=_fitted(taken.tensors, expected, failure),
         training=metadata.training,
+        notes=taken.notes,
     )
     if own.is_reference(spec.name):
         own.check_logits(loaded.network(), spec.name, metadata.classes, metadata.preprocess)
     return loaded
+
+
+def sha256_of(data: bytes, taken: Chosen) -> str:
+    """Return what names these weights: the file's sha256, or one of its own for weights that are not the default.
+
+    Ranges of a file's raw weights are not those of its averaged ones.
+    """
+    of_file = hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(f"{of_file}:{taken.other}".encode()).hexdigest() if taken.other else of_file
 
 
 def describe(spec: ModelSpec, preprocess: Preprocess, given: Mapping[str, Any]) -> Metadata:
@@ -242,17 +264,30 @@ def as_stored(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str
     }
 
 
-def read_tensors(path: Path) -> tuple[bytes, dict[str, torch.Tensor], Metadata | None]:
-    """A file's bytes, its tensors under the names it has for them, and its metadata if it has any.
+@dataclass(frozen=True)
+class Contents:
+    """A file as it was read: its bytes, what they are, the state dicts in it, and its metadata if it has any."""
+
+    data: bytes = field(repr=False)
+    format: Format
+    state_dicts: tuple[StateDict, ...] = ()
+    metadata: Metadata | None = None
+
+
+def read(path: Path) -> Contents:
+    """Read a file; of an exported program only the bytes.
 
     Raises:
-        BadCheckpoint: no file, truncated, more than tensors in a pickle.
+        BadCheckpoint: no file, truncated, another format, more than tensors in a pickle.
     """
     data = _read(path)
-    if path.suffix in PICKLED:
-        return data, unpickled(data, path), None
+    format = format_of(data, path)
+    if format is Format.PROGRAM:
+        return Contents(data, format)
+    if format is Format.PICKLE:
+        return Contents(data, format, find(unpickled(data, path), path))
     tensors, metadata = _safetensors(data, path)
-    return data, tensors, metadata
+    return Contents(data, format, (StateDict("", tensors),), metadata)
 
 
 def metadata_of(text: str, path: Path) -> Metadata:
@@ -281,9 +316,15 @@ def fitted(
     Raises:
         BadCheckpoint: anything missing, unknown or of another shape (the first three are named), NaN or infinite.
     """
-    with torch.device("meta"):
-        expected = spec.build(classes, **options).state_dict()
+    expected = _expected(spec, options, classes)
     return _fitted(tensors, expected, f"{where} is no {_words(spec.name, options, classes)}")
+
+
+def _expected(spec: ModelSpec, options: Mapping[str, Value], classes: int) -> dict[str, torch.Tensor]:
+    """The network's tensors by name, without values."""
+    with torch.device("meta"):
+        state: dict[str, torch.Tensor] = spec.build(classes, **options).state_dict()
+    return state
 
 
 def _read(path: Path) -> bytes:
@@ -355,7 +396,7 @@ def _fitted(
     for name, wanted in expected.items():
         tensor = tensors.get(name)
         if tensor is None:
-            if not _is_counter(name):
+            if not is_counter(name):
                 differences.append(f"{name} is missing")
         elif tensor.shape != wanted.shape:
             differences.append(f"{name} is {list(tensor.shape)}, expected {list(wanted.shape)}")
@@ -374,11 +415,6 @@ def _fitted(
     if bad:
         raise BadCheckpoint(f"{failure} that can be used: {_first_three(bad)}.")
     return state
-
-
-def _is_counter(name: str) -> bool:
-    """Batch norm's ``num_batches_tracked``: of no use for inference, and absent from older files."""
-    return name.endswith("num_batches_tracked")
 
 
 def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:

@@ -59,6 +59,16 @@ def given_preprocessing(values: Mapping[str, Any]) -> dict[str, Any]:
     return given | {name: values[name] for name in ("mean", "std") if values[name] is not None}
 
 
+def ema_option(command: F) -> F:
+    """Which weights of a file that holds both."""
+    return click.option(
+        "--ema/--no-ema",
+        default=None,
+        help="Take the averaged weights (EMA) of a training script's checkpoint, or the raw ones. [default: the raw "
+        "ones, if it holds any]",
+    )(command)
+
+
 def checkpoint_options(command: F) -> F:
     """CHECKPOINT, and what a state dict of others does not say of itself."""
     return _stacked(
@@ -96,6 +106,7 @@ def checkpoint_options(command: F) -> F:
             type=click.Path(path_type=Path),
             help="For a state dict or a .pt2 without metadata: a text file with one class name a line.",
         ),
+        ema_option,
         click.option("--weights", help=f"CHECKPOINT is a model's name. {WEIGHTS_HELP}"),
         model_options("Options of the model, where CHECKPOINT does not say them"),
     )(command)
@@ -157,7 +168,8 @@ def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable
             raises.
     """
     from pipeline import zoo
-    from pipeline.checkpoint import builtin, load
+    from pipeline.checkpoint import builtin
+    from pipeline.data.label_file import read_labels
     from pipeline.networks import own
     from pipeline.weights.published import sets_of
 
@@ -173,6 +185,8 @@ def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable
                 "--weights bring their model, labels and preprocessing along: leave --model, --labels, --input, "
                 "--resize-to, --mean and --std out."
             )
+        if described["ema"] is not None:
+            raise BadInput("--weights are the published ones: leave --ema and --no-ema out.")
         return partial(published_weights, weights, zoo.get(text), options)
     if text is None and model is not None:
         raise BadInput(f"--model '{model}' says what a CHECKPOINT is, and none is given: give the file of its weights.")
@@ -185,13 +199,24 @@ def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable
             f"Train one with 'pipeline train {text} --data … --epochs … --out {own.file_stem(text)}.safetensors'."
         )
     return partial(
-        load,
+        _loaded,
         builtin() if text is None else Path(text),
         model=model,
         options=options or None,
         labels=None if labels is None else read_labels(labels),
         preprocess=preprocessing or None,
+        ema=described["ema"],
     )
+
+
+def _loaded(path: Path, **given: Any) -> Checkpoint:
+    """Read a checkpoint and say how it was read; takes and raises what ``checkpoint.load`` does."""
+    from pipeline.checkpoint import load
+
+    checkpoint = load(path, **given)
+    for note in checkpoint.notes:
+        progress().print(f"Note: {note}", markup=False, soft_wrap=True)
+    return checkpoint
 
 
 def published_weights(weights: str, spec: ModelSpec, options: Mapping[str, Value]) -> Checkpoint:
@@ -209,17 +234,6 @@ def published_weights(weights: str, spec: ModelSpec, options: Mapping[str, Value
     for line in imported.notes():
         progress().print(line, markup=False, soft_wrap=True)
     return imported.checkpoint
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """One class name a line; blank lines at the end are passed over."""
-    try:
-        names = path.read_text("utf-8").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read labels '{path}': {error}.") from error
-    if not names or not all(name.strip() for name in names) or len(set(names)) != len(names):
-        raise BadInput(f"Labels '{path}' must be one class name a line, none empty, none twice.")
-    return tuple(names)
 
 
 def recipe_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,12 +260,12 @@ def choose_recipe(given: Mapping[str, Any]) -> Recipe:
 def calibration_images(text: str, checkpoint: Checkpoint, skip_corrupt: bool) -> tuple[ImageSet, list[str]]:
     """The pictures to draw from, of classes that the checkpoint knows; also the names of those left out."""
     from pipeline.data import open_data
-    from pipeline.data.classes import check_known_classes, check_trainable
+    from pipeline.data.classes import check_classes, check_trainable
     from pipeline.data.reading import usable
 
     images = open_data(text, "calibration")
     check_trainable(images)
-    check_known_classes(images, checkpoint.labels)
+    check_classes(images, checkpoint.labels)
     if not skip_corrupt:
         return images, []
     left, skipped = usable(images, True)

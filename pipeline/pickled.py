@@ -1,53 +1,109 @@
-"""State dicts as ``torch.save`` writes them: pickles, of which nothing is executed."""
+"""What ``torch.save`` wrote: pickles, of which nothing is executed.
+
+Tensors and plain containers are read. What training scripts keep beside them (an ``argparse.Namespace``, NumPy
+numbers, paths) becomes an object without content: none of those classes is ever made or called. Anything else is
+refused.
+"""
 
 from __future__ import annotations
 
 import io
 import pickle
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.errors import BadCheckpoint
 
-INSIDE = ("state_dict", "model")
-"""Where a training's file keeps the network."""
+
+class Inert:
+    """Stands for an object that is of no interest; takes whatever a pickle hands to it, and keeps none of it."""
+
+    def __new__(cls, *_: object) -> Inert:
+        """Take the arguments that the object was made with."""
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        """Take them again: of a function, a pickle holds the call."""
+
+    def __setstate__(self, state: object) -> None:
+        """Take the object's attributes."""
 
 
-def unpickled(data: bytes, path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a state dict as ``torch.save`` wrote it, also inside what a training keeps: timm's ``{"state_dict":
-    …}``, torchvision's ``{"model": …}``.
+def _inert(path: str) -> type[Inert]:
+    """One class for each name, so that an error message can say what was found."""
+    return type(path.rpartition(".")[2], (Inert,), {})
+
+
+def _dictionary(*_: object) -> dict[Any, Any]:
+    """An empty dictionary in place of one of another class; the pickle fills it."""
+    return {}
+
+
+_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
+
+INERT = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    *(
+        f"pathlib.{kind}"
+        for kind in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
+    ),
+    *(f"pathlib._local.{kind}" for kind in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
+    *(f"datetime.{kind}" for kind in ("datetime", "date", "time", "timedelta", "timezone")),
+    *(f"{module}.{name}" for module in _NUMPY for name in ("scalar", "_reconstruct")),
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(f"numpy.{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *(f"numpy.float{bits}" for bits in (16, 32, 64)),
+    "numpy.bool",
+    "numpy.bool_",
+    *(f"numpy.dtypes.{kind}{bits}DType" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)),
+    *(f"numpy.dtypes.Float{bits}DType" for bits in (16, 32, 64)),
+    "numpy.dtypes.BoolDType",
+    "numpy.dtypes.StrDType",
+    "builtins.dict",
+    "builtins.list",
+    "builtins.int",
+    "builtins.float",
+    "builtins.str",
+)
+"""Settings, numbers, dates and paths, as training scripts keep them, and the types that a dictionary makes them of."""
+
+DICTIONARIES = (
+    "collections.defaultdict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning.pytorch.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+)
+"""Dictionaries of other classes."""
+
+_ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    *((_inert(path), path) for path in INERT),
+    *((_dictionary, path) for path in DICTIONARIES),
+]
+"""torch's unpickler takes these for the names beside them, and makes nothing that has no name here or in itself."""
+
+
+def unpickled(data: bytes, path: Path) -> Any:
+    """Return what ``torch.save`` wrote: tensors in plain containers, and ``Inert`` objects beside them.
 
     Raises:
-        BadCheckpoint: anything else, and why; a truncated file; objects that would have to be executed.
+        BadCheckpoint: a truncated file, or another; objects that would have to be executed, by the name of the first.
     """
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_ALLOWED):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can make the unpickler fail in any way
         raise BadCheckpoint(
             f"'{path}' is not a state dict of plain tensors and was not executed ({_why_not(error, data)}). Save it "
-            "with torch.save(network.state_dict(), …), or better as safetensors."
+            f"with torch.save(network.state_dict(), …), or better as safetensors.{_found(error)}"
         ) from error
-    for key in INSIDE:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping):
-        raise BadCheckpoint(f"'{path}' is not a state dict but one {type(content).__name__}.")
-    if not content:
-        raise BadCheckpoint(f"'{path}' is not a state dict of anything: it is empty.")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise BadCheckpoint(
-                f"'{path}' is not a state dict: {name!r:.80} is no tensor ({type(value).__name__}). Save the network's "
-                "own, with torch.save(network.state_dict(), …)."
-            )
-    tensors: dict[str, torch.Tensor] = dict(content)
-    if all(name.startswith("module.") for name in tensors):  # as DataParallel names them
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
 
 
 def _why_not(error: Exception, data: bytes) -> str:
@@ -59,3 +115,9 @@ def _why_not(error: Exception, data: bytes) -> str:
     if zipfile.is_zipfile(io.BytesIO(data)):
         return "it is an archive of something else, such as TorchScript"
     return "it is truncated or damaged"
+
+
+def _found(error: Exception) -> str:
+    """The name of the class or function that was refused, if torch says one."""
+    named = re.search(r"GLOBAL ([\w.]{1,100})", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    return f" It holds '{named[1]}'." if named else ""

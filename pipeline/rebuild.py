@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import msgspec
 from torch.fx import GraphModule
@@ -18,6 +17,7 @@ from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle
 from pipeline.capture import graph_of
 from pipeline.checkpoint import Checkpoint, load
+from pipeline.checkpoints.formats import is_program
 from pipeline.errors import BadManifest
 from pipeline.networks import archive, own
 
@@ -87,12 +87,13 @@ def calibration_set_of(bundle: Bundle) -> CalibrationSet | None:
 def checkpoint_of(bundle: Bundle) -> Checkpoint:
     """The checkpoint that a bundle was made of, verified by hash."""
     about, file = bundle.manifest, bundle.file("checkpoint")
-    if own.is_foreign(about.model) and Path(file.path).suffix != own.PROGRAM:
+    path = bundle.verified(file)
+    if own.is_foreign(about.model) and not is_program(path.read_bytes()):
         # A manifest may not make us run a file of its choice.
         raise BadManifest(f"Bundle '{bundle.root}' holds no program of its network '{about.model}'; export it again.")
     # A state dict without metadata is what the manifest says it is; metadata must agree with the manifest.
     return load(
-        bundle.verified(file),
+        path,
         model=about.model,
         options=about.options,
         labels=about.labels,

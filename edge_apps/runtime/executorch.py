@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, EdgeError, MissingExtra, first_line
 from edge_apps.runtime import executorch_native as native
+from edge_apps.runtime.executorch_errors import why_not_loaded
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -67,7 +68,7 @@ class ExecuTorchRunner:
                 _share_threads(threads, engine)
                 self._program: Program | None = engine.load(data, EMBEDDED_NAME)
         except (RuntimeError, native.NativeError) as error:
-            raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. Export it again.") from error
+            raise BadInput(f"{self.runtime} cannot load '{path}': {why_not_loaded(first_line(error), data)}") from error
         if self._program.text is None:
             raise no_file_manifest(path)
         self.manifest = parse_file_manifest(self._program.text, path)

@@ -22,6 +22,7 @@ from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.overlap import with_overlap
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
+from pipeline.data.classes import order_of
 from pipeline.errors import BadInput, BadManifest, MissingExtra
 from pipeline.rebuild import calibration_set_of, checkpoint_of, rebuild
 
@@ -84,7 +85,7 @@ def evaluate_bundle(
         result,
         files=tuple(_with_operators(bundle, result.files)),
         trained_on=reference.trained_on(images),
-        notes=(*result.notes, *notes),
+        notes=(*result.notes, *notes, *_kept_mismatches(bundle)),
         against=None if against is None else str(against),
     )
 
@@ -116,7 +117,7 @@ def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate]
     """
     if other.root.resolve() == bundle.root.resolve():
         raise BadInput(f"'{other.root}' is the bundle itself: name the bundle of an earlier release.")
-    if other.manifest.labels != bundle.manifest.labels:
+    if order_of(other.manifest.labels, bundle.manifest.labels) is None:
         raise BadInput(
             f"'{other.root}' has other classes ({_some(other.manifest.labels)}) than '{bundle.root}' "
             f"({_some(bundle.manifest.labels)}): they cannot be compared."
@@ -161,6 +162,13 @@ def check_apart(bundle: Bundle, images: ImageSet) -> None:
         raise BadManifest(
             f"Bundle '{bundle.root}' has int8 files and does not list what calibrated them; export it again."
         )
+
+
+def _kept_mismatches(bundle: Bundle) -> Iterator[str]:
+    for file in bundle.models():
+        if file.comparison.allowed:
+            why = "; ".join(file.comparison.findings)
+            yield f"'{file.path}' was kept at export although it does not compute its network: it {why}."
 
 
 def _simulation(bundle: Bundle, threads: int) -> Simulate | None:

@@ -118,7 +118,8 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
 
     ``reference`` is what every file was compared with. ``against`` names the bundle whose file of the same target and
     precision each was compared with instead; there is no float network then. ``trained_on``: the images are known to
-    be those that trained the network.
+    be those that trained the network. ``absent_classes`` are the labels that the data has no folder for: nothing
+    was measured on them.
     """
 
     format: int
@@ -137,7 +138,13 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     repeated: tuple[str, ...] = ()
     against: str | None = None
     trained_on: bool = False
+    absent_classes: tuple[str, ...] = ()
     overlap: Overlap = Overlap()
+
+    def covered(self) -> str:
+        """How many classes there are, as ``10 classes``; where the data lacks some, ``7 of 10 classes``."""
+        part = f"{self.classes - len(self.absent_classes)} of " if self.absent_classes else ""
+        return f"{part}{self.classes} classes"
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""

@@ -10,7 +10,7 @@ import click
 
 from edge_apps.console import results
 from pipeline.model_options import ModelCommand, given_options, model_options
-from pipeline.options import needs_export_extra, read_labels, three_numbers
+from pipeline.options import ema_option, needs_export_extra, three_numbers
 
 
 @click.command("import-weights", cls=ModelCommand, short_help="Turn weights of torchvision or timm into a checkpoint.")
@@ -36,6 +36,7 @@ from pipeline.options import needs_export_extra, read_labels, three_numbers
 @click.option(
     "--std", metavar="R,G,B", callback=three_numbers, help="And what they are then divided by. [default: the set's]"
 )
+@ema_option
 @model_options()
 @click.option("--force", is_flag=True, help="Replace an existing checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -47,6 +48,7 @@ def command(
     set_name: str | None,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
+    ema: bool | None,
     force: bool,
     as_json: bool,
     **hyperparameters: Any,
@@ -63,6 +65,7 @@ def command(
 
     from edge_apps.files import check_writable
     from pipeline import checkpoint, zoo
+    from pipeline.data.label_file import read_labels
     from pipeline.errors import BadInput
     from pipeline.weights.importing import import_file
 
@@ -79,6 +82,7 @@ def command(
         labels=None if labels is None else read_labels(labels),
         set_name=set_name,
         normalisation={name: value for name, value in (("mean", mean), ("std", std)) if value is not None},
+        ema=ema,
     )
     made = imported.checkpoint
     checkpoint.save(

@@ -166,7 +166,7 @@ def command(
         raise BadInput("--out is the checkpoint of --qat, whose float network the result is compared with: keep both.")
     if given["threads"]:
         torch.set_num_threads(given["threads"])
-    images, held_out = open_data(data, "train"), None if val is None else open_data(val, "test")
+    images, held_out = open_data(data, "train"), None if val is None else open_data(val, "val")
     skipped: list[str] = []
     if given["skip_corrupt"]:
         images, skipped = usable(images, True)
@@ -259,16 +259,18 @@ def _recipe(given: Mapping[str, Any]) -> Recipe | None:
 
 def _trained(path: Path, model: str | None, options: Mapping[str, Value], side: int | None) -> Checkpoint:
     """The checkpoint of ``--qat``, which what else was given must not contradict."""
-    from pipeline.checkpoint import load, read_tensors
+    from pipeline.checkpoint import load, read
+    from pipeline.checkpoints.formats import Format
     from pipeline.errors import BadInput
     from pipeline.networks import own
 
-    if path.suffix == own.PROGRAM:
+    contents = read(path)
+    if contents.format is Format.PROGRAM:
         raise BadInput(
             f"--qat '{path}' is an exported program, which cannot be trained: give the checkpoint that it was exported "
             "from."
         )
-    _, _, metadata = read_tensors(path)
+    metadata = contents.metadata
     if metadata is None:
         raise BadInput(
             f"--qat '{path}' does not say what it is: export it first, and give the bundle's "

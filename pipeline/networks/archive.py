@@ -21,7 +21,7 @@ from torch.export.pt2_archive import PT2ArchiveWriter
 
 from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
-from pipeline.errors import BadCheckpoint
+from pipeline.errors import BadCheckpoint, LoweringFailed
 
 ABOUT = "extra/edge_pipeline"
 """The member with our own JSON: what the network is, as in a checkpoint."""
@@ -38,8 +38,19 @@ SHAPE = re.compile(
     r"(?:'[su]\d+'|[su]\d+|Symbol|Integer|Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv"
     r"|positive|nonnegative|integer|True|[-=(), \d])*"
 )
-STRINGS = frozenset({("gelu", "approximate"), ("pad", "mode"), ("div", "rounding_mode")})
-"""Operators' arguments that are words. Elsewhere a word may be the name of a file."""
+FOURIER = [f"{kind}fft{rank}" for kind in ("", "r", "i", "ir", "h", "ih") for rank in ("", "2", "n")]
+STRINGS = {
+    **{(f"conv{rank}d", "padding"): re.compile("same|valid") for rank in (1, 2, 3)},
+    **{(f"fft_{name}", "norm"): re.compile("backward|forward|ortho") for name in FOURIER},
+    ("einsum", "equation"): re.compile(r"[A-Za-z., ]{1,100}(->[A-Za-z. ]{0,30})?"),
+    ("gelu", "approximate"): re.compile("none|tanh"),
+    ("pad", "mode"): re.compile("constant|reflect|replicate|circular"),
+    ("div", "rounding_mode"): re.compile("trunc|floor"),
+    ("meshgrid", "indexing"): re.compile("ij|xy"),
+    ("scatter_reduce", "reduce"): re.compile("sum|prod|mean|amax|amin"),
+    ("linalg_matrix_norm", "ord"): re.compile("fro|nuc"),
+}
+"""Operators' arguments that are words, and which. Elsewhere a word may be the name of a file."""
 
 CONTAINERS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 HIDDEN = frozenset({"as_graph", "as_operator", "as_custom_obj", "as_strings", "custom_obj"})
@@ -66,11 +77,21 @@ def read(data: bytes, where: str) -> tuple[ExportedProgram, str | None]:
 
 
 def write(program: ExportedProgram, about: str | None = None) -> bytes:
-    """An archive of the program alone: no sample inputs, no stack traces, nothing pickled."""
+    """Return an archive of the program alone: no sample inputs, no stack traces, nothing pickled.
+
+    Raises:
+        LoweringFailed: a program with an operator that ``read`` would refuse.
+    """
     stream = io.BytesIO()
     with hushed():
         torch.export.save(program, stream, extra_files={} if about is None else {ABOUT.removeprefix("extra/"): about})
-    return _clean(_members(stream.getvalue(), "the program"), "the program")[0]
+    try:
+        return _clean(_members(stream.getvalue(), "the program"), "the program")[0]
+    except BadCheckpoint as error:  # its words are for those who brought a file
+        reason = str(error).removeprefix("the program ").partition(": only tensors")[0]
+        raise LoweringFailed(
+            f"The network cannot be recorded as a program: it {reason}. Write that part with plain torch operators."
+        ) from error
 
 
 def _members(data: bytes, where: str) -> dict[str, bytes]:
@@ -167,7 +188,9 @@ def _check_operator(node: dict[str, Any], where: str) -> None:
     if match is None or not isinstance(overload, torch._ops.OpOverload):
         raise _refused(where, f"the operator '{target[:60]}', which is none of ATen's")
     for given in node["inputs"]:
-        if "as_string" in given["arg"] and (match[1], given["name"]) not in STRINGS:
+        word = given["arg"].get("as_string")
+        allowed = STRINGS.get((match[1].removesuffix("_"), given["name"]))
+        if word is not None and not (allowed is not None and allowed.fullmatch(word)):
             raise _refused(where, f"the operator '{target}' with a word for '{given['name'][:40]}'")
 
 

@@ -17,8 +17,8 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline.checkpoint import FORMAT, Checkpoint, Metadata, check, describe, metadata_of
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import archive, own
+from pipeline.networks.evaluation_mode import check_evaluation_mode
 from pipeline.networks.flat import FlatNetwork
-from pipeline.networks.folding import check_evaluation_mode
 from pipeline.zoo.spec import ModelSpec
 
 
@@ -30,7 +30,7 @@ def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
     """
     program, about = archive.read(data, f"'{path}'")
     network, height, width = network_of(program, f"'{path}'")
-    spec = _spec(own.as_name(path.name), network, height)
+    spec = _spec(own.program_name(path), network, height)
     if about is not None:
         metadata = metadata_of(about, path)
         check(metadata, given, path)
@@ -95,7 +95,7 @@ def network_of(program: ExportedProgram, where: str) -> tuple[FlatNetwork, int, 
     """
     try:
         network = FlatNetwork(program)
-        check_evaluation_mode(network)
+        check_evaluation_mode(network, "call network.eval() before torch.export.export, and ")
     except BadInput as error:
         raise BadCheckpoint(f"{where}: {error}") from error
     given = next(node.meta["val"] for node in network.nodes if node.op == "placeholder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -131,6 +132,25 @@ class FlatNetwork(nn.Module):
         node.replace_all_uses_with(new)
         self._flat.erase_node(node)
 
+    def end_at(self, node: Node, most: int) -> None:
+        """Return the result of ``node`` instead of the logits, flattened to ``[N, K]``; of at most ``most`` values.
+
+        Of a larger tensor ``[N, C, …]`` only the first entries of its second axis are kept.
+        """
+        output = next(found for found in self._flat.nodes if found.op == "output")
+        shape = [int(side) for side in node.meta["val"].shape[1:]]
+        per_entry = math.prod(shape[1:])
+        with self._flat.inserting_before(output):
+            if math.prod(shape) > most and shape:
+                kept = max(1, most // per_entry)
+                node = self._flat.call_function(torch.ops.aten.slice.Tensor, (node, 1, 0, kept))
+                node.meta = {"path": "", "val": None}
+            if len(shape) != 1:
+                node = self._flat.call_function(torch.ops.aten.flatten.using_ints, (node, 1))
+                node.meta = {"path": "", "val": None}
+        output.args = ((node,),)
+        self.clean()
+
     def clean(self) -> None:
         """Drop nodes that nobody reads, and tensors without a node; make what is left consistent."""
         for node in reversed(self.nodes):
@@ -204,6 +224,13 @@ def _check(graph: Graph) -> None:
         raise BadInput("The network does not return one tensor; a classifier returns its logits [N, K] and no more.")
     for node in graph.nodes:
         if node.op in ("call_module", "call_method") or "higher_order" in str(node.target):
-            raise BadInput(f"The network has control flow ({node.target}); no device file holds that.")
+            raise BadInput(f"The network has control flow ({node.target}{_where(node)}); no device file holds that.")
         if str(node.target).endswith("_assert_scalar.default"):
-            raise BadInput("The network checks values while it runs (a path that depends on its input).")
+            raise BadInput(
+                f"The network checks values while it runs{_where(node)} (a path or a size that depends on the values "
+                "of an image): no device file holds that. Compute every path, and choose between them with torch.where."
+            )
+
+
+def _where(node: Node) -> str:
+    return f" in '{node.meta['path']}'" if node.meta["path"] else ""

@@ -12,24 +12,11 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from pipeline.errors import BadInput
+from pipeline.networks.evaluation_mode import BATCH_NORM, DROPOUTS, check_evaluation_mode, is_random, named
 from pipeline.networks.flat import FlatNetwork, writes
 from pipeline.networks.units import ChannelScale
 
 aten: Any = torch.ops.aten
-
-BATCH_NORM = aten.batch_norm.default
-DROPOUTS = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default}
-
-
-def check_evaluation_mode(network: FlatNetwork) -> None:
-    """``BadInput`` where an operator behaves as in training, or changes a tensor that the network keeps."""
-    for node in network.nodes:
-        trains = (node.target in DROPOUTS and node.args[2]) or (node.target == BATCH_NORM and node.args[5])
-        if trains or (writes(node) and network.constant(node.args[0]) is not None):
-            raise BadInput(
-                f"The network computes '{node.target}' as in training: call network.eval() before torch.export.export, "
-                "and give functional calls training=self.training."
-            )
 
 
 def drop_dropouts(network: FlatNetwork) -> None:
@@ -61,10 +48,12 @@ def make_functional(network: FlatNetwork) -> None:
 
 
 def fold_constants(network: FlatNetwork) -> None:
-    """Compute what depends on parameters alone (``weight_norm``), once."""
+    """Compute what depends on parameters alone (``weight_norm``, weight standardization), once."""
     for node in network.nodes:
         sources = node.all_input_nodes
         if node.op != "call_function" or not sources or any(network.constant(source) is None for source in sources):
+            continue
+        if writes(node) or is_random(node):
             continue
         compute = _as_function(node)
         value = _computed(network, compute, sources)
@@ -99,7 +88,9 @@ def fold_batch_norms(network: FlatNetwork) -> None:
         arguments: Any = node.args
         layer, gamma, beta, mean, variance, _, _, eps = arguments[:8]
         if network.constant(mean) is None or network.constant(variance) is None:
-            raise BadInput("A batch norm has no running statistics (track_running_stats=False): it cannot be exported.")
+            raise BadInput(
+                f"The batch norm {named(node)} computes its statistics while the network runs: they must be buffers."
+            )
         scale, scale_of = partial(_scale, eps), (variance, gamma)
         shift, shift_of = partial(_shift, eps), (variance, gamma, mean, beta)
         if _takes_batch_norm(network, layer):

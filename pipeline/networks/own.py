@@ -23,6 +23,7 @@ from pipeline.errors import BadInput
 from pipeline.zoo.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 PROGRAM = ".pt2"
@@ -43,6 +44,11 @@ def is_name(model: str) -> bool:
 def as_name(text: str) -> str:
     """A user's file, as a name that ``is_name`` allows: other characters become ``_``, the end is kept."""
     return re.sub(r"[^\w.:-]", "_", text)[-LONGEST_NAME:].lstrip(".") or "network"
+
+
+def program_name(path: Path) -> str:
+    """The name of an exported program's network: its file's, ending as that of a program does."""
+    return as_name(path.name if path.suffix == PROGRAM else f"{path.stem}{PROGRAM}")
 
 
 def is_reference(model: str) -> bool:
@@ -116,15 +122,65 @@ def build(factory: Callable[..., Any], name: str, classes: int) -> nn.Module:
         with torch.device("cpu"):  # whoever only counts parameters builds on the meta device; a factory may load files
             network = factory(**dict(list(counted.items())[:1]))
     except Exception as error:
-        raise BadInput(f"'{name}' failed with {type(error).__name__}: {first_line(error)}. See --debug.") from error
+        gpu = (
+            " A device is not needed: leave .cuda() and .to('cuda') out of the factory." if _is_of_a_gpu(error) else ""
+        )
+        raise BadInput(
+            f"'{name}' failed with {type(error).__name__}: {first_line(error)}.{gpu} See --debug."
+        ) from error
     if not isinstance(network, nn.Module):
         raise BadInput(f"'{name}' returned a {type(network).__name__}, not a torch.nn.Module.")
-    return network
+    network = _unwrapped(network)
+    _check_parameters(network, name)
+    return network.cpu()
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """A network without what runs it elsewhere: torch.compile, DataParallel."""
+    import torch
+    from torch import nn
+
+    while True:
+        inner = getattr(network, "_orig_mod", None)
+        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = network.module
+        if not isinstance(inner, torch.nn.Module):
+            return network
+        network = inner
+
+
+def _check_parameters(network: nn.Module, name: str) -> None:
+    """``BadInput`` unless every parameter is float32 and has a size."""
+    import torch
+
+    for path, parameter in network.named_parameters():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise BadInput(
+                f"'{name}' has a parameter without a size ('{path}', of a lazy module): run the network once in the "
+                "factory, on zeros of its input size, or name the sizes."
+            )
+        if parameter.is_complex():
+            raise BadInput(
+                f"'{name}' computes with complex numbers ('{path}' is {_dtype(parameter)}), which no device file "
+                "holds: keep the real and the imaginary part as two float32 parameters."
+            )
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise BadInput(
+                f"'{name}' computes in {_dtype(parameter)} ('{path}'), and networks are calibrated and exported from "
+                "float32: let the factory return network.float(). A checkpoint with weights of another precision is "
+                "read as it is; smaller files are --precision fp16 or int8."
+            )
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def check_logits(network: nn.Module, name: str, classes: int, preprocess: Preprocess, pictures: int = 1) -> None:
     """Run so many pictures through; ``BadInput`` unless that gives float logits ``[pictures, classes]``."""
     import torch
+
+    from pipeline.networks.blame import where_failed
 
     given = f"{pictures} pictures" if pictures > 1 else "one picture"
     shape = [pictures, 3, preprocess.height, preprocess.width]
@@ -134,21 +190,38 @@ def check_logits(network: nn.Module, name: str, classes: int, preprocess: Prepro
         with torch.no_grad():
             logits = network(torch.zeros(*shape))
     except Exception as error:
+        line = first_line(error)
+        size = "; another size is --input" if re.search("size|shape", line, re.IGNORECASE) else ""
         raise BadInput(
-            f"'{name}' fails on {given} {shape} with {type(error).__name__}: {first_line(error)}. "
-            "See --debug; another size is --input."
+            f"'{name}' fails on {given} {shape} with {type(error).__name__}: {line}{where_failed(error, network)}. "
+            f"See --debug{size}."
         ) from error
     finally:
         network.train(was_training)
     if not isinstance(logits, torch.Tensor):
         raise BadInput(
             f"'{name}' returns a {type(logits).__name__} in evaluation mode; logits [N, {classes}] are needed."
+            f"{_unpacking(logits)}"
         )
     if tuple(logits.shape) != (pictures, classes) or not logits.is_floating_point():
         raise BadInput(
             f"'{name}' returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {given}; logits "
             f"[{pictures}, {classes}], one for each label, are needed."
         )
+
+
+def _unpacking(answer: Any) -> str:
+    """How to get at one tensor of several, where they are named or numbered."""
+    if isinstance(answer, dict) and answer:
+        first, names = next(iter(answer)), ", ".join(map(repr, list(answer)[:4]))
+        return f" It has {names}: let the factory return a network that answers with one, as in net(x)[{first!r}]."
+    if isinstance(answer, (tuple, list)) and answer:
+        return f" It has {len(answer)}: let the factory return a network that answers with one, as in net(x)[0]."
+    return ""
+
+
+def _is_of_a_gpu(error: Exception) -> bool:
+    return any(word in str(error) for word in ("CUDA", "cuda", "NVIDIA", "HIP", "MPS", "XPU"))
 
 
 def _from_file(path: Path) -> ModuleType:

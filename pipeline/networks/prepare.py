@@ -12,8 +12,11 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
+from pipeline.networks.blame import where_failed
+from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.products import plain_products
 from pipeline.networks.rewrites import rewrite
 
 LARGEST_BATCH = 4096
@@ -46,6 +49,9 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     drop_dropouts(prepared)
     make_functional(prepared)
     fold_constants(prepared)
+    plain_paddings(prepared)
+    plain_transposed_convolutions(prepared)
+    plain_products(prepared)
     fold_batch_norms(prepared)
     rewrite(prepared)
     _check_same(network, prepared, _noise(preprocess) if example is None else example)
@@ -66,11 +72,21 @@ def export_network(network: nn.Module, preprocess: Preprocess) -> tuple[Exported
                 return export(network, (torch.zeros(1, *shape),), strict=False), 1
     except Exception as error:
         raise BadInput(
-            f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)}). A path "
-            "that depends on the values of a picture cannot be exported; see docs/own-network.md."
+            f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)})"
+            f"{where_failed(error, network)}. {_advice(error)} See docs/own-network.md."
         ) from error
     finally:
         network.train(was_training)
+
+
+def _advice(error: Exception) -> str:
+    """What helps a network that torch.export refuses."""
+    if "data-dependent" in str(error) or "data dependent" in str(error).lower():
+        return (
+            "A path that depends on the values of an image cannot be exported: compute every path, and choose between "
+            "their results with torch.where."
+        )
+    return "Run with --debug for the traceback."
 
 
 def _noise(preprocess: Preprocess) -> torch.Tensor:

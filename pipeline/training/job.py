@@ -22,12 +22,14 @@ from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes, check_trainable
+from pipeline.data.class_counts import class_counts
+from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
 from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
 from pipeline.training.hardware import choose_device, choose_precision
+from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
 from pipeline.training.knowledge import about_gap, about_guessing
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
@@ -113,15 +115,15 @@ def train(job: Job, console: Console) -> Trained:
     """Train and write ``job.out``; an interrupted training of the same settings is taken up after its last epoch.
 
     Raises:
-        BadInput: data of one class, other classes in the validation data, a saved state of other settings, an
-            unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last state is kept.
+        BadInput: data of one class, a class without an image, unknown classes in the validation data, a saved state of
+            other settings, an unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last
+            state is kept.
     """
     job.spec.check_input(job.settings.input, job.settings.options)
     check_trainable(job.data)
-    if job.tuned is not None:
-        check_classes(job.data, job.tuned.labels)
-    if job.val is not None:
-        check_classes(job.val, job.data.classes)
+    images = matched(job.data, job.labels)
+    check_every_class(images)
+    held_out = None if job.val is None else matched(job.val, job.labels)
     device, path = choose_device(job.device), state_path(job.out)
     check_writable(job.out)
     if job.restart:
@@ -129,13 +131,16 @@ def train(job: Job, console: Console) -> Trained:
     saved = read_state(path)
     if saved is not None:
         check_same(job.settings, saved.settings)
-    data, hashes = load_all(job.data, job.preprocess), _hashes(job)
-    val = None if job.val is None else load_all(job.val, job.preprocess)
+    data, hashes = load_all(images, job.preprocess), _hashes(job)
+    val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network, forward = _start(job, device, console)
+    if own.is_foreign(job.spec.name) and gives_probabilities(network, data.images[:CHECKED_IMAGES], job.preprocess):
+        console.out(PROBABILITIES_WARNING)
     heads = None if job.tuned is not None else training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
     training = Training(network, settings, job.preprocess, data, device, heads, forward)
+    _announce(job, console)
     console.out(
         f"{settings.model}, {len(data):,} pictures of {len(job.data.classes)} classes at "
         f"{settings.input}×{settings.input}; {device.type}, threads: {torch.get_num_threads()}, "
@@ -150,6 +155,19 @@ def train(job: Job, console: Console) -> Trained:
     for warning in trained.warnings:
         console.out(f"Warning: {warning}")
     return trained
+
+
+def _announce(job: Job, console: Console) -> None:
+    """Print the classes and how many images each has, so that a wrong folder is seen before hours of training.
+
+    Called when nothing can be refused any more: an error stays one line.
+    """
+    console.out(f"Training on {class_counts(job.data)}.")
+    if job.val is None:
+        return
+    console.out(f"Validating on {class_counts(job.val)}.")
+    for line in coverage(job.val, job.labels):
+        console.out(line)
 
 
 def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module, Forward]:
@@ -228,7 +246,7 @@ def _write(job: Job, training: Training, data: Pixels, val: Pixels | None, hashe
         options=job.settings.options,
         labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training, trained, hashes) | _result(job.val, trained.correct, trained.int8_correct),
+        training=_record(job, training, trained, hashes) | _result(job, trained.correct, trained.int8_correct),
         dtype=job.dtype,
     )
     return trained
@@ -280,10 +298,12 @@ def _hashes(job: Job) -> list[ImageHashes]:
     return [new, *(hashes for hashes in earlier if hashes.data != new.data)]
 
 
-def _result(val: ImageSet | None, correct: int | None, int8_correct: int | None) -> dict[str, Any]:
+def _result(job: Job, correct: int | None, int8_correct: int | None) -> dict[str, Any]:
+    val = job.val
     if val is None or correct is None:
         return {}
     top1 = correct / len(val)
     result = {"data": val.name, "sha256": digest(val), "images": len(val), "correct": correct, "top1": top1}
     int8 = {} if int8_correct is None else {"int8_correct": int8_correct, "int8_top1": int8_correct / len(val)}
-    return {"val": result | int8}
+    absent = absent_classes(val, job.labels)
+    return {"val": result | int8 | ({"absent_classes": list(absent)} if absent else {})}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-LEVEL = 0.01
-"""A share of right answers is beyond chance where chance gives as many with a probability below this."""
+from scipy.stats import binomtest
+
+from pipeline.accuracy.guessing import LEVEL, explained_by_guessing
 
 GAP = 0.05
 """A smaller difference between the share right in training and once saved is not worth a warning."""
@@ -18,15 +19,13 @@ def about_guessing(correct: int, labels: Sequence[int], classes: Sequence[str], 
     Two kinds of guessing, each a one-sided binomial test: a class at random (one of K), and the commonest class for
     every image.
     """
-    from scipy.stats import binomtest
-
     images = len(labels)
     commonest, size = Counter(labels).most_common(1)[0]
     for share, meaning in (
         (1 / len(classes), f"guessing one of {len(classes)} classes ({1 / len(classes):.1%})"),
         (size / images, f"answering '{classes[commonest]}' for every image ({size / images:.1%})"),
     ):
-        if binomtest(correct, images, share, alternative="greater").pvalue > LEVEL:
+        if explained_by_guessing(correct, images, share):
             return (
                 f"The saved network is right on {correct} of {images:,} images of '{data}' ({correct / images:.1%}), "
                 f"which is not clearly better than {meaning}: train longer, or with more images."
@@ -40,8 +39,6 @@ def about_gap(correct: int, images: int, in_training: float, ema: float) -> str 
     ``correct`` of ``images`` training images are right once saved, the share ``in_training`` was right in the last
     epoch: on augmented images, with dropout, and while it still learnt, so usually the lower of the two.
     """
-    from scipy.stats import binomtest
-
     if correct / images > in_training - GAP or binomtest(correct, images, in_training, "less").pvalue > LEVEL:
         return None
     averaging = ", or --ema 0 to save the last weights instead of their moving average" if ema else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoint import Checkpoint, changed, fitted, read_tensors
+from pipeline.checkpoint import Checkpoint, changed, fitted, read, sha256_of
+from pipeline.checkpoints.choosing import Wanted, take
+from pipeline.checkpoints.formats import Format
 from pipeline.errors import BadCheckpoint, BadInput
-from pipeline.networks import own
 from pipeline.weights import imagenet
 from pipeline.weights.download import fetch
 from pipeline.weights.published import Published, choose, of_sha256, sets_of
-from pipeline.weights.spellings import SPELLINGS, Spelling, recognise
+from pipeline.weights.spellings import SPELLINGS, Spelling, marks, recognise
 from pipeline.zoo.spec import ModelSpec, Value
 
 
@@ -39,6 +39,7 @@ class Imported:
         published, known = self.published, self.checkpoint
         why = "its file, by sha256" if self.recognised else "assumed, the file is none that was published"
         lines = [
+            *known.notes,
             f"Tensors named as by {self.spelling}; options {_words(known.options)}.",
             f"Preprocessing of {published.library} {published.name} ({why}): {_sizes(published)}; devices resize with "
             f"{known.preprocess.interpolation} instead.",
@@ -92,28 +93,30 @@ def import_file(
     labels: tuple[str, ...] | None = None,
     set_name: str | None = None,
     normalisation: Mapping[str, Any] | None = None,
+    ema: bool | None = None,
 ) -> Imported:
     """Read a state dict of torchvision or timm as the zoo's ``spec``, strictly.
 
     ``labels`` default to ImageNet's where the classifier has 1,000 outputs. ``set_name`` is the published set that the
     file is, or was trained like; by default that whose hash it has, or else the first for its spelling. Of a file that
-    was not published ``normalisation`` may say another ``mean`` and ``std``.
+    was not published ``normalisation`` may say another ``mean`` and ``std``. ``ema`` chooses as in ``checkpoint.load``.
 
     Raises:
         BadCheckpoint: not a state dict, in no known spelling, or tensors that do not fit. BadInput: options that the
             source's model does not have, labels missing or too few, an unknown set.
     """
-    if path.suffix == own.PROGRAM:
+    contents = read(path)
+    if contents.format is Format.PROGRAM:
         raise BadCheckpoint(
             f"'{path}' is an exported program, which brings its network along and needs no import: "
             f"pipeline export {path} --labels … --data …."
         )
-    data, tensors, metadata = read_tensors(path)
-    if metadata is not None:
+    if contents.metadata is not None:
         raise BadCheckpoint(
-            f"'{path}' already is a checkpoint of this program (of '{metadata.model}'): use it as it is."
+            f"'{path}' already is a checkpoint of this program (of '{contents.metadata.model}'): use it as it is."
         )
-    sha256 = hashlib.sha256(data).hexdigest()
+    taken = take(contents.state_dicts, Wanted.marked(marks(spec.name)), ema, f"'{path}'")
+    tensors, sha256 = taken.tensors, sha256_of(contents.data, taken)
     spelling = recognise(spec.name, tensors, f"'{path}'")
     published, recognised = _set(path, spec, spelling, sha256, set_name)
     if normalisation and recognised:
@@ -137,7 +140,7 @@ def import_file(
     checkpoint = Checkpoint(
         path=path,
         sha256=sha256,
-        content=data,
+        content=contents.data,
         describes_itself=False,
         spec=spec,
         options=chosen,
@@ -145,6 +148,7 @@ def import_file(
         preprocess=changed(published.preprocess, normalisation or {}),
         state=state,
         training={"imported": record},
+        notes=taken.notes,
     )
     return Imported(checkpoint, spelling.name, published, recognised, left_out)
 

@@ -129,6 +129,11 @@ def importable() -> tuple[str, ...]:
     return tuple(dict.fromkeys(model for spelling in SPELLINGS for model in spelling.models))
 
 
+def marks(model: str) -> tuple[str, ...]:
+    """The tensor names by which the files of this model are known."""
+    return tuple(spelling.mark for spelling in SPELLINGS if model in spelling.models)
+
+
 def recognise(model: str, names: Collection[str], where: str) -> Spelling:
     """The spelling of a file for this model, from its tensor names.
 

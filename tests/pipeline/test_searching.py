@@ -449,7 +449,7 @@ def test_a_class_without_a_picture_is_met_before_any_work(export: Any, ranges: A
         (["--rank-images", "100"], "are for --search"),
         (["--search", "--max-drop", "nan", "--judge", "digits:test"], "max-drop is nan"),
         (["--search", "--max-drop", "-1", "--judge", "digits:test"], "max-drop is -1"),
-        (["--search", "--max-drop", "5", "--judge", "digits:test"], "has 10 classes"),
+        (["--search", "--max-drop", "5", "--judge", "digits:test"], "Unknown folders: 0, 1"),
         (["--search", "--max-drop", "5", "--judge", "/nowhere"], "No such folder or tar"),
         (
             ["--search", "--max-drop", "5", "--judge", "digits:test", "--precision", "fp32"],

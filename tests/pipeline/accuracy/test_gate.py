@@ -386,6 +386,20 @@ class TestNothingShown:
         with pytest.raises(BadInput, match="no usable picture of 'class9': of a class that nobody looked at"):
             gate(unseen, limit=5)
 
+    def test_a_class_without_a_folder(self) -> None:
+        """It is no finding about the data, and the verdict says that it does not cover it."""
+        few = by_class("f", [(900, 0, 0, 100)] * 5 + [(0, 0, 0, 0)] * 5)
+        absent = msgspec.structs.replace(evaluation(few, n=5000), absent_classes=LABELS[5:])
+        result = judge(absent, GatePolicy(max_drop=1))
+        assert result.verdict == "passed"
+        assert result.message == (
+            "Gate passed at 1.0 points of top-1: 1 passed. Covers 5 of 10 classes; not judged: class5, class6, class7 "
+            "and 2 more."
+        )
+        assert result.notes == ()
+        with pytest.raises(BadInput, match="no usable picture of 'class5'"):
+            judge(msgspec.structs.replace(absent, absent_classes=LABELS[6:]), GatePolicy(max_drop=1))
+
     def test_one_image(self) -> None:
         one = by_class("f", [(1, 0, 0, 0), *[(0, 0, 0, 0)] * 9])
         with pytest.raises(BadInput, match="cannot show a drop"):

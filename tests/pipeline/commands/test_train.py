@@ -1,6 +1,7 @@
 """``pipeline train`` as it is typed."""
 
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_apps.images import write_png
+from edge_apps.images import open_images, write_png
 from pipeline import checkpoint
 from pipeline.cli import main
 from pipeline.commands import train
@@ -60,6 +61,23 @@ def test_it_trains_and_says_so(folder, tmp_path, run):
     assert "--seed" not in record["command"]
 
 
+@pytest.mark.parametrize(("head", "warned"), [("nn.Softmax(1)", True), ("nn.Identity()", False)])
+def test_a_network_that_returns_probabilities_is_warned_of(folder, tmp_path, run, head, warned):
+    source = tmp_path / "net.py"
+    source.write_text(
+        "from torch import nn\n"
+        "def build(classes=2):\n"
+        "    body = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)]\n"
+        f"    return nn.Sequential(*body, {head})\n"
+    )
+    arguments = shlex.split("--input 32 --batch-size 8 --precision fp32 --epochs 1 --augment none")
+    status, _, notes = run(f"{source}:build", "--data", folder, *arguments, "--out", tmp_path / "x.safetensors")
+    assert status == 0
+    lines = [line for line in notes.splitlines() if line.startswith("Warning: ")]
+    assert len(lines) == warned
+    assert not warned or "returns probabilities" in lines[0]
+
+
 def test_the_recorded_command_makes_the_same_weights(folder, tmp_path, run):
     out = tmp_path / "x.safetensors"
     arguments = ["mobilenet_v2", "--data", folder, "--epochs", 1, *SMALL, "--seed", 7, "--optimizer", "sgd"]
@@ -70,6 +88,28 @@ def test_the_recorded_command_makes_the_same_weights(folder, tmp_path, run):
     out.unlink()
     assert run(*shlex.split(command)[2:])[0] == 0
     assert all(torch.equal(tensor, load_file(out)[name]) for name, tensor in first.items())
+
+
+def test_a_folder_with_train_and_val_is_read_as_such(folder, tmp_path, run):
+    """Never two classes called train and val."""
+    (tmp_path / "data").mkdir()
+    shutil.copytree(folder, tmp_path / "data" / "val")
+    data = folder.rename(tmp_path / "data" / "train").parent
+    (data / "train" / "red" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    out = tmp_path / "x.safetensors"
+    status, said, notes = run("mobilenet_v2", "--data", data, "--val", data, "--epochs", 1, *SMALL, "--out", out)
+    assert status == 0
+    assert notes.splitlines()[:5] == [
+        f"'{data}' is divided into 'train', 'val': reading '{data}/train'.",
+        "Passed over 1 HEIC file (first: 'train/red/x.heic'): only JPEG, PNG, WebP and BMP are read; convert them.",
+        f"'{data}' is divided into 'train', 'val': reading '{data}/val'.",
+        "Training on 12 images of 2 classes: blue (6), red (6).",
+        "Validating on 12 images of 2 classes: blue (6), red (6).",
+    ]
+    assert f"{data}/val: top-1" in said
+    record = checkpoint.load(out).training
+    assert (record["data"], record["val"]["data"]) == (f"{data}/train", f"{data}/val")
+    assert checkpoint.load(out).trained_on(open_images(data / "train"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""The state dicts in a checkpoint: a training script keeps them beside its optimizer, its settings and its averages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import BadCheckpoint
+
+DEEPEST = 3
+"""Levels of dictionaries that are searched, as in ``{"state": {"model": {"module": …}}}``."""
+
+AVERAGED = re.compile(r"(^|_)(ema|averaged?|swa)(_|\d*$)")
+"""A name of averaged weights: ``model_ema``, ``state_dict_ema``, ``params_ema``, ``ema_model``, ``swa_model``."""
+
+LIGHTNING_RAW = "current_model_state"
+"""Where Lightning keeps the raw weights if its ``state_dict`` is the average (``WeightAveraging``)."""
+
+
+def is_averaged(path: str) -> bool:
+    """Whether a dotted path of keys or module names says that it holds averaged weights."""
+    return any(AVERAGED.search(part) for part in path.split("."))
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """Tensors by name, and where in the file they are.
+
+    ``place`` is the dotted path of keys (``state_dict_ema``), empty for the file itself. ``others`` are the names of
+    entries beside the tensors that hold something else. ``averaged`` says that they are averages (EMA, SWA).
+    """
+
+    place: str
+    tensors: dict[str, torch.Tensor]
+    others: tuple[str, ...] = ()
+    averaged: bool = False
+
+
+def find(content: Any, path: Path) -> tuple[StateDict, ...]:
+    """Return every dictionary with tensors in what a file of ``torch.save`` holds, the outermost first.
+
+    Raises:
+        BadCheckpoint: there is none, and what there is instead.
+    """
+    if not isinstance(content, Mapping):
+        raise BadCheckpoint(f"'{path}' is not a state dict but one {type(content).__name__}.")
+    if not content:
+        raise BadCheckpoint(f"'{path}' is not a state dict of anything: it is empty.")
+    found = tuple(_walk(content))
+    if not found:
+        name, value = next(iter(content.items()))
+        raise BadCheckpoint(
+            f"'{path}' is not a state dict: {name!r:.80} is not a tensor ({type(value).__name__}). Save the network's "
+            "own, with torch.save(network.state_dict(), …)."
+        )
+    return found
+
+
+def _walk(content: Mapping[Any, Any]) -> Iterator[StateDict]:
+    seen: set[int] = set()  # a file can hold one dictionary in many places, or in itself
+    averages = isinstance(content.get(LIGHTNING_RAW), Mapping)
+    level = [("", content)]
+    for _ in range(DEEPEST + 1):
+        inner: list[tuple[str, Mapping[Any, Any]]] = []
+        for place, mapping in level:
+            if id(mapping) in seen:
+                continue
+            seen.add(id(mapping))
+            entries = {name: value for name, value in mapping.items() if isinstance(name, str)}
+            tensors = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
+            if tensors:
+                others = tuple(str(name) for name in mapping if name not in tensors)
+                averaged = is_averaged(place) or (averages and place == "state_dict")
+                yield StateDict(place, tensors, others, averaged)
+            inner += [
+                (f"{place}.{name}".removeprefix("."), value)
+                for name, value in entries.items()
+                if isinstance(value, Mapping)
+            ]
+        level = inner

@@ -328,9 +328,10 @@ def _compare(path: Path, material: Material, precision: Precision) -> dict[str, 
     except (NotRunHere, MissingExtra) as reason:
         return {"status": "not run", "reason": str(reason)}
     except BadInput as error:
+        cause = str(error).replace(str(path), path.name).partition(" Export it again")[0]
         raise LoweringFailed(
-            f"{path.name} was written, and cannot be used: {error} No bundle was written; leave this target or "
-            "precision out, or keep the layer in float (float_layers in the recipe)."
+            f"The file that was written cannot be used: {cause} No bundle was written: leave this target or precision "
+            "out, or keep the layer in float (float_layers in the recipe)."
         ) from error
     try:
         logits = runner.run(pictures)

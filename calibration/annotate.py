@@ -214,7 +214,7 @@ class TensorKeys:
         return not only_passes and node not in self._parts
 
     def _computes_in_int8(self, node: Node, recipe: Recipe) -> bool:
-        if not is_float(node):
+        if not is_float(node) or (node.target == SIGMOID and is_answer(node)):
             return False
         sources = node.all_input_nodes
         if node.target in PASSING:
@@ -276,6 +276,24 @@ def fused_activation(node: Node) -> Node | None:
     if len(readers) == 1 and readers[0].op == "call_function" and readers[0].target in FUSED_ACTIVATIONS:
         return readers[0]
     return None
+
+
+def is_answer(node: Node) -> bool:
+    """Return whether no layer and no product reads what follows from a node: it is part of what the network answers.
+
+    A sigmoid there stays in float. In int8 it would give 0 or 1 to every class that the network is sure of, and which
+    of them is the surest could not be told.
+    """
+    seen: set[Node] = set()
+    left = list(node.users)
+    while left:
+        reader = left.pop()
+        if reader.target in WEIGHTED or (reader.target in PRODUCTS and _joins_tensors(reader)):
+            return False
+        if reader not in seen:
+            seen.add(reader)
+            left.extend(reader.users)
+    return True
 
 
 def is_float(node: Node) -> bool:

@@ -24,11 +24,15 @@ POOL, POOL_PER_IMAGE = 4096, 4
 
 
 class CalibrationImage(msgspec.Struct, frozen=True):
-    """One image: its name in the data, its class, the hash of its content."""
+    """One image: its name in the data, its class, the hash of its content, and of its look (hexadecimal).
+
+    signature: None where images of its kind are not compared by their look, and in sets of earlier versions.
+    """
 
     name: str
     label: str
     sha256: str
+    signature: str | None = None
 
 
 class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,16 +74,23 @@ def choose(
         BadCalibration: too few images, one class only, most pictures constant or normalised before they were saved,
             features that are no numbers. BadImage: a picture drawn cannot be decoded.
     """
-    check_enough(len(images), recipe.images)
+    recipe = recipe.fitted(len(images))
+    count = recipe.images or 0
+    check_enough(len(images), count)
     refuse_one_class(images, labels)
-    draw, how = _draw(images, recipe, features)
-    cleaned = clean(images, draw, draw.take(recipe.images))
+    draw, how = _draw(images, recipe, count, features)
+    cleaned = clean(images, draw, draw.take(count))
     chosen = CalibrationSet(
         source=images.name,
         how=how,
         seed=recipe.seed,
         images=tuple(
-            CalibrationImage(images.item_name(index), images.classes[images.labels[index]], look.sha256)
+            CalibrationImage(
+                images.item_name(index),
+                images.classes[images.labels[index]],
+                look.sha256,
+                None if look.signature is None else look.signature.hex(),
+            )
             for index, look in zip(cleaned.indices, cleaned.looks, strict=True)
         ),
         compared=cleaned.compared(),
@@ -89,12 +100,12 @@ def choose(
     return chosen, cleaned.indices
 
 
-def _draw(images: ImageSet, recipe: Recipe, features: Features | None) -> tuple[Draw, str]:
+def _draw(images: ImageSet, recipe: Recipe, count: int, features: Features | None) -> tuple[Draw, str]:
     if recipe.choice == "class-balanced":
         return ClassBalanced(images.labels, recipe.seed), "class-balanced random"
     if features is None:
         raise TypeError("feature-coverage needs the network's features of the pictures")
-    size = min(len(images), max(POOL, POOL_PER_IMAGE * recipe.images))
+    size = min(len(images), max(POOL, POOL_PER_IMAGE * count))
     pool = ClassBalanced(images.labels, recipe.seed).take(size)
     draw = FarthestFirst(pool, features(pool), recipe.seed)
     return draw, f"feature-coverage (k-centre greedy) among {size} of {len(images)} images"

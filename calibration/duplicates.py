@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_apps.images import Image
 
@@ -55,19 +56,29 @@ def fingerprint(image: Image) -> int | None:
     Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, DCT hash; there the grey
     picture is smoothed by a 7×7 mean before it is shrunk, here shrinking is by areas.
     """
-    if min(image.shape[:2]) < SMALLEST_SIDE:
-        return None
-    grey: Any = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    waves = cv2.dct(small)
-    waves[0, 0] = 0
-    energy = np.square(waves, dtype=np.float64)
-    beyond = energy.sum() - energy[:16, :16].sum()
-    if beyond <= LEAST_DETAIL**2 * energy.sum():
+    waves = coefficients(image)
+    if waves is None:
         return None
     lowest = waves[:8, :8].ravel()[1:]
     bits = "".join("1" if high else "0" for high in lowest > np.median(lowest))
     return int(bits, 2)
+
+
+def coefficients(image: Image) -> NDArray[np.float32] | None:
+    """Return the DCT of an image shrunk to 32×32 grey values, its mean set to 0: float32 ``[32, 32]``, low ones first.
+
+    None where unlike images look alike: where it is small, or holds little beyond 16×16.
+    """
+    if min(image.shape[:2]) < SMALLEST_SIDE:
+        return None
+    grey: Any = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    waves: Any = cv2.dct(small)
+    waves[0, 0] = 0
+    energy = np.square(waves, dtype=np.float64)
+    beyond = energy.sum() - energy[:16, :16].sum()
+    found: NDArray[np.float32] | None = None if beyond <= LEAST_DETAIL**2 * energy.sum() else waves
+    return found
 
 
 def distance(one: int, other: int) -> int:

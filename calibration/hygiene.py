@@ -12,6 +12,7 @@ import numpy as np
 
 from calibration.duplicates import ALIKE, BITS, distance, fingerprint
 from calibration.errors import BadCalibration
+from calibration.resemblance import signature
 from calibration.sampling import Draw
 from edge_apps.images import Image, ImageSet, sha256
 
@@ -61,11 +62,12 @@ class Look:
     """What is kept of a picture once it was looked at: the pixels are not.
 
     low, high: its darkest and brightest value over all channels. fingerprint: None where pictures of its size are not
-    compared by their look.
+    compared by their look. signature: the longer hash that is recorded; None likewise.
     """
 
     sha256: str
     fingerprint: int | None
+    signature: bytes | None
     low: int
     high: int
     fault: Fault | None
@@ -94,6 +96,7 @@ def look_at(images: ImageSet, index: int) -> Look:
     return Look(
         sha256=sha256(images, index),
         fingerprint=None if fault else fingerprint(image),
+        signature=None if fault else signature(image),
         low=int(present[0]),
         high=int(present[-1]),
         fault=fault,

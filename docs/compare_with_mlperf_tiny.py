@@ -23,7 +23,7 @@ from pipeline.accuracy.in_bundle import check_apart
 from pipeline.accuracy.paired import drop_interval, paired_table
 from pipeline.benchmark.latency import take_turns
 from pipeline.data import open_data
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import matched
 from pipeline.data.reading import load_all
 from pipeline.rebuild import checkpoint_of
 
@@ -66,8 +66,7 @@ def main(reference: Path, bundle: Path, data: str, seconds: float) -> None:
     """Compare the int8 .tflite of a BUNDLE with the REFERENCE."""
     ours = load_bundle(bundle)
     listed = next(file for file in ours.models() if (file.target, file.precision) == ("tflite", "int8"))
-    images = open_data(data, "test")
-    check_classes(images, ours.manifest.labels)
+    images = matched(open_data(data, "test"), ours.manifest.labels)
     check_apart(ours, images)
     runner, theirs = open_runner(ours.verified(listed), 1), Reference(reference)
     labels = np.asarray(images.labels)

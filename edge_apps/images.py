@@ -9,24 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tarfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_apps.errors import BadImage, BadInput
-from edge_apps.orientation import upright, webp_orientation
+from edge_apps.class_folders import Use, find_class_folders
+from edge_apps.errors import BadImage
+from edge_apps.file_names import printable as printable  # those who open images print their names
+from edge_apps.image_formats import HEAD, format_of
+from edge_apps.image_tree import ImageFile, read_tree, shown_path
+from edge_apps.orientation import orientation, upright
 
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB."""
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 # OpenCV's own log lines would stand between our one-line errors; what it cannot read, it also returns or raises.
 _set_log_level: Any = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, else 5
@@ -47,8 +47,7 @@ def decode(data: bytes, name: str) -> Image:
     fault = _fault(data)
     if fault:
         raise BadImage(f"Corrupt image '{name}': {fault}. Replace or remove it.")
-    webp = data.startswith(b"RIFF")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if webp else cv2.IMREAD_COLOR
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         bgr: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -56,7 +55,7 @@ def decode(data: bytes, name: str) -> Image:
     if bgr is None:
         raise BadImage(f"Corrupt image '{name}': it cannot be decoded. Replace or remove it.")
     rgb: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return upright(rgb, webp_orientation(data)) if webp else rgb
+    return upright(rgb, orientation(data))
 
 
 def write_png(path: Path, image: Image) -> None:
@@ -79,7 +78,8 @@ def _fault(data: bytes) -> str | None:
         return None if len(data) >= struct.unpack("<I", data[4:8])[0] + 8 else "it is truncated"
     if data.startswith(b"BM"):
         return None if len(data) >= 6 and len(data) >= struct.unpack("<I", data[2:6])[0] else "it is truncated"
-    return "it is not a JPEG, PNG, WebP or BMP file"
+    found = format_of(data[:HEAD])
+    return f"it is {f'a file in {found} format, ' if found else ''}not a JPEG, PNG, WebP or BMP file"
 
 
 def _jpeg_fault(data: bytes) -> str | None:
@@ -147,13 +147,17 @@ def sha256(images: ImageSet, index: int) -> str:
 
 @dataclass(frozen=True)
 class FileImages:
-    """Pictures as files below a folder, or as members of an uncompressed tar (read in place, never unpacked)."""
+    """Images as files below a folder, or as members of an uncompressed tar (read in place, never unpacked).
+
+    remarks: what a user should know of the folder, such as files that are passed over; a sentence each.
+    """
 
     name: str
     classes: tuple[str, ...]
     labels: tuple[int, ...]
     root: Path
-    entries: tuple[_Entry, ...]
+    entries: tuple[ImageFile, ...]
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -178,94 +182,37 @@ class FileImages:
         return decode(self.encoded(index), self.entries[index].name)
 
 
-@dataclass(frozen=True)
-class _Entry:
-    path: str  # inside the folder or tar, "/"-separated, as the file system or tar has it
-    offset: int | None  # where the bytes start in the tar; None for a file
-    size: int
-
-    @property
-    def name(self) -> str:
-        """The path as UTF-8; backslashes are doubled, so that no other path can look like an escaped one."""
-        return printable(self.path.replace("\\", "\\\\"))
-
-
-def printable(name: str) -> str:
-    """A file's name as text that can be printed and stored, even where its bytes are no UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def open_images(path: Path) -> FileImages:
+def open_images(path: Path, use: Use | None = None) -> FileImages:
     """Open a folder of class folders, or a tar of one.
 
-    The class of a picture is its first folder; a single folder around all class folders (``test/cat/1.jpg``) is
-    looked through. Names that start with a dot, files of other types and links to folders are passed over.
+    Links are followed, a folder around all class folders is looked through, and of folders named train, val and test
+    the one for ``use`` is read. Files that a system made and names that start with a dot are passed over; images in
+    formats that are not read are named in ``remarks``.
 
     Raises:
-        BadInput: no such path, no picture, a picture outside a class folder, a compressed or broken tar.
+        BadInput: what ``read_tree`` and ``find_class_folders`` raise.
     """
-    entries = _entries(path)
-    if not entries:
-        raise BadInput(
-            f"No pictures in '{path}': expected a folder of class folders (or a tar of one) with "
-            f"{', '.join(sorted(SUFFIXES))} files."
-        )
-    parts = [PurePosixPath(entry.name).parts for entry in entries]
-    depth = 1 if all(len(p) >= 3 for p in parts) and len({p[0] for p in parts}) == 1 else 0
-    for entry, p in zip(entries, parts, strict=True):
-        if len(p) < depth + 2:
-            raise BadInput(
-                f"Picture '{entry.name}' in '{path}' is in no class folder: arrange it as <class>/<picture>."
-            )
-    classes = tuple(sorted({p[depth] for p in parts}))
-    index = {name: i for i, name in enumerate(classes)}
-    labels = tuple(index[p[depth]] for p in parts)
-    return FileImages(printable(str(path)), classes, labels, path, tuple(entries))
+    tree = read_tree(path)
+    found = find_class_folders(tree, printable(str(path)), use)
+    images = FileImages(printable(str(path)), found.classes, found.labels, path, found.images, found.remarks)
+    return _inside(images, found.split) if found.split else images
+
+
+def _inside(images: FileImages, split: str) -> FileImages:
+    """The same images, named as when the folder for training or testing itself is given."""
+    if not images.root.is_dir():
+        return replace(images, name=f"{images.name}/{shown_path(split)}")
+    root = images.root / split
+    entries = tuple(replace(entry, path=entry.path[len(split) + 1 :]) for entry in images.entries)
+    return replace(images, name=printable(str(root)), root=root, entries=entries)
 
 
 def list_pictures(path: Path) -> FileImages:
-    """Every picture below a folder or in a tar, in name order, without classes (all labels 0): camera frames."""
-    entries = _entries(path)
-    if not entries:
-        raise BadInput(f"No pictures in '{path}': expected {', '.join(sorted(SUFFIXES))} files.")
-    return FileImages(printable(str(path)), ("",), (0,) * len(entries), path, tuple(entries))
+    """Every image below a folder or in a tar, in name order, without classes (all labels 0): camera frames.
 
-
-def _entries(path: Path) -> Sequence[_Entry]:
-    if path.is_dir():
-        found = [_Entry(f.relative_to(path).as_posix(), None, 0) for f in path.rglob("*") if f.is_file()]
-    elif path.is_file() and _is_picture(PurePosixPath(path.name)):
-        raise BadInput(f"'{path}' is a single picture: give the folder that holds it, or a tar of one.")
-    elif path.is_file():
-        found = _tar_entries(path)
-    else:
-        raise BadInput(f"No such folder or tar: '{path}'.")
-    return sorted((entry for entry in found if _is_picture(PurePosixPath(entry.path))), key=lambda entry: entry.path)
-
-
-def _tar_entries(path: Path) -> list[_Entry]:
-    try:
-        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            members = [(str(PurePosixPath(member.name)), _stored(tar, member)) for member in tar]
-            stream.seek(tar.offset)
-            if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                raise tarfile.ReadError("it ends without its end mark: it is truncated")  # tarfile says nothing
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
-        raise BadInput(
-            f"Cannot read '{path}' as an uncompressed tar ({error}): give a folder, or a whole uncompressed .tar."
-        ) from error
-    # A name that occurs again replaces the earlier member, as unpacking would.
-    return list({name: _Entry(name, m.offset_data, m.size) for name, m in members if m is not None}.values())
-
-
-def _stored(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """The member whose bytes lie in the tar as they are: the file itself, or what a hard link stands for."""
-    if member.islnk():
-        member = tar.getmember(member.linkname)
-    if member.issparse() and _is_picture(PurePosixPath(member.name)):
-        raise tarfile.ReadError(f"'{member.name}' is stored sparse")
-    return member if member.isreg() else None
-
-
-def _is_picture(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    Raises:
+        BadInput: what ``read_tree`` raises.
+    """
+    tree = read_tree(path)
+    count = len(tree.images)
+    return FileImages(printable(str(path)), ("",), (0,) * count, path, tree.images, tree.remarks())

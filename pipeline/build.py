@@ -1,4 +1,4 @@
-"""The main job: checkpoint → calibrate → quantize → lower to every target → look at what was written → bundle."""
+"""The main job: checkpoint → calibrate → quantize → lower to every target → judge what was written → bundle."""
 
 from __future__ import annotations
 
@@ -10,30 +10,52 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from calibration.adaround import OnLayer
 from calibration.annotate import WEIGHTED, TensorKeys
-from calibration.quantize import quantize
+from calibration.dataset import CalibrationSet
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
-from calibration.simulate import Simulator
 from edge_apps import __version__
 from edge_apps.chatter import hushed
 from edge_apps.files import write_whole
-from edge_apps.images import ImageSet
-from edge_apps.runtime.manifest import FORMAT, Bundle, BundleFile, FileManifest, Precision, Provenance, load_bundle
+from edge_apps.images import Image, ImageSet
+from edge_apps.runtime.manifest import (
+    FORMAT,
+    Bundle,
+    BundleFile,
+    FileComparison,
+    FileManifest,
+    OutputKind,
+    Precision,
+    Provenance,
+    load_bundle,
+)
 from edge_apps.runtime.runner import open_runner
-from pipeline.accuracy.sqnr import ENOUGH_IMAGES, sqnr_db, storable
+from pipeline.accuracy.departure import first_departure
+from pipeline.accuracy.file_check import check, not_run
+from pipeline.accuracy.network_findings import network_findings
+from pipeline.accuracy.references import References
 from pipeline.bundle import describe, staged, write_manifest
-from pipeline.calibrating import COMPARED_IMAGES, Calibration, Pictures, calibrate, draw, repairs_path
+from pipeline.calibrating import Calibration, calibrate, draw, repairs_path
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint, save
 from pipeline.checkpoints.formats import is_program
-from pipeline.errors import BadInput, BadRecipe, EdgeError, LoweringFailed, MissingExtra, NotDelegated, NotRunHere
+from pipeline.data.classes import names_in
+from pipeline.data.held_back import judged_images
+from pipeline.errors import (
+    BadInput,
+    BadRecipe,
+    EdgeError,
+    LoweringFailed,
+    Mismatch,
+    MissingExtra,
+    NotDelegated,
+    NotRunHere,
+)
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
+from pipeline.networks.outputs import output_kind
 from pipeline.targets.base import Census, Delegation, Source, Target
 from pipeline.targets.refusals import refusal
 
@@ -46,17 +68,21 @@ Announce = Callable[[str], None]
 class Job:
     """What to make of a checkpoint.
 
-    ``calibration`` is an earlier one, to be used again. With ``require_delegated`` there is no bundle
-    unless every file that has a delegate here runs whole on it.
+    ``images`` are None where there are none: files are then judged on noise, and none can be int8. ``calibration`` is
+    an earlier one, to be used again. With ``require_delegated`` there is no bundle unless every file that has a
+    delegate here runs whole on it. A file that does not compute its network stops the job, unless its name is in
+    ``allow_mismatch``; without ``stop_on_mismatch`` the verdict is recorded and nothing stops.
     """
 
     checkpoint: Checkpoint
     files: Sequence[tuple[Target, Precision]]
-    images: ImageSet
+    images: ImageSet | None
     recipe: Recipe
     out: Path
     calibration: Calibration | None = None
     require_delegated: bool = False
+    allow_mismatch: frozenset[str] = frozenset()
+    stop_on_mismatch: bool = True
 
     def needs_ranges(self) -> bool:
         """Whether any file is int8."""
@@ -65,6 +91,11 @@ class Job:
     def int8_recipe(self) -> Recipe:
         """What int8 files are made by: the recipe of an earlier calibration, if there is one."""
         return self.recipe if self.calibration is None else self.calibration.ranges.recipe
+
+    def names(self) -> list[str]:
+        """The names of the files to make."""
+        stem = own.file_stem(self.checkpoint.spec.name)
+        return [file_name(stem, target, precision) for target, precision in self.files]
 
     def steps(self) -> int:
         """How often ``build`` announces something."""
@@ -77,7 +108,8 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
     Raises:
         MissingExtra: a target's packages are not installed. LoweringFailed: an exporter refused the network, or the
         file it wrote is not what was asked for. BadCalibration: too few pictures, or ranges of another checkpoint.
-        BadRecipe: int8 is asked for, and every layer is to stay in float.
+        BadRecipe: int8 is asked for, and every layer is to stay in float. Mismatch: a file does not compute its
+        network.
     """
     check_installed(job.files)
     with lasting_interrupts() as check_interrupt:
@@ -87,38 +119,65 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
             announce(text)
 
         step("Capturing the network")
-        captured = capture(job.checkpoint, job.images.image(0))
+        captured = capture(job.checkpoint, _example(job))
         if job.needs_ranges():
             check_int8(captured, job.int8_recipe())
-        pictures = draw(captured, job.images, job.recipe if job.calibration is None else _to_compare(job))
         step("Calibrating" if job.needs_ranges() and job.calibration is None else "Preparing")
-        calibration = job.calibration
-        if calibration is not None:
-            calibration.ranges.check_checkpoint(job.checkpoint.sha256, job.checkpoint.preprocess, "the given ranges")
-        elif job.needs_ranges():
-            calibration = calibrate(captured, pictures, job.recipe, on_layer)
-        material = Material.of(captured, pictures, calibration if job.needs_ranges() else None)
+        calibration = _calibration(job, captured, on_layer)
+        material = Material.of(job, captured, calibration if job.needs_ranges() else None)
 
         with staged(job.out) as folder:
             entries = _write_evidence(folder, material)
             for target, precision in job.files:
                 step(f"{target.name} {precision}")
-                entries.append(_make(folder, target, precision, material))
+                entries.append(_make(folder, target, precision, material, job, check_interrupt))
             if job.require_delegated:
                 check_delegated(entries)
-            about = file_manifest(job.checkpoint, "", "fp32", None if calibration is None else calibration.ranges)
-            write_manifest(folder, about, entries, {} if material.ranges is None else material.ranges.observers)
+            if job.stop_on_mismatch:
+                check_mismatches(entries)
+            about = file_manifest(job.checkpoint, "", "fp32", material.ranges, material.output)
+            findings = network_findings(material.references, material.calibration, _classes(job), check_interrupt)
+            observers = {} if material.ranges is None else material.ranges.observers
+            write_manifest(folder, about, entries, observers, findings)
             check_interrupt()
     return load_bundle(job.out)
 
 
-def _to_compare(job: Job) -> Recipe:
-    """What is drawn where nothing is calibrated: pictures that files are compared on."""
-    return Recipe(images=min(COMPARED_IMAGES, len(job.images)), seed=job.recipe.seed)
+def _example(job: Job) -> Image:
+    """An image that the network is captured with."""
+    if job.images is not None:
+        return job.images.image(0)
+    noise: Image = judged_images(None, job.checkpoint.preprocess, job.recipe.seed, None).pixels[0]
+    return noise
 
 
-def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None) -> FileManifest:
-    """What a file says of itself; ``ranges`` are those it was quantized with."""
+def _calibration(job: Job, captured: Captured, on_layer: OnLayer) -> Calibration | None:
+    """The calibration that was given, or a new one where a file is int8."""
+    if job.calibration is not None:
+        checkpoint = job.checkpoint
+        job.calibration.ranges.check_checkpoint(checkpoint.sha256, checkpoint.preprocess, "the given ranges")
+        return job.calibration
+    if not job.needs_ranges():
+        return None
+    assert job.images is not None, "int8 was planned without images"
+    return calibrate(captured, draw(captured, job.images, job.recipe), job.recipe, on_layer)
+
+
+def _classes(job: Job) -> tuple[str, ...]:
+    """The checkpoint's labels by the names that the data has for them."""
+    labels = job.checkpoint.labels
+    return labels if job.images is None else names_in(job.images, labels)
+
+
+def file_name(stem: str, target: Target, precision: Precision) -> str:
+    """``mobilenet_v2-int8.tflite``; ``stem`` is what file names of the model begin with."""
+    return f"{stem}-{precision}{target.suffix}"
+
+
+def file_manifest(
+    checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None, output: OutputKind
+) -> FileManifest:
+    """What a file says of itself; ``ranges`` are those it was quantized with, ``output`` is what its answers are."""
     return FileManifest(
         format=FORMAT,
         model=checkpoint.spec.name,
@@ -132,6 +191,7 @@ def file_manifest(checkpoint: Checkpoint, target: str, precision: Precision, ran
             ranges_sha256=None if ranges is None else ranges.sha256(),
             tools={"edge-pipeline": __version__, **_versions(TOOLS)},
         ),
+        output=output,
     )
 
 
@@ -171,34 +231,34 @@ def any_in_int8(captured: Captured, recipe: Recipe) -> bool:
 
 @dataclass(frozen=True)
 class Material:
-    """What files are made of, and the logits that they are compared with, float32 ``[N, K]``.
+    """What files are made of, and the networks that they are held against.
 
     ``int8`` is the captured network with its repairs; the same as ``captured`` where there are none.
     """
 
     captured: Captured
     int8: Captured
-    pictures: Pictures
     calibration: Calibration | None
-    float_logits: NDArray[np.float32]
-    int8_logits: NDArray[np.float32] | None
+    references: References
 
     @classmethod
-    def of(cls, captured: Captured, pictures: Pictures, calibration: Calibration | None) -> Material:
-        """Without a calibration there are no int8 files."""
-        floating = captured.logits(captured.graph(), pictures.compared())
-        if calibration is None:
-            return cls(captured, captured, pictures, None, floating, None)
-        int8 = calibration.applied(captured)
-        with hushed():
-            simulated, _ = quantize(int8.graph(), calibration.ranges, fold_weights=True)
-            logits = int8.logits(Simulator(simulated), pictures.compared())
-        return cls(captured, int8, pictures, calibration, floating, logits)
+    def of(cls, job: Job, captured: Captured, calibration: Calibration | None) -> Material:
+        """Draw the images to judge on. Without a calibration there are no int8 files."""
+        ranges = None if calibration is None else calibration.ranges
+        used: CalibrationSet | None = None if ranges is None else ranges.calibration_set
+        int8 = captured if calibration is None else calibration.applied(captured)
+        judged = judged_images(job.images, job.checkpoint.preprocess, job.recipe.seed, used)
+        return cls(captured, int8, calibration, References(captured, int8, ranges, judged))
 
     @property
     def ranges(self) -> Ranges | None:
         """Where there are int8 files."""
         return None if self.calibration is None else self.calibration.ranges
+
+    @property
+    def output(self) -> OutputKind:
+        """What the network answers: logits, or probabilities of its own."""
+        return output_kind(self.captured.original, self.references.float32)
 
 
 def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
@@ -255,14 +315,22 @@ def _write_checkpoint(folder: Path, captured: Captured) -> Path:
     return path
 
 
-def _make(folder: Path, target: Target, precision: Precision, material: Material) -> BundleFile:
-    """Lower to one file, open it again, count and compare."""
+def _make(
+    folder: Path, target: Target, precision: Precision, material: Material, job: Job, step: Callable[[], None]
+) -> BundleFile:
+    """Lower to one file, open it again, count its operators and judge it."""
     int8 = precision == "int8"
     ranges = material.ranges if int8 else None
-    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges)
-    path = folder / f"{own.file_stem(manifest.model)}-{precision}{target.suffix}"
+    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.output)
+    path = folder / file_name(own.file_stem(manifest.model), target, precision)
     network = (material.int8 if int8 else material.captured).network
     float_layers, census = _lower(target, Source(network, ranges), manifest, path)
+    comparison = _judge(path, precision, material.references)
+    if comparison.status == "run" and comparison.word == "bad":
+        allowed = path.name in job.allow_mismatch
+        departure = None if allowed else first_departure(target, manifest, material.references, step)
+        departs_at = None if departure is None else str(departure)
+        comparison = msgspec.structs.replace(comparison, allowed=allowed, departs_at=departs_at)
     return describe(
         folder,
         path,
@@ -270,9 +338,10 @@ def _make(folder: Path, target: Target, precision: Precision, material: Material
         target=target.name,
         precision=precision,
         float_layers=float_layers,
+        float_operators=material.references.float_operators if int8 else (),
         operators=dict(sorted(census.operators.items())),
         delegated=_delegated(census.delegation),
-        comparison=_compare(path, material, precision),
+        comparison=comparison,
     )
 
 
@@ -302,6 +371,25 @@ def check_delegated(files: Sequence[BundleFile]) -> None:
         raise NotDelegated(f"Not whole on the delegate: {'; '.join(shortfalls)}. No bundle was written.")
 
 
+def check_mismatches(files: Sequence[BundleFile]) -> None:
+    """``Mismatch`` naming the files that do not compute their network, unless the user allowed them."""
+    bad = [file for file in files if file.comparison.status == "run" and file.comparison.word == "bad"]
+    bad = [file for file in bad if not file.comparison.allowed]
+    if not bad:
+        return
+    said = "; ".join(_mismatch(file) for file in bad)
+    allowing = " ".join(f"--allow-mismatch {file.path}" for file in bad)
+    raise Mismatch(f"{said}. No bundle was written. To keep such a file all the same: {allowing}.")
+
+
+def _mismatch(file: BundleFile) -> str:
+    compared = file.comparison
+    where = "" if compared.departs_at is None else f"; the first operator that departs is {compared.departs_at}"
+    images = {"held-out": "held-out images", "calibration": "calibration images", "noise": "images of noise"}
+    on = "" if compared.judged_on is None else f" ({compared.images} {images[compared.judged_on]}{where})"
+    return f"'{file.path}' {', and '.join(compared.findings)}{on}"
+
+
 def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -> tuple[tuple[str, ...], Census]:
     what = f"{target.name} {manifest.precision}"
     try:
@@ -320,13 +408,12 @@ def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -
     return float_layers, census
 
 
-def _compare(path: Path, material: Material, precision: Precision) -> dict[str, Any]:
-    """Run the written file through the device's own runner on the pictures of ``Pictures.compared``."""
-    pictures = material.pictures.compared()
+def _judge(path: Path, precision: Precision, references: References) -> FileComparison:
+    """Run the written file through the device's own runner on the judged images."""
     try:
         runner = open_runner(path)
     except (NotRunHere, MissingExtra) as reason:
-        return {"status": "not run", "reason": str(reason)}
+        return not_run(str(reason), precision, references)
     except BadInput as error:
         cause = str(error).replace(str(path), path.name).partition(" Export it again")[0]
         raise LoweringFailed(
@@ -334,23 +421,7 @@ def _compare(path: Path, material: Material, precision: Precision) -> dict[str, 
             "out, or keep the layer in float (float_layers in the recipe)."
         ) from error
     try:
-        logits = runner.run(pictures)
+        logits = runner.run(references.judged.pixels)
     finally:
         runner.close()
-    comparison: dict[str, Any] = {
-        "status": "run",
-        "runtime": runner.runtime,
-        "images": len(pictures),
-        "enough_images": len(pictures) >= ENOUGH_IMAGES,
-        "sqnr_float_db": _decibels(path, material.float_logits, logits),
-    }
-    if precision == "int8" and material.int8_logits is not None:
-        comparison["sqnr_graph_db"] = _decibels(path, material.int8_logits, logits)
-    return comparison
-
-
-def _decibels(path: Path, reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    try:
-        return storable(sqnr_db(reference, logits))
-    except EdgeError as error:  # float16 overflows where float32 does not
-        raise LoweringFailed(f"{path.name} and the network cannot be compared: {error}") from error
+    return check(logits, runner.runtime, precision, references)

@@ -7,7 +7,7 @@ import ctypes
 import glob
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -94,7 +94,11 @@ def describe(folder: Path, path: Path, role: Any, **facts: Any) -> BundleFile:
 
 
 def write_manifest(
-    folder: Path, about: FileManifest, files: list[BundleFile], observers: Mapping[str, str] | None = None
+    folder: Path,
+    about: FileManifest,
+    files: list[BundleFile],
+    observers: Mapping[str, str] | None = None,
+    findings: Sequence[str] = (),
 ) -> Bundle:
     """Write ``manifest.json``, read it back, and return the bundle."""
     import msgspec
@@ -108,7 +112,9 @@ def write_manifest(
         provenance=about.provenance,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         files=tuple(files),
+        output=about.output,
         observers=dict(observers or {}),
+        findings=tuple(findings),
     )
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return load_bundle(folder)

@@ -29,11 +29,12 @@ from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.capture import input_range
 from pipeline.captured import Captured
 from pipeline.data.classes import names_in
+from pipeline.data.held_back import held_back
 from pipeline.data.held_out import held_out
 from pipeline.errors import BadCalibration, BadImage, BadInput
 
 COMPARED_IMAGES = 64
-"""A file, and the effect of a repair, is measured on this many images."""
+"""The effect of a repair is measured on this many images."""
 
 AT_ONCE = 64
 """Pictures in memory while thousands are looked at."""
@@ -93,6 +94,8 @@ def draw(
 ) -> Pictures:
     """Draw the calibration set of a recipe. ``known`` keeps the features of pictures from one draw to the next.
 
+    Where the recipe asks for no number, as many images stay out as ``held_back`` says, for files to be judged on.
+
     Raises:
         BadCalibration: too few pictures, or pictures that cannot calibrate. BadImage: a corrupt one.
     """
@@ -100,6 +103,7 @@ def draw(
     def read(indices: Sequence[int]) -> NDArray[np.uint8]:
         return to_batch([images.image(i) for i in indices], captured.checkpoint.preprocess)
 
+    recipe = recipe.fitted(len(images), held_back(len(images)))
     seen = {} if known is None else known
 
     def features(indices: Sequence[int]) -> NDArray[np.float32]:
@@ -201,7 +205,9 @@ def _ranges(captured: Captured, pictures: Pictures, recipe: Recipe) -> Ranges:
 
 
 def as_ranges(found: Found, captured: Captured, pictures: Pictures, recipe: Recipe) -> Ranges:
-    """What was found, with what it was found with."""
+    """What was found, with what it was found with; the recipe is recorded with the number of images that were used."""
+    if recipe.images is None:
+        recipe = msgspec.structs.replace(recipe, images=len(pictures.pixels))
     return Ranges(
         preprocess=captured.checkpoint.preprocess,
         checkpoint_sha256=captured.checkpoint.sha256,

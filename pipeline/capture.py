@@ -10,6 +10,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram, export
 
 from calibration.ranges import Range
+from edge_apps.runtime.manifest import OutputKind
 from edge_apps.runtime.preprocess import Preprocess
 
 
@@ -41,12 +42,18 @@ class BytesInput(ImageInput):
 
 
 class ClassifierInput(ImageInput):
-    """As ``ImageInput``, with the probabilities in front of the logits: a Core ML classifier's two outputs."""
+    """As ``ImageInput``, with the probabilities before the network's output: a Core ML classifier's two outputs."""
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, output: OutputKind = "logits") -> None:
+        super().__init__(network, preprocess)
+        self.output = output
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        """``(softmax(logits), logits)``, both ``[N, K]``."""
-        logits = super().forward(pixels)
-        return torch.softmax(logits, dim=-1), logits
+        """``(probabilities, output)``, both ``[N, K]``; the network's own probabilities are not put through softmax."""
+        output = super().forward(pixels)
+        if self.output == "logits":
+            return torch.softmax(output, dim=-1), output
+        return output, output * 1.0  # two tensors: coremltools takes the one that it classifies by from the outputs
 
 
 class _HalfPrecision(nn.Module):

@@ -62,6 +62,10 @@ class Captured:
         """The same with these edits, captured again."""
         network = copy.deepcopy(self.network)
         exchange(network, repairs.tensors)
+        return self.with_network(network)
+
+    def with_network(self, network: FlatNetwork) -> Captured:
+        """Return the same with another form or another part of the network, captured again."""
         return replace(self, network=network, program=_program(network, self.checkpoint))
 
 

@@ -29,6 +29,7 @@ from pipeline import zoo
 from pipeline.checkpoints.choosing import Chosen, Wanted, is_counter, take
 from pipeline.checkpoints.formats import Format, format_of
 from pipeline.checkpoints.state_dicts import StateDict, find
+from pipeline.data.hashes import ImageHashes
 from pipeline.data.reading import digest
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import own
@@ -38,6 +39,8 @@ from pipeline.zoo.spec import ModelSpec, Value
 
 FORMAT = 1
 METADATA_KEY = "edge_pipeline"
+HASHES = "image_hashes"
+"""Where a training's record holds the hashes of its images."""
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +93,21 @@ class Checkpoint:
         """Digests of the pictures that trained it, the last first; of a training that it started from, too."""
         last = self.training.get("settings", {}).get("data")
         return (*([last] if last else []), *self.training.get("earlier_data", ()))
+
+    @property
+    def hashes(self) -> tuple[ImageHashes, ...]:
+        """Of each image that trained it, as ``training_sets``; none in checkpoints that did not record them.
+
+        Raises:
+            BadCheckpoint: a damaged record.
+        """
+        try:
+            return msgspec.convert(self.training.get(HASHES, ()), tuple[ImageHashes, ...])
+        except msgspec.ValidationError as error:
+            raise BadCheckpoint(
+                f"'{self.path}' has a damaged record of the images that trained it ({error}): train it again, or take "
+                "the file from where it was made."
+            ) from error
 
 
 def builtin() -> Path:

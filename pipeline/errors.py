@@ -7,6 +7,7 @@
     ├── LoweringFailed                an exporter library refused the network
     ├── DownloadFailed                a published file could not be had, or is another one
     ├── NotDelegated                  a file that had to run whole on its delegate does not
+    ├── Mismatch                      a written file does not compute the network that it was made of
     └── BadInput                  2   wrong usage, or input that cannot be used
         ├── BadImage                  not a whole picture
         ├── BadManifest               a manifest that does not say what it must
@@ -35,6 +36,7 @@ __all__ = [
     "DownloadFailed",
     "EdgeError",
     "LoweringFailed",
+    "Mismatch",
     "MissingExtra",
     "NotDelegated",
     "NotRunHere",
@@ -52,6 +54,10 @@ class DownloadFailed(EdgeError):
 
 class LoweringFailed(EdgeError):
     """An exporter library refused the network; the message names the target and the library's own words."""
+
+
+class Mismatch(EdgeError):
+    """A written file does not compute the network that it was made of; names the file and where it departs."""
 
 
 class NotDelegated(EdgeError):

@@ -169,6 +169,7 @@ def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable
     """
     from pipeline import zoo
     from pipeline.checkpoint import builtin
+    from pipeline.data.label_file import read_labels
     from pipeline.networks import own
     from pipeline.weights.published import sets_of
 
@@ -235,17 +236,6 @@ def published_weights(weights: str, spec: ModelSpec, options: Mapping[str, Value
     return imported.checkpoint
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """One class name a line; blank lines at the end are passed over."""
-    try:
-        names = path.read_text("utf-8").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"Cannot read labels '{path}': {error}.") from error
-    if not names or not all(name.strip() for name in names) or len(set(names)) != len(names):
-        raise BadInput(f"Labels '{path}' must be one class name a line, none empty, none twice.")
-    return tuple(names)
-
-
 def recipe_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Of a command's arguments, those of the recipe that were given, by their keys in it."""
     found = {key: given[option] for option, key in OVERRIDES.items() if given[option] not in (None, ())}
@@ -270,12 +260,12 @@ def choose_recipe(given: Mapping[str, Any]) -> Recipe:
 def calibration_images(text: str, checkpoint: Checkpoint, skip_corrupt: bool) -> tuple[ImageSet, list[str]]:
     """The pictures to draw from, of classes that the checkpoint knows; also the names of those left out."""
     from pipeline.data import open_data
-    from pipeline.data.classes import check_known_classes, check_trainable
+    from pipeline.data.classes import check_classes, check_trainable
     from pipeline.data.reading import usable
 
     images = open_data(text, "calibration")
     check_trainable(images)
-    check_known_classes(images, checkpoint.labels)
+    check_classes(images, checkpoint.labels)
     if not skip_corrupt:
         return images, []
     left, skipped = usable(images, True)

@@ -12,14 +12,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from calibration.dataset import check_disjoint
+from calibration.dataset import CalibrationSet, check_disjoint
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, check_limit, judge
+from pipeline.accuracy.gate_words import trained_on_some
 from pipeline.accuracy.in_bundle import evaluate_bundle, record
+from pipeline.accuracy.overlap import trained_images
 from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decide
 from pipeline.accuracy.search import Found, Phases, Search
 from pipeline.benchmark.latency import measure
@@ -27,7 +29,8 @@ from pipeline.build import Announce, Job, any_in_int8, build, check_installed, c
 from pipeline.bundle import staged
 from pipeline.calibrating import Calibration, calibrate, draw, remarks
 from pipeline.captured import capture
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import absent_classes, coverage, matched
+from pipeline.data.held_back import judged_subset
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadCalibration, BadInput, EdgeError, MissingExtra
@@ -112,16 +115,22 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     job, policy = asked.job, asked.policy
     if job.checkpoint.trained_on(asked.judge):
         raise BadInput(f"The network was trained on --judge '{asked.judge.name}': judge on pictures of no other use.")
+    if seen := trained_images(asked.judge, job.checkpoint):
+        raise BadInput(trained_on_some(seen, asked.judge.name))
     check_installed(job.files)
     check_files(job.files)
     judging, _ = distinct(asked.judge)
     _check(job, policy, judging)
-    check_classes(asked.rank or job.images, job.checkpoint.labels)
+    images = job.images
+    assert images is not None, "a search was planned without images"
+    for line in coverage(judging, job.checkpoint.labels):
+        announce(line)
+    to_rank = matched(asked.rank or images, job.checkpoint.labels)
     announce("Capturing the network")
-    captured = capture(job.checkpoint, job.images.image(0))
+    captured = capture(job.checkpoint, images.image(0))
     check_int8(captured, job.int8_recipe())
     if job.calibration is None:
-        pictures = draw(captured, job.images, job.recipe)
+        pictures = draw(captured, images, job.recipe)
         chosen = pictures.chosen
         calibrated: Callable[[], Calibration] = partial(calibrate, captured, pictures, job.recipe)
         for line in remarks(chosen):
@@ -129,7 +138,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     else:
         given = job.calibration
         chosen, calibrated = given.ranges.calibration_set, lambda: given
-    ranked_on = held_out(asked.rank or job.images, asked.rank_images, job.recipe.seed, chosen)
+    ranked_on = _ranked_on(asked, to_rank, images, chosen)
     check_disjoint(chosen, judging)
     _check_apart(ranked_on, judging)
     announce("Calibrating" if job.calibration is None else "Preparing")
@@ -152,7 +161,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             "written: export --precision fp32, try --repair or another --observer, or choose a higher --max-drop."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        made = build(_using(job, mixed, job.files, Path(scratch) / "mixed"), announce)
+        made = build(replace(_using(job, mixed, job.files, Path(scratch) / "mixed"), stop_on_mismatch=False), announce)
         announce("Judging")
         evaluation = evaluate_bundle(made.root, judging)
         verdict = judge(evaluation, msgspec.structs.replace(policy, allow_not_run=_elsewhere(job.files)))
@@ -181,6 +190,16 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
         with staged(job.out) as folder:
             shutil.copytree(made.root, folder, dirs_exist_ok=True)
     return Outcome(verdict, found, load_bundle(job.out))
+
+
+def _ranked_on(asked: SearchJob, to_rank: ImageSet, images: ImageSet, chosen: CalibrationSet) -> ImageSet:
+    """Draw the images that layers are ranked on: none that calibrated, and none that the files are judged on after it.
+
+    Without --rank they come from the data of the calibration, of which ``build`` judges the files on a few.
+    """
+    judged = judged_subset(images, asked.job.recipe.seed, chosen)
+    besides = () if judged is None else tuple(sha256(judged, index) for index in range(len(judged)))
+    return held_out(to_rank, asked.rank_images, asked.job.recipe.seed, chosen, besides)
 
 
 def check_files(files: Sequence[tuple[Target, Precision]]) -> None:
@@ -217,9 +236,9 @@ def _check_runtime(target: Target) -> None:
 
 def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
     """Refuse at once what could not end well."""
-    check_classes(judging, job.checkpoint.labels)
-    sizes = np.bincount(judging.labels, minlength=len(judging.classes))
-    check_limit(policy, sizes.tolist(), judging.classes, judging.name)
+    labels = job.checkpoint.labels
+    sizes = np.bincount(matched(judging, labels).labels, minlength=len(labels))
+    check_limit(policy, sizes.tolist(), labels, judging.name, absent=absent_classes(judging, labels))
     faultless = PairedTable(len(judging), 0, 0, 0)
     if drop_interval(faultless, policy.confidence).high > policy.max_drop / 100:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)
@@ -251,7 +270,7 @@ def _elsewhere(files: Sequence[tuple[Target, Precision]]) -> tuple[str, ...]:
 
 
 def _run_here(bundle: Bundle) -> list[BundleFile]:
-    return [file for file in bundle.models() if file.comparison["status"] == "run"]
+    return [file for file in bundle.models() if file.comparison.status == "run"]
 
 
 def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path) -> tuple[Cost, ...]:
@@ -260,7 +279,8 @@ def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path
     targets = [target for target in dict.fromkeys(target for target, _ in job.files) if target.name in searched]
     compared: tuple[Precision, ...] = ("fp32", "int8") if kind == "mixed" else ("fp32",)
     files = [(target, precision) for target in targets for precision in compared]
-    plain = build(replace(_using(job, calibration, files, out), require_delegated=False), lambda _: None)
+    using = replace(_using(job, calibration, files, out), require_delegated=False, stop_on_mismatch=False)
+    plain = build(using, lambda _: None)
     costs = []
     for target in targets:
         paths = {str(file.precision): out / file.path for file in plain.models() if file.target == target.name}

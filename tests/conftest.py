@@ -34,6 +34,16 @@ def settled() -> Iterator[None]:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the id of the device, which every camera run stores, out of the home folder of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.delenv("STATE_DIRECTORY", raising=False)
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real pictures that may not live in this repository."""

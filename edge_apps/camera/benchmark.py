@@ -24,11 +24,12 @@ from edge_apps.camera.log import Log, Session, open_log
 from edge_apps.camera.loop import Classifier, Result, classified, prepared
 from edge_apps.camera.model import Opened
 from edge_apps.camera.quantities import parse_span
-from edge_apps.camera.run import session_of
+from edge_apps.camera.run import no_stored_id, session_of
 from edge_apps.camera.sources import Event, Skipped, Source
 from edge_apps.camera.stop import Stop
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.images import Image
+from edge_apps.runtime.identity import identify
 from edge_apps.runtime.latency import RecentTimes, StageClock
 from edge_apps.runtime.sensors import Sample, Sampler, Sensors
 
@@ -172,6 +173,7 @@ def benchmark(
     output: Output,
     *,
     log: Path | None = None,
+    device_name: str | None = None,
     clock: Clock = time.perf_counter_ns,
     watch: Watch = sampled,
 ) -> tuple[Session, Measured]:
@@ -179,7 +181,8 @@ def benchmark(
 
     SIGINT or SIGTERM ends it in order with what there is; ``Measured.stopped_by`` then names it. With ``log``, every
     measured inference and sample is appended to that latency log, as a session of its own; a log that fails stops
-    nothing, and ``Measured.log_fault`` says what was lost.
+    nothing, and ``Measured.log_fault`` says what was lost. ``device_name`` is what the log calls this device; the host
+    name where it is None.
 
     Raises:
         EdgeError: the source gave no picture, or the network no numbers. BadInput: no log can be at ``log``.
@@ -188,8 +191,12 @@ def benchmark(
         pictures = _pictures(source, output, stop)
         classifier = Classifier(opened, top_k=1)
         classifier.warm_up(1)
-        session = msgspec.structs.replace(session_of(source, classifier), source=f"benchmark of {source.text}")
+        identity = identify(device_name)
+        known = session_of(source, classifier, identity)
+        session = msgspec.structs.replace(known, source=f"benchmark of {source.text}")
         output.started(session, opened.passed_over)
+        if identity.fault:
+            output.told(no_stored_id(identity))
         stream, seen, measured = Stream(classifier, pictures, clock), Seen(clock), Measured()
         start = clock()
         try:

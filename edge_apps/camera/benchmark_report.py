@@ -27,7 +27,7 @@ UNSTABLE_ABOVE = 0.10
 CLOCK_SAMPLES, CLOCK_FELL_BELOW = 5, 0.9
 MINUTE = 60
 
-SHOWN_STAGES = ("preprocess", "infer", "postprocess", "total")
+SHOWN_STAGES = ("age", "preprocess", "infer", "postprocess", "total")
 """Capture and decode are not measured here: the pictures lie in memory."""
 
 

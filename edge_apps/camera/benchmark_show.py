@@ -12,8 +12,10 @@ from rich.text import Text
 from edge_apps.camera.benchmark import BURST_INFERENCES, BURST_SECONDS, SUSTAINED_SECONDS, Measured, Plan, Warmup
 from edge_apps.camera.benchmark_report import UNSTABLE_ABOVE, Minute, Report, State
 from edge_apps.camera.log import Session
+from edge_apps.camera.log.devices import described
 from edge_apps.camera.output import or_dash, stages_as_json, tell_start
 from edge_apps.camera.sources import Event, Skipped
+from edge_apps.camera.stage_names import for_people
 from edge_apps.console import progress, results, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99
 
@@ -89,7 +91,8 @@ def as_json(session: Session, report: Report) -> str:
 def show(session: Session, report: Report) -> None:
     """The report for people."""
     out = results()
-    out.print(Text(f"{session.device} · {session.device.os} · device {session.device.fingerprint}"))
+    device = described(session.device_id, session.device_name, session.device)
+    out.print(Text(f"{device} · {session.device.os}"), soft_wrap=True)
     out.print(
         Text(
             f"{session.file}: {session.model} {session.precision}, input {session.input}, by {session.runtime} on "
@@ -119,7 +122,7 @@ def _show_figures(report: Report) -> None:
     shown.add_column("stage")
     for name in ("n", "mean", "p50", "p90", "p95", "p99", "max"):
         shown.add_column(name, justify="right")
-    for stage, s in report.stages.items():
+    for stage, s in for_people(report.stages).items():
         star = "*" if s.p99_is_indicative else ""
         shown.add_row(stage, f"{s.n:,}", *map(_ms, (s.mean, s.p50, s.p90, s.p95)), _ms(s.p99) + star, _ms(s.max))
     out.print(shown)

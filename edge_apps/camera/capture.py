@@ -100,7 +100,7 @@ class Capture:
         try:
             image = shot.decode()
             if any(DAMAGED.search(line) for line in self._overheard.lines()):
-                raise Corrupt("a picture that is damaged inside")
+                raise Corrupt(shot.damage)
         except Corrupt as error:
             self._corrupt += 1
             self._corrupt_reason = str(error)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_apps import __version__
+from edge_apps.camera.device_options import device_name_option
 from edge_apps.camera.log_cli import log
 from edge_apps.camera.model_options import model_options
 from edge_apps.camera.run_cli import check, run
@@ -38,6 +39,7 @@ def main(debug: bool) -> None:
 )
 @click.option("--seconds", type=float, help="Another least time of a burst. [default: 60]")
 @click.option("--inferences", type=click.IntRange(1), help="Another least number of a burst. [default: 1024]")
+@device_name_option
 @click.option("--log", type=click.Path(path_type=Path), help="Append the inferences to a latency log (SQLite).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def benchmark(
@@ -51,6 +53,7 @@ def benchmark(
     sustained: str | None,
     seconds: float | None,
     inferences: int | None,
+    device_name: str | None,
     log: Path | None,
     as_json: bool,
 ) -> None:
@@ -73,7 +76,7 @@ def benchmark(
     if log:
         check_is_log(log)
     opened = open_model(model, target, precision, threads, xnnpack=xnnpack)
-    session, measured = run_benchmark(source, opened, plan, benchmark_show.Going(), log=log)
+    session, measured = run_benchmark(source, opened, plan, benchmark_show.Going(), log=log, device_name=device_name)
     found = report(session, measured, plan)
     if as_json:
         print(benchmark_show.as_json(session, found))

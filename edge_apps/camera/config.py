@@ -15,12 +15,10 @@ from typing import Any
 import click
 import msgspec
 
+from edge_apps.camera.source_kind import PATHS, looks_like_path, path_from, split_source
 from edge_apps.errors import BadInput, first_line
 
 NOT_IN_A_FILE = frozenset({"config", "without", "help"})
-
-NAMES_A_PATH = ("folder", "video", "v4l2")
-"""Kinds of sources that are written with a path behind the colon."""
 
 TYPES = {
     dict: "a table",
@@ -90,11 +88,15 @@ def _from_folder(folder: Path, option: click.Option, value: Any) -> Any:
     """A value whose path, if it is or names one, does not depend on where the program is started."""
     if isinstance(option.type, click.Path):
         return str(folder / value)
-    if option.name == "source_text":
-        kind, _, place = value.partition(":")
-        if kind.lower() in NAMES_A_PATH and place:
-            return f"{kind}:{folder / place}"
-    return value
+    return _source_from(folder, value) if option.name == "source_text" else value
+
+
+def _source_from(folder: Path, text: str) -> str:
+    """A source whose path, if it has one, counts from ``folder``."""
+    kind, rest = split_source(text, folder)
+    if kind in PATHS and rest:
+        return f"{text.removesuffix(rest) or f'{kind}:'}{path_from(folder, rest)}"
+    return str(path_from(folder, text)) if not kind and looks_like_path(text) else text
 
 
 def _known(name: str, command: click.Command, where: str) -> click.Option:

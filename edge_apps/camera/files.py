@@ -1,21 +1,26 @@
-"""Sources that are files: a folder or tar of pictures, a video. Read in this process."""
+"""Sources that are files: a folder or tar of images, one image, a video. Read in this process."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 
+from edge_apps.camera.container import read_container
+from edge_apps.camera.frame_times import is_rate
 from edge_apps.camera.frames import Event, Frame, Item, Skipped, never, now, waited
 from edge_apps.camera.turn import Turn
+from edge_apps.camera.video_pass import VideoPass
 from edge_apps.chatter import SHOW
 from edge_apps.errors import BadImage, BadInput
-from edge_apps.images import Image, decode, list_pictures, printable
+from edge_apps.image_formats import SUFFIXES
+from edge_apps.images import Image, decode, printable
 
 FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
@@ -23,20 +28,60 @@ LOOK_EVERY = 1.0
 """Seconds between two looks for files that went away."""
 
 
+class Pictures(Protocol):
+    """Encoded images in order."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user should know of them, such as files that are passed over; a sentence each."""
+
+    def __len__(self) -> int: ...
+
+    def item_name(self, index: int) -> str:
+        """Return a name that can be printed."""
+
+    def encoded(self, index: int) -> bytes:
+        """Return the bytes of an image file; raises ``BadImage`` where they cannot be read."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A single image, as one of ``Pictures``."""
+
+    path: Path
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return 1
+
+    def item_name(self, _: int) -> str:
+        """Return the name of the file."""
+        return printable(self.path.name)
+
+    def encoded(self, _: int) -> bytes:
+        """Return the bytes of the file."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise BadImage(f"Cannot read image '{printable(str(self.path))}': {error.strerror}.") from error
+
+
 class Folder:
-    """Every picture below a folder or in a tar, in name order."""
+    """Every image below a folder or in a tar, in name order; or a single one."""
 
     has_names = True
 
-    def __init__(self, path: Path, text: str, *, loop: bool = False, turn: Turn = Turn()) -> None:  # noqa: B008
+    def __init__(self, pictures: Pictures, text: str, *, loop: bool = False, turn: Turn = Turn()) -> None:  # noqa: B008
         self.text = text
         self.stop: Callable[[], bool] = never
         self._loop, self._turn = loop, turn
-        self._pictures = list_pictures(path)
+        self._pictures = pictures
         self.length = None if loop else len(self._pictures)
 
     def __iter__(self) -> Iterator[Item]:
-        return _repeated(self._once, self._loop, lambda: self.stop())
+        for remark in self._pictures.remarks:
+            yield Event(time.time(), "passed-over", f"{self.text}: {remark}")
+        yield from _repeated(self._once, self._loop, lambda: self.stop())
 
     def _once(self, start: int) -> Iterator[Item]:
         for index in range(len(self._pictures)):
@@ -54,7 +99,7 @@ class Folder:
 class Video:
     """A video file: at its own pace as a camera would show it, frames dropped that nobody was ready for, or each one.
 
-    ``every_frame`` gives all of them as fast as they are asked for.
+    The pace is that of the time stamps in the file. ``every_frame`` gives all frames as fast as they are asked for.
     """
 
     has_names = False
@@ -72,70 +117,96 @@ class Video:
         self.stop: Callable[[], bool] = never
         self._path, self._loop, self._every_frame, self._turn = path, loop, every_frame, turn
         if not path.is_file():
-            raise BadInput(f"No such video file: '{path}'.")
+            raise BadInput(f"No such video file: '{printable(str(path))}'.")
         with _quiet_decoder():
             capture = self._open()
-        count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        self._fps = capture.get(cv2.CAP_PROP_FPS)
+        has_pace = every_frame or _has_pace(capture, self._fps)
         capture.release()
+        if not has_pace:
+            raise BadInput(
+                f"'{printable(str(path))}' does not say how many frames a second it has: give --every-frame."
+            )
+        self._stated = read_container(path)
         self._is_told = False
-        self._fps, self._count = fps, int(count) if math.isfinite(count) else 0
-        if not every_frame and not (math.isfinite(fps) and fps > 0):
-            raise BadInput(f"'{path}' does not say how many frames a second it has: give --every-frame.")
-        # Many formats do not say how long they are, or guess; and who drops frames does not know how many.
-        self.length = self._count if self._count > 0 and every_frame and not loop else None
+        self._played = 0.0
+        # Many formats do not say how many frames they have; and who drops frames does not know how many.
+        self.length = self._stated.frames if every_frame and not loop else None
 
     def __iter__(self) -> Iterator[Item]:
         return _repeated(self._once, self._loop, lambda: self.stop())
 
     def _once(self, start: int) -> Iterator[Item]:
-        capture = self._open()
-        began = time.monotonic()
-        given, index = 0, 0  # frames handed over, and the number of the next one in the file
+        video = VideoPass(self._open(), self._fps)
+        name, sequence = printable(self._path.name), start
         try:
-            while self._wait_for(index, began):
-                missed = 0 if self._every_frame else self._due(began) - index
-                at, born = now()  # FFmpeg decodes what it grabs, also a frame that is dropped
-                for _ in range(missed + 1):
-                    if not capture.grab():
-                        yield from self._short(index)
-                        return
-                    index += 1
-                there, picture = capture.retrieve()
-                if not there:
-                    yield from self._short(index - 1)
-                    return
-                image: Image = self._turn(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
+            for shown in video.every_frame() if self._every_frame else video.at_its_pace(lambda: self.stop()):
+                # What FFmpeg decoded before the frame was due counts as though it had been decoded then.
+                at, born = shown.asked[0] + shown.waited_ns / 1e9, shown.asked[1] + shown.waited_ns
+                image: Image = self._turn(cv2.cvtColor(shown.picture, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
                 decoded = time.perf_counter_ns() - born
-                name = f"{printable(self._path.name)}#{index - 1}"
-                yield Frame(start + given, name, at, born, decoded, image, media_ns=self._media_ns(start + given))
-                given += 1
+                media = round((self._played + shown.due) * 1e9) if self._every_frame else None
+                yield Frame(sequence, f"{name}#{shown.number}", at, born, decoded, image, media_ns=media)
+                sequence += 1
+            if video.is_over:
+                yield from self._short(video.grabbed)
+                self._played += video.seconds
         finally:
-            capture.release()
+            video.close()
 
     def _short(self, found: int) -> Iterator[Event]:
-        """What FFmpeg could not decode it passes over: told once. Some formats only guess how many frames they have."""
-        if not self._is_told and self._count - found > max(1, self._count // 100):
-            self._is_told = True
-            reason = f"The video says that it has {self._count:,} frames; {found:,} could be decoded."
-            yield Event(time.time(), "short", reason)
-
-    def _wait_for(self, index: int, began: float) -> bool:
-        """Until frame ``index`` is due; False where the source shall stop."""
-        return self._every_frame or waited(began + index / self._fps - time.monotonic(), self.stop)
-
-    def _media_ns(self, frame: int) -> int | None:
-        """When a frame belongs that is read out of its pace, where the file says what that is."""
-        return int(frame / self._fps * 1e9) if self._every_frame and self._fps > 0 else None
-
-    def _due(self, began: float) -> int:
-        """The frame that a camera would show now."""
-        return int((time.monotonic() - began) * self._fps)
+        """Tell once what FFmpeg passed over because it could not decode it, or because it is not there."""
+        if self._is_told:
+            return
+        frames, missing = self._stated.frames, self._stated.missing
+        if frames is not None and frames - found > max(1, frames // 100):
+            reason = f"The video says that it has {frames:,} frames; {found:,} could be decoded."
+        elif frames is None and missing:
+            reason = f"The video file is cut off: {missing:,} bytes are missing; {found:,} frames could be decoded."
+        else:
+            return
+        self._is_told = True
+        yield Event(time.time(), "short", reason)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        with _name_for_ffmpeg(self._path) as name:
+            capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         if not capture.isOpened():
-            raise BadInput(f"'{self._path}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
+            name = printable(str(self._path))
+            raise NotAVideo(f"'{name}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
         return capture
+
+
+class NotAVideo(BadInput):
+    """A file that is not a video."""
+
+
+@contextmanager
+def _name_for_ffmpeg(path: Path) -> Iterator[str]:
+    """A name by which FFmpeg opens this file and nothing else.
+
+    A colon in a relative path would be a protocol to it, one that ends as an image does a pattern of image files, and
+    OpenCV takes no name that is not UTF-8: such a file is named by its number where the system has that.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            by_number = f"/proc/self/fd/{file.fileno()}"
+            name = str(path.absolute())
+            is_misread = path.suffix.lower() in SUFFIXES or printable(name) != name
+            yield by_number if is_misread and Path(by_number).exists() else printable(name)
+    except OSError as error:
+        raise BadInput(f"'{printable(str(path))}' cannot be read: {error.strerror}.") from error
+
+
+def _has_pace(capture: cv2.VideoCapture, fps: float) -> bool:
+    """Return whether a video has a rate, or time stamps that differ, or no second frame to be late with."""
+    if is_rate(fps):
+        return True
+    stamps = [capture.get(cv2.CAP_PROP_POS_MSEC) for _ in range(2) if capture.grab()]
+    return len(stamps) < 2 or stamps[0] != stamps[1]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import math
 import os
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,10 +25,17 @@ import numpy as np
 from edge_apps.camera.csi import NO_TOOL, find_tool
 from edge_apps.camera.die_with_parent import die_with_parent
 from edge_apps.camera.frames import now
-from edge_apps.camera.mjpeg import Bytes, NoPicture, Part, StreamEnded, parts, pictures
+from edge_apps.camera.http_body import Body
+from edge_apps.camera.mjpeg import CUT_SHORT, Bytes, JpegStream, NoPicture, Part, StreamEnded, Unended
 from edge_apps.camera.request import Csi, Device, Request
 from edge_apps.camera.uri import Uri
 from edge_apps.images import Image
+from edge_apps.orientation import orientation, upright
+
+STILL_EVERY = 0.2
+"""Seconds between two requests to a camera that answers each with one image."""
+
+DAMAGED_INSIDE = "an image that is damaged inside"
 
 
 class Lost(Exception):
@@ -45,13 +54,15 @@ class Corrupt(Exception):
 class Shot:
     """One frame as it arrived. ``decode`` makes uint8 ``[H, W, 3]`` RGB of it, or raises ``Corrupt``.
 
-    ``decoded_ns``: what decoding took already, between ``born_ns`` and now.
+    ``decoded_ns``: what decoding took already, between ``born_ns`` and now. ``damage``: what it means if the decoder
+    reports that data are missing.
     """
 
     captured_at: float
     born_ns: int
     decode: Callable[[], Image]
     decoded_ns: int = 0
+    damage: str = DAMAGED_INSIDE
 
 
 def shots(request: Request) -> Iterator[Shot]:
@@ -176,7 +187,7 @@ def _from_pipe(words: tuple[str, ...]) -> Iterator[Part]:
 
 def _written_by(program: subprocess.Popen[bytes], descriptor: int) -> Iterator[Part]:
     try:
-        yield from pictures(Bytes(lambda count: os.read(descriptor, count)))
+        yield from JpegStream(Bytes(lambda count: os.read(descriptor, count)))
     except StreamEnded:
         name = Path(str(program.args[0])).name  # type: ignore[index]
         try:
@@ -189,15 +200,16 @@ def _written_by(program: subprocess.Popen[bytes], descriptor: int) -> Iterator[P
 
 
 def _from_http(uri: Uri, patience: float) -> Iterator[Part]:
+    """Ask once for a stream; again and again where each answer is one image."""
+    client = _logged_in(uri)
     try:
-        with _logged_in(uri).open(uri.without_user, timeout=patience) as response:
-            kind = response.headers.get_content_type()
-            boundary = response.headers.get_param("boundary")
-            if kind != "multipart/x-mixed-replace" or not boundary:
-                raise Lost(f"it sends '{kind}', not MJPEG ('multipart/x-mixed-replace')")
-            yield from parts(Bytes(response.read1), str(boundary).encode())
-    except StreamEnded:
-        raise Lost("the server ended the stream") from None
+        while True:
+            asked = time.monotonic()
+            with client.open(uri.without_user, timeout=patience) as response:
+                yield from _answered(response)
+            time.sleep(max(0.0, asked + STILL_EVERY - time.monotonic()))
+    except Lost:
+        raise
     except urllib.error.HTTPError as error:
         raise Lost(f"the server answered {error.code} {error.reason}") from None
     except TimeoutError:
@@ -209,6 +221,25 @@ def _from_http(uri: Uri, patience: float) -> Iterator[Part]:
         raise Lost(str(getattr(reason, "strerror", None) or reason)) from None
     except Exception as error:  # http.client's, for an answer that is no HTTP
         raise Lost(f"{type(error).__name__}: {error}") from None
+
+
+def _answered(response: http.client.HTTPResponse) -> Iterator[Part]:
+    """Give the images of one answer; return where it was a single one. Its headers are hints and nothing more."""
+    boundary = str(response.headers.get_param("boundary") or "")
+    body = Body(response)
+    stream = JpegStream(Bytes(body.read), boundary.encode(errors="replace"))
+    body.is_complete = lambda: stream.is_still
+    try:
+        yield from stream
+    except StreamEnded:
+        if stream.is_still:
+            return
+        if stream.images or stream.is_delimited:
+            raise Lost("the server ended the stream") from None
+        kind = response.headers.get("Content-Type", "unknown").partition(";")[0].strip()
+        raise Lost(f"it sends no JPEG image (Content-Type: {kind})") from None
+    except zlib.error as error:
+        raise Lost(f"it sends damaged gzip data: {error}") from None
 
 
 def _logged_in(uri: Uri) -> urllib.request.OpenerDirector:
@@ -226,7 +257,7 @@ def _latest(received: Iterator[Part], patience: float) -> Iterator[Shot]:
     receiver = Receiver(received)
     while True:
         at, born, part = receiver.next(patience)
-        yield Shot(at, born, _decoder(part))
+        yield Shot(at, born, _decoder(part), damage=CUT_SHORT if isinstance(part, Unended) else DAMAGED_INSIDE)
 
 
 class Receiver:
@@ -270,13 +301,14 @@ def _decoder(part: Part) -> Callable[[], Image]:
     def decode() -> Image:
         if isinstance(part, NoPicture):
             raise Corrupt(part.reason)
+        data = part.data if isinstance(part, Unended) else part
         try:
-            picture: Any = cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR)
+            picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except cv2.error:
             picture = None
         if picture is None:
-            raise Corrupt("a JPEG picture that cannot be decoded")
+            raise Corrupt("a JPEG image that cannot be decoded")
         rgb: Image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-        return rgb
+        return upright(rgb, orientation(data))
 
     return decode

@@ -14,6 +14,7 @@ from edge_apps.console import results, table
 from edge_apps.errors import install
 from edge_apps.runtime import executorch_native as native
 from edge_apps.runtime.device import Device, governor, this_device
+from edge_apps.runtime.identity import default_name, short, stored_id
 from edge_apps.runtime.runner import runs_elsewhere
 from edge_apps.runtime.sensors import Sample, Sensors
 
@@ -33,9 +34,11 @@ class RuntimeInfo(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """All of it. ``device_id`` is None until the first run stores one; a run may be given another name."""
 
     program: str
+    device_id: str | None
+    device_name: str
     fingerprint: str
     device: Device
     governor: str
@@ -48,6 +51,8 @@ def info() -> Info:
     device = this_device()
     return Info(
         program=__version__,
+        device_id=stored_id(),
+        device_name=default_name() or device.hardware,
         fingerprint=device.fingerprint,
         device=device,
         governor=governor(),
@@ -120,7 +125,7 @@ def show(found: Info) -> None:
     """For people."""
     device, sensors = found.device, found.sensors
     facts = {
-        "Device": found.fingerprint,
+        "Device": f"{found.device_name}, {_id(found)}, hardware {found.fingerprint}",
         "Board": device.board,
         "SoC": device.soc,
         "CPU": " ".join(word for word in (device.cpu, f"({device.arch})") if word),
@@ -142,6 +147,11 @@ def show(found: Info) -> None:
         shown.add_row(name, Text(value or "this machine does not say", style="" if value else "dim"))
     results().print(shown)
     _show_runtimes(found.runtimes)
+
+
+def _id(found: Info) -> str:
+    """Say who this device is to a log; the whole id is in the JSON."""
+    return f"id {short(found.device_id)}" if found.device_id else "no id before its first run"
 
 
 def _throttled(sensors: Sample) -> str:

@@ -11,8 +11,10 @@ from edge_apps.camera.recent import Point
 from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.sensors import Sample
 
-VERSION = 1
-"""Of this shape; it grows when a field changes its meaning or goes, not when one is added."""
+VERSION = 2
+"""Of this shape; it grows when a field changes its meaning or goes, not when one is added.
+
+Version 2: ``facts.device_name`` is what the device is called; the line about its hardware is ``facts.hardware``."""
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -23,13 +25,15 @@ class Label(msgspec.Struct, frozen=True):
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):
-    """What the latest frame shows.
+    """What one frame shows: the latest, or the one whose image goes with it. ``age_ms`` is its end-to-end latency.
 
     ``top`` are the labels as they are shown, smoothed where smoothing is on; ``raw`` those of this frame alone.
-    ``decision`` is the best of ``top``, or None where it is less probable than the threshold.
+    ``decision`` is the best of ``top``, or None where it is less probable than the threshold. ``sequence`` is the
+    number of the frame, which counts skipped ones, too; ``frames`` is how many were classified up to this one.
     """
 
     sequence: int
+    frames: int
     name: str
     captured_at: float
     top: tuple[Label, ...]
@@ -43,7 +47,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(Session, frozen=True, kw_only=True):
     """What runs, on what: all that the log says of it; ``file`` is a name, ``source`` holds no password."""
 
-    device_name: str
+    hardware: str
     fingerprint: str
     program: str
 

@@ -44,6 +44,7 @@ class Shown:
 
     result: Result
     at: float  # time.monotonic when it was published
+    frames: int  # how many were published, this one included
 
 
 class LiveState:
@@ -59,6 +60,7 @@ class LiveState:
         self._born = time.monotonic()
         self._shown: Shown | None = None
         self._frames = 0
+        self._fps = 0.0  # as of the last look, so that drawing a frame counts nothing
         self._log = LogState()
         self._lock = threading.Lock()  # of the three below; held for microseconds
         self._events: deque[Happening] = deque(maxlen=EVENTS)
@@ -87,9 +89,9 @@ class LiveState:
 
     def publish(self, result: Result) -> None:
         """One classified frame. Its image must not change any more: it is not copied."""
-        shown = Shown(result, time.monotonic())
-        self._shown = shown
         self._frames += 1
+        shown = Shown(result, time.monotonic(), self._frames)
+        self._shown = shown
         self._recent.add(result.times)
         self.preview.offer(shown)
 
@@ -133,24 +135,11 @@ class LiveState:
     def labels(self) -> Labels | None:
         """What the latest frame shows; None before the first."""
         shown = self._shown
-        if shown is None:
-            return None
-        result = shown.result
-        return Labels(
-            sequence=result.sequence,
-            name=result.name,
-            captured_at=result.captured_at,
-            top=_labels(result.shown),
-            raw=_labels(result.top),
-            decision=result.decision,
-            infer_ms=result.times["infer"] / 1e6,
-            total_ms=result.times["total"] / 1e6,
-            age_ms=result.times["age"] / 1e6,
-        )
+        return None if shown is None else labels_of(shown)
 
     def state(self) -> State:
         """Everything, as it is now."""
-        self._recent.collect()
+        self._measure()
         with self._lock:
             events, samples, sample = tuple(self._events), tuple(self._samples), self._sample
             skipped, restarts = self._skipped.total(), self._kinds[RESTARTED]
@@ -164,7 +153,7 @@ class LiveState:
             skipped=skipped,
             restarts=restarts,
             viewers=self.preview.viewers,
-            fps=self._recent.fps(),
+            fps=self._fps,
             labels=self.labels(),
             decoded_elsewhere=shown is not None and _is_decoded_elsewhere(shown.result),
             latency=self._recent.now(),
@@ -188,12 +177,18 @@ class LiveState:
     def _collect_every_second(self) -> None:
         while not self._stop.wait(1.0):
             with contextlib.suppress(Exception):  # figures may miss a second; they may not end with it
-                self._recent.collect()
+                self._measure()
+
+    def _measure(self) -> None:
+        self._recent.collect()
+        self._fps = self._recent.fps()
 
     def _draw(self, shown: Shown) -> Image:
-        note = f"{self._recent.fps():.1f} fps   {shown.result.times['infer'] / 1e6:.1f} ms"
-        assert shown.result.image is not None  # the loop's results have one
-        return captioned(shown.result.image, _caption(shown.result), note)
+        result = shown.result
+        # The number first: what does not fit is cut at the end, and a part of a number would be another one.
+        note = f"frame {result.sequence:,}   {milliseconds(result.times['age'] / 1e6)}   {self._fps:.1f} fps"
+        assert result.image is not None  # the loop's results have one
+        return captioned(result.image, _caption(result), note)
 
     def _cannot_draw(self, error: Exception) -> None:
         reason = f"The picture cannot be shown: {type(error).__name__}: {first_line(error)}."
@@ -204,10 +199,32 @@ def facts_of(session: Session) -> Facts:
     """What of a session is shown."""
     return Facts(
         **msgspec.structs.asdict(session),
-        device_name=str(session.device),
+        hardware=str(session.device),
         fingerprint=session.device.fingerprint,
         program=__version__,
     )
+
+
+def labels_of(shown: Shown) -> Labels:
+    """Return what one frame shows, as the page and ``/api/state`` say it."""
+    result = shown.result
+    return Labels(
+        sequence=result.sequence,
+        frames=shown.frames,
+        name=result.name,
+        captured_at=result.captured_at,
+        top=_labels(result.shown),
+        raw=_labels(result.top),
+        decision=result.decision,
+        infer_ms=result.times["infer"] / 1e6,
+        total_ms=result.times["total"] / 1e6,
+        age_ms=result.times["age"] / 1e6,
+    )
+
+
+def milliseconds(value: float) -> str:
+    """Return a time of one frame as the page writes it, too: three digits."""
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} ms"
 
 
 def _is_decoded_elsewhere(result: Result) -> bool:

@@ -29,7 +29,7 @@ def log() -> None:
 @click.argument("file", type=A_PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def summary(file: Path, as_json: bool) -> None:
-    """Per device, model file and runtime: n, p50, p90, p95, p99 and max of every stage, in milliseconds.
+    """Show throughput and latency per device, model file and runtime: n, p50, p90, p95, p99 and max of every stage.
 
     Frames of runs that agree in device, file, runtime, threads, source and its settings, governor and power mode are
     pooled; percentiles are of single frames.
@@ -55,7 +55,10 @@ def summary(file: Path, as_json: bool) -> None:
 def compare(files: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
     """Put devices and models side by side, the fastest network first.
 
-    'age' is how old a frame is when its labels are there; waiting for the camera's next frame is in no figure.
+    End-to-end latency is how old a frame is when its labels are there; waiting for the camera's next frame is in no
+    figure.
+
+    Devices are told apart by their id and shown under their newest name.
 
     Runs are pooled as by 'summary', those of different logs, too; a run that was merged or copied counts once.
     """
@@ -83,6 +86,8 @@ def compare(files: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
 @click.option("--table", type=click.Choice(TABLES), default="frame", show_default=True, help="Which rows.")
 def export(file: Path, csv_out: Path | None, jsonl_out: Path | None, parquet_out: Path | None, table: str) -> None:
     """Write a table of a log for other programs.
+
+    Every row says which device, model and file it is of.
 
     A file appears whole, or not at all. Times are nanoseconds, as logged.
     """
@@ -127,10 +132,12 @@ def _print_json(documents: list[dict[str, object]]) -> None:
 def _print_group(group: Group) -> None:
     from rich.text import Text
 
+    from edge_apps.camera.log.devices import described
     from edge_apps.camera.output import print_stages
 
     out = results()
-    out.print(Text(f"{group.device} · {group.device.os} · device {group.fingerprint}"))
+    device = described(group.device_id, group.device_name, group.device)
+    out.print(Text(f"{device} · {group.device.os}"), soft_wrap=True)
     out.print(
         Text(
             f"{group.file} (sha256 {group.sha256[:12]}…): {group.model} {group.precision}, input {group.input}, "
@@ -147,10 +154,21 @@ def _print_group(group: Group) -> None:
     if not group.stages:
         out.print("No frame was logged.")
     else:
+        if headline := _headline(group):
+            out.print(headline)
         print_stages("", group.stages)
     for line in _from_histograms(group):
         out.print(Text(line))
     out.print()
+
+
+def _headline(group: Group) -> str:
+    """Say what matters first: how late an answer is, and how many there are."""
+    latency = group.stages.get("age")
+    parts = [f"End-to-end latency p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms"] if latency else []
+    if group.fps is not None:
+        parts.append(f"throughput {group.fps:.1f} fps" if parts else f"Throughput {group.fps:.1f} fps")
+    return "; ".join(parts)
 
 
 def _from_histograms(group: Group) -> Iterable[str]:
@@ -188,7 +206,9 @@ def _print_compared(compared: list[Compared]) -> None:
     from rich.text import Text
 
     from edge_apps.camera.log.compare import SHOWN
+    from edge_apps.camera.log.devices import described
     from edge_apps.camera.output import INDICATIVE
+    from edge_apps.camera.stage_names import NAMES
     from edge_apps.console import table
     from edge_apps.runtime.histogram import RELATIVE_ERROR
 
@@ -197,13 +217,13 @@ def _print_compared(compared: list[Compared]) -> None:
         g = line.group
         what = f"{g.file} ({g.model} {g.precision}, {g.input}), {g.runtime}, {_count(g.threads, 'thread')}, {g.setup}"
         what += f", {g.power}" if g.power else ""
-        out.print(Text(f"{number:>2}  {g.device} · device {g.fingerprint}\n    {what}"), soft_wrap=True)
+        device = described(g.device_id, g.device_name, g.device)
+        out.print(Text(f"{number:>2}  {device}\n    {what}"), soft_wrap=True)
     out.print()
     shown = table(None)
     shown.add_column("", justify="right")
-    for name in ("n", "fps", *(f"{stage} {p}" for stage in SHOWN for p in ("p50", "p90", "p99"))):
-        shown.add_column(name, justify="right")
-    for name in ("load", "held back", "max °C"):
+    percentiles = [name for stage in SHOWN for name in (f"{NAMES[stage]}\np50", "\np90", "\np99")]
+    for name in ("\nn", "\nfps", *percentiles, "\nload", "\nheld back", "\nmax °C"):
         shown.add_column(name, justify="right")
     for number, line in enumerate(compared, 1):
         shown.add_row(str(number), *_cells(line.group))

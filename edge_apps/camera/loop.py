@@ -19,6 +19,7 @@ from edge_apps.camera.sources import Event, Frame, Skipped, Source, TestPattern
 from edge_apps.errors import BadManifest
 from edge_apps.images import Image
 from edge_apps.runtime.latency import StageClock
+from edge_apps.runtime.manifest import OutputKind
 from edge_apps.runtime.preprocess import to_batch
 from edge_apps.runtime.runner import Runner
 
@@ -82,9 +83,9 @@ class Classifier:
         """The next frame shows another scene."""
         self._smoother.reset()
 
-    def answer(self, logits: NDArray[np.float32], at_ns: int) -> tuple[Top, Top, str | None] | None:
-        """A frame's own labels, the smoothed ones, and the decision; None where a logit is not finite."""
-        found = probabilities(logits)
+    def answer(self, outputs: NDArray[np.float32], at_ns: int) -> tuple[Top, Top, str | None] | None:
+        """A frame's own labels, the smoothed ones, and the decision; None where a number is not finite."""
+        found = probabilities(outputs, self.runner.manifest.output)
         if found is None:
             return None
         own = self._named(found)
@@ -265,14 +266,18 @@ def _one_ahead(
         items.close()
 
 
-def probabilities(logits: NDArray[np.float32]) -> Probabilities | None:
-    """Softmax of logits ``[K]`` in float64, shifted by the largest so that it cannot overflow.
+def probabilities(outputs: NDArray[np.float32], kind: OutputKind = "logits") -> Probabilities | None:
+    """Return the probabilities ``[K]`` in float64 of what a network answered; None where a number is not finite.
 
-    None where a logit is not finite.
+    Of logits that is their softmax, shifted by the largest so that it cannot overflow. A network's own probabilities
+    are used as they are; int8 may round them a little beyond 0…1.
     """
-    if not np.isfinite(logits).all():
+    if not np.isfinite(outputs).all():
         return None
-    exponentials = np.exp(logits.astype(np.float64) - float(logits.max()))
+    values = outputs.astype(np.float64)
+    if kind != "logits":
+        return values.clip(0.0, 1.0)
+    exponentials = np.exp(values - values.max())
     found: Probabilities = exponentials / exponentials.sum()
     return found
 

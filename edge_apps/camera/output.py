@@ -17,6 +17,7 @@ from edge_apps.camera.log import Session
 from edge_apps.camera.loop import Outcome, Result, Top
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources import Event, Skipped
+from edge_apps.camera.stage_names import for_people
 from edge_apps.console import Lines, progress, results, table, visible
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
@@ -197,18 +198,19 @@ def tell_start(out: Console, session: Session, passed_over: tuple[str, ...]) -> 
 
 
 def print_stages(title: str, stages: dict[str, Summary]) -> None:
-    """The table stage × (n, p50, p90, p95, p99, max), milliseconds."""
+    """Print the table stage × (n, p50, p90, p95, p99, max) in milliseconds, end-to-end latency first."""
     shown = table(title or None)
     shown.add_column("stage")
     for name in ("n", "p50", "p90", "p95", "p99", "max"):
         shown.add_column(name, justify="right")
-    for stage, s in stages.items():
+    shown_stages = for_people(stages)
+    for stage, s in shown_stages.items():
         star = "*" if s.p99_is_indicative else ""
         cells = (f"{value:.2f}" for value in (s.p50, s.p90, s.p95))
         shown.add_row(stage, f"{s.n:,}", *cells, f"{s.p99:.2f}{star}", f"{s.max:.2f}")
     out = results()
     out.print(shown)
-    starred = any(s.p99_is_indicative for s in stages.values())
+    starred = any(s.p99_is_indicative for s in shown_stages.values())
     out.print(f"Milliseconds; percentiles of single frames.{f' {INDICATIVE}.' if starred else ''}")
 
 

@@ -41,8 +41,8 @@ class Preview(Generic[Shown]):
         self._has_failed = False
         self._told: tuple[Callable[[], None], ...] = ()
         self._thread = threading.Thread(target=self._work, name="preview", daemon=True)
-        self.jpeg: tuple[int, bytes] | None = None
-        """Number of the frame it shows, counted from 1 over all that were offered, and its bytes."""
+        self.jpeg: tuple[int, bytes, Shown] | None = None
+        """Number of the frame it shows, counted from 1 over all that were offered, its bytes, and the frame itself."""
 
     @property
     def viewers(self) -> int:
@@ -115,6 +115,6 @@ class Preview(Generic[Shown]):
                 self._has_failed = True
                 self._failed(error)
             return
-        self.jpeg = (number, data.tobytes())
+        self.jpeg = (number, data.tobytes(), shown)
         for somebody in self._told:
             somebody()

@@ -26,6 +26,7 @@ from edge_apps.camera.web.address import Address
 from edge_apps.errors import BadInput, EdgeError, first_line
 from edge_apps.images import printable
 from edge_apps.runtime.device import governor, this_device
+from edge_apps.runtime.identity import Identity, identify
 from edge_apps.runtime.latency import RecentTimes
 from edge_apps.runtime.sensors import Sample, Sampler, Sensors
 
@@ -71,6 +72,8 @@ class Options:
     pipelined: bool = False
     settings: str = ""
     """Of source and loop, in words: runs that differ in them are not pooled by the log."""
+    device_name: str | None = None
+    """What the log and the page call this device; None takes the host name."""
     log: LogOptions | None = None
     web: WebOptions | None = None
     snapshots: SnapshotOptions | None = None
@@ -145,19 +148,23 @@ def run(source: Source, opened: Opened, output: Output, options: Options) -> Tal
         EdgeError: not one frame could be used, or the log could not be written any more.
         BadInput: options that do not fit the model, or a log that is not, and cannot become, one.
     """
+    identity = identify(options.device_name)
     with contextlib.closing(output):
-        return _Run(source, output, options, _warmed(source, opened, options)).go()
+        return _Run(source, output, options, identity, _warmed(source, opened, options, identity)).go()
 
 
 class _Run:
     """The parts of one run, and how they hear of each other."""
 
-    def __init__(self, source: Source, output: Output, options: Options, first: Classifier) -> None:
+    def __init__(self, source: Source, output: Output, options: Options, identity: Identity, first: Classifier) -> None:
         self._source, self._output, self._options = source, output, options
+        self._identity = identity  # the same for every model of the run, also where it could not be stored
         self._classifier = first
         self._models = Models(first)
         self._tally = Tally()
         self._told: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        if identity.fault:
+            self._told.put(no_stored_id(identity))
         self._is_ending = False
         self._systemd = Systemd()
         self._log: Log | None = None
@@ -296,7 +303,7 @@ class _Run:
                 stack.enter_context(
                     Watcher(
                         watch.path,
-                        lambda: _warmed(self._source, watch.open_again(), options),
+                        lambda: _warmed(self._source, watch.open_again(), options, self._identity),
                         self._models.offer,
                         tell,
                         seen=watch.seen,
@@ -305,6 +312,11 @@ class _Run:
             if self._log or self._live:
                 stack.enter_context(Sampler(Sensors(), self._sampled, failed=lambda error: tell(_no_sample(error))))
             yield
+
+
+def no_stored_id(identity: Identity) -> Event:
+    """Return the event that says what went wrong with the stored id of this device."""
+    return Event(time.time(), "device-id", identity.fault)
 
 
 def _no_sample(error: Exception) -> Event:
@@ -321,7 +333,7 @@ def _served(web: WebOptions, live: LiveState, tell: Callable[[Event], None]) -> 
         yield server.entry
 
 
-def _warmed(source: Source, opened: Opened, options: Options) -> Classifier:
+def _warmed(source: Source, opened: Opened, options: Options, identity: Identity) -> Classifier:
     """A model, the first or one that takes its place, as the loop runs it; closed again where it does not fit."""
     try:
         labels = opened.runner.manifest.labels
@@ -330,7 +342,7 @@ def _warmed(source: Source, opened: Opened, options: Options) -> Classifier:
         shown = labels_shown(options.top_k, len(labels))
         classifier = Classifier(opened, top_k=shown, threshold=options.threshold, smoother=options.smoothing())
         classifier.warm_up(options.warmup)
-        classifier.session = session_of(source, classifier, options.settings)
+        classifier.session = session_of(source, classifier, identity, options.settings)
     except BaseException:
         opened.runner.close()
         raise
@@ -349,12 +361,14 @@ def _ended(options: LogOptions, tally: Tally, tell: Callable[[Event], None]) -> 
         log.end(tally.ended_by)
 
 
-def session_of(source: Source, classifier: Classifier, settings: str = "") -> Session:
+def session_of(source: Source, classifier: Classifier, identity: Identity, settings: str = "") -> Session:
     """What is known of a run when its model is warm."""
     runner = classifier.runner
     manifest = runner.manifest
     return Session(
         device=this_device(),
+        device_id=identity.id,
+        device_name=identity.name,
         governor=governor(),
         runtime=runner.runtime,
         threads=runner.threads,

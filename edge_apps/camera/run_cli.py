@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_apps.camera.device_options import device_name_option
 from edge_apps.camera.model_options import model_options
 from edge_apps.errors import BadInput, NotThere
 
@@ -60,15 +61,16 @@ def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -
     "source_text",
     required=True,
     metavar="SOURCE",
-    help="A camera: usb:N, v4l2:/dev/videoN, csi:N, rtsp://… or http://… (MJPEG); folder:PATH (all pictures below a "
-    "folder or in a .tar, by name), video:FILE, or test-pattern. 'edge-camera sources' lists what is there.",
+    help="The path of a video, of an image, or of a folder or .tar of images, which are taken by name; a camera: 0, "
+    "1, … (or usb:N), /dev/videoN, csi:N, rtsp://… or http://… (JPEG images, as a stream or one at a time); or "
+    "test-pattern. 'edge-camera sources' lists what is there.",
 )
-@click.option("--loop", is_flag=True, help="Start a folder or video again when it ends.")
+@click.option("--loop", is_flag=True, help="Start a file or folder again when it ends.")
 @click.option(
     "--every-frame",
     is_flag=True,
-    help="Classify each frame of a video file, as fast as possible. Without it the video keeps its own pace, as a "
-    "camera would show it, and frames that nobody was ready for are dropped.",
+    help="Classify each frame of a video file, as fast as possible. Without it the video keeps the pace of its time "
+    "stamps, as a camera would show it, and frames that nobody was ready for are dropped.",
 )
 @click.option("--size", metavar="WxH", help="Ask a camera (or the test pattern) for this size. [CSI: 640x480]")
 @click.option("--fps", type=float, help="Ask it for so many frames a second. [CSI: 30]")
@@ -115,6 +117,7 @@ def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -
     show_default=True,
     help="Inferences before the first frame; the first of them is logged as the cold one.",
 )
+@device_name_option
 @click.option("--log", type=click.Path(path_type=Path), help="Append this run to a latency log (SQLite).")
 @click.option("--log-max-size", metavar="SIZE", help="The oldest rows make room when the log is larger, as 200M.")
 @click.option("--log-max-age", metavar="AGE", help="Rows of frames older than that go, as 30d or 12h; windows stay.")
@@ -204,6 +207,7 @@ def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:
         frames=given["frames"],
         pipelined=given["pipelined"],
         settings=_settings(source_options, given["pipelined"]),
+        device_name=given["device_name"],
         log=_log_options(given["log"], given["log_max_size"], given["log_max_age"]),
         web=_web_options(given["web"], given["web_token_file"]),
         snapshots=snapshot_options(*snapshots),

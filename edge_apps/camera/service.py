@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_apps.camera.source_kind import split_source
 from edge_apps.camera.sources import NETWORK, takes
 from edge_apps.camera.uri import parse_uri
 from edge_apps.camera.web.address import parse_web
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
 from edge_apps.files import write_whole
+from edge_apps.runtime.identity import SERVICE_FOLDER
 
 UNIT = """\
 [Unit]
@@ -47,6 +49,7 @@ TimeoutStopSec=10
 KillMode=mixed
 Nice=-5
 Environment=PYTHONUNBUFFERED=1
+{state}\
 NoNewPrivileges=true
 ProtectSystem=full
 ReadWritePaths={writable}
@@ -54,6 +57,9 @@ ReadWritePaths={writable}
 [Install]
 WantedBy={wanted_by}
 """
+
+STATE = f"StateDirectory={Path(SERVICE_FOLDER).name}\nStateDirectoryMode=0700\n"
+"""A folder that systemd makes below /var/lib, for the id of the device: a home may be read-only, or there is none."""
 
 WATCHDOG = 60
 """Seconds in which the frame loop must turn once, or systemd starts the program again."""
@@ -118,6 +124,7 @@ def plan(
         writable=_in_quotes(config.parent),
         mounts=" ".join(map(_in_quotes, dict.fromkeys([config.parent, *_files(options)]))),
         user="" if for_user else f"User={_user()}\n",
+        state="" if for_user else STATE,  # of a user's service that is the user's own folder
         watchdog=WATCHDOG,
         wanted_by="default.target" if for_user else "multi-user.target",
     )
@@ -139,7 +146,7 @@ def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
         if key not in options:
             raise BadInput(f"'{config}' sets no {name}: nobody types one when a service starts.")
     source = str(options["source_text"])
-    kind = source.partition(":")[0].lower()
+    kind, _ = split_source(source)
     if kind in NETWORK and parse_uri(source).full != parse_uri(source).shown and config.stat().st_mode & 0o077:
         raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
     hints = []
@@ -188,8 +195,9 @@ def _write(service: Service) -> None:
 
 def _files(options: Mapping[str, Any]) -> Iterator[Path]:
     """Where the files lie that the service needs."""
-    kind, _, place = str(options.get("source_text", "")).partition(":")
-    named = [str(options[name]) for name in FILES if name in options] + [place] * (kind.lower() in ("folder", "video"))
+    kind, place = split_source(str(options.get("source_text", "")))
+    is_file = kind in ("folder", "image", "video") or (not kind and place.startswith("/"))  # or not mounted yet
+    named = [str(options[name]) for name in FILES if name in options] + [place] * is_file
     for name in named:
         yield Path(os.path.abspath(name))  # noqa: PTH100 - systemd takes no '..', and the disk may be away
 

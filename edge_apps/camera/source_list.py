@@ -16,7 +16,9 @@ ALWAYS = (
     ("rtsp://HOST/PATH", "a network camera"),
     ("http://HOST/PATH", "a network camera that sends MJPEG; also https://"),
     ("video:FILE", "a video file"),
-    ("folder:PATH", "every picture below a folder or in a .tar"),
+    ("image:FILE", "an image"),
+    ("folder:PATH", "every image below a folder or in a .tar"),
+    ("PATH", "any of these three, as its content says"),
     ("test-pattern", "colours that move"),
 )
 

@@ -1,4 +1,4 @@
-"""Where frames come from, as users write it: ``folder:PATH``, ``usb:0``, ``rtsp://…``
+"""Where frames come from, as users write it: ``clip.mp4``, ``folder:PATH``, ``usb:0``, ``rtsp://…``
 
 A source is iterated once. It gives frames in order, and in their place a ``Skipped`` for what could not be read:
 one bad picture must not end a program that runs for weeks.
@@ -14,15 +14,16 @@ from pathlib import Path
 
 from edge_apps.camera.cameras import check_device, check_host
 from edge_apps.camera.csi import check_tool
-from edge_apps.camera.files import Folder, Video
+from edge_apps.camera.files import Folder, ImageFile, NotAVideo, Video
 from edge_apps.camera.frames import Event, Frame, Item, Skipped, Source
 from edge_apps.camera.live import LiveSource
 from edge_apps.camera.pattern import TestPattern
 from edge_apps.camera.request import Csi, Device, Network, Request
+from edge_apps.camera.source_kind import KINDS, kind_of_file, looks_like_path, path_from, split_source
 from edge_apps.camera.turn import Turn
 from edge_apps.camera.uri import hide_from_process_list, parse_uri
 from edge_apps.errors import BadInput
-from edge_apps.images import printable
+from edge_apps.images import list_pictures, printable
 
 __all__ = [
     "Event",
@@ -79,6 +80,7 @@ CAMERA = ("--size", "--fps")
 
 MEANINGS = {
     "folder": (*ALWAYS, "--loop"),
+    "image": (*ALWAYS, "--loop"),
     "video": (*ALWAYS, "--loop", "--every-frame"),
     "test-pattern": (*ALWAYS, *CAMERA),
     "usb": (*ALWAYS, *CAMERA, *LIVE),
@@ -99,7 +101,12 @@ REASONS = {
     "--wait-for-source": "it is there, or is not",
 }
 
-KNOWN = "folder:PATH (also a .tar), video:FILE, test-pattern, usb:N, v4l2:/dev/videoN, csi:N, rtsp://…, http://…"
+IMAGE_FORMATS = "JPEG, PNG, WebP or BMP"
+
+KNOWN = (
+    "the path of a video, of an image, or of a folder or .tar of images; test-pattern; a camera: "
+    "0, 1, … (or usb:N), /dev/videoN, csi:N, rtsp://…, http://…"
+)
 
 LARGEST_SIDE, FASTEST = 8192, 1000.0
 
@@ -111,20 +118,24 @@ def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
         BadInput: an unknown kind, an option without meaning, or a path that holds nothing to show.
         NotThere: a camera that is not there (unless ``wait_for_source``).
     """
-    written, colon, rest = text.partition(":")
-    kind = written.lower()  # as the scheme of an address: RFC 3986, 3.1
-    if kind not in MEANINGS:
-        raise _unknown(text, written)
+    kind, rest = split_source(text)
+    if not kind:
+        raise _unknown(text)
     if kind in NETWORK and not rest.startswith("//"):
         raise BadInput(f"The address does not begin with {kind}://. Write {kind}://HOST/PATH.")
     _check(kind, options)
     if kind in NETWORK:
         return _network(text, options)
     if kind == "test-pattern":
-        if colon:
+        if rest or ":" in text:
             raise BadInput(f"'{printable(text)}': the test pattern takes no argument; write 'test-pattern'.")
         return TestPattern(options.size or (640, 480), options.fps, options.turn())
-    return _OF_A_NAME[kind](kind, rest, options)
+    try:
+        return _OF_A_NAME[kind](kind, rest, options)
+    except NotAVideo as error:
+        if rest != text:
+            raise
+        raise BadInput(f"{error} Nor is it an image ({IMAGE_FORMATS}) or a .tar of images.") from error
 
 
 def stale_after(options: SourceOptions) -> float:
@@ -139,7 +150,7 @@ def _slow(options: SourceOptions) -> float:
 
 def takes(text: str, option: str) -> bool:
     """Whether an option has a meaning for the source that a user wrote."""
-    return option in MEANINGS.get(text.partition(":")[0].lower(), ())
+    return option in MEANINGS.get(split_source(text)[0], ())
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -172,7 +183,17 @@ def _why(kind: str, option: str) -> str:
 
 
 def _folder(kind: str, rest: str, options: SourceOptions) -> Source:
-    return Folder(_path(kind, rest), printable(f"{kind}:{rest}"), loop=options.loop, turn=options.turn())
+    pictures = list_pictures(_path(kind, rest))
+    return Folder(pictures, printable(f"{kind}:{rest}"), loop=options.loop, turn=options.turn())
+
+
+def _image(kind: str, rest: str, options: SourceOptions) -> Source:
+    path = _path(kind, rest)
+    if not path.is_file():
+        raise BadInput(f"No such image file: '{printable(str(path))}'.")
+    if kind_of_file(path) != "image":
+        raise BadInput(f"'{printable(str(path))}' is not a {IMAGE_FORMATS} image.")
+    return Folder(ImageFile(path), printable(f"{kind}:{rest}"), loop=options.loop, turn=options.turn())
 
 
 def _video(kind: str, rest: str, options: SourceOptions) -> Source:
@@ -216,7 +237,7 @@ def _request(camera: Csi | Device | Network, options: SourceOptions) -> Request:
 def _path(kind: str, rest: str) -> Path:
     if not rest:
         raise BadInput(f"'{kind}:' names no path: write {kind}:PATH.")
-    return Path(rest)
+    return path_from(Path(), rest)
 
 
 def _number(kind: str, rest: str) -> int:
@@ -225,20 +246,25 @@ def _number(kind: str, rest: str) -> int:
     return int(rest)
 
 
-def _unknown(text: str, kind: str) -> BadInput:
-    """Only the kind is repeated: what follows the colon may hold a password."""
-    path = Path(text)
-    near = difflib.get_close_matches(kind, MEANINGS, n=1)
-    if path.is_char_device():
-        near = [f"v4l2:{text}"]
-    elif path.exists():
-        near = [f"{'folder' if path.is_dir() or path.suffix == '.tar' else 'video'}:{text}"]
-    hint = f" Did you mean '{printable(near[0])}'?" if near else ""
+def _unknown(text: str) -> BadInput:
+    """Explain that there is no such source. What follows a colon or an @ may be a password and is not repeated."""
+    kind = re.split("[:@]", text)[0]
+    near = difflib.get_close_matches(kind, KINDS, n=1)
+    camera = re.fullmatch(r"(?i)(?:usb|video|cam(?:era)?|webcam)[ :_-]?([0-9]{1,3})", text)
+    address = re.fullmatch(r"((?:[0-9]{1,3}[.]){3}[0-9]{1,3}:[0-9]{2,5})(?:/.*)?", text)
+    if camera:
+        near = [f"usb:{camera[1]}"]
+    elif address:
+        near = [f"http://{address[1]}/…"]
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    if looks_like_path(text):
+        return BadInput(f"No such file, folder or camera: '{printable(text)}'.{hint} Known: {KNOWN}.")
     return BadInput(f"Unknown source '{printable(kind)}'.{hint} Known: {KNOWN}.")
 
 
 _OF_A_NAME: dict[str, Callable[[str, str, SourceOptions], Source]] = {
     "folder": _folder,
+    "image": _image,
     "video": _video,
     "usb": _device,
     "v4l2": _device,
@@ -249,6 +275,7 @@ NETWORK = ("rtsp", "http", "https")
 
 _NAMES = {
     "folder": "a folder",
+    "image": "an image",
     "video": "a video",
     "test-pattern": "the test pattern",
     "usb": "a USB camera",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.errors import BadInput, MissingExtra, NotRunHere, first_line, install
-from edge_apps.runtime.manifest import METADATA_NAME, no_file_manifest, parse_file_manifest
+from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
 
@@ -42,7 +42,7 @@ class CoreMLRunner:
         logits = np.empty((len(batch), len(self.manifest.labels)), np.float32)
         for row, picture in enumerate(batch):
             outputs = self._model.predict({"image": self._image.fromarray(picture)})
-            answered = np.asarray(outputs["logits"], np.float32).reshape(-1)
+            answered = np.asarray(outputs[OUTPUTS[self.manifest.output]], np.float32).reshape(-1)
             check_outputs(answered.size, self.manifest, self.path)
             logits[row] = answered
         return logits

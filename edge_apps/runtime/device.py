@@ -1,7 +1,7 @@
 """Who am I: board, processor, memory and system, as latency figures need them beside them.
 
-No host name, serial number or address: a log can be handed on without naming its owner. Two boards of one kind
-are therefore one device here.
+No host name, serial number or address. Two boards of one kind are therefore the same here; ``identity`` tells them
+apart.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         memory = round(self.memory_mb * 1e6 / 2**30)
         hardware = "\n".join([self.board, self.soc, self.cpu, self.arch, str(self.cores), str(memory)])
         return hashlib.sha256(hardware.encode()).hexdigest()[:12]
+
+    @property
+    def hardware(self) -> str:
+        """Return the shortest name of the hardware: the board, or the processor where that is unknown."""
+        return self.board or self.cpu or self.soc or self.arch
 
     def __str__(self) -> str:
         """The line for people: ``Raspberry Pi 4 Model B Rev 1.4, Cortex-A72, 4 cores, 4.0 GB``."""

@@ -32,6 +32,17 @@ T = TypeVar("T")
 
 Precision = Literal["fp32", "fp16", "int8", "int8-weights"]
 
+OutputKind = Literal["logits", "probabilities", "independent-probabilities"]
+"""What a network answers for each class: a logit, which softmax makes a probability; a probability, of which all sum to
+1 (the network ends in softmax); or a probability that does not depend on the other classes' (it ends in sigmoid)."""
+
+OUTPUTS: dict[OutputKind, str] = {
+    "logits": "logits",
+    "probabilities": "probabilities",
+    "independent-probabilities": "probabilities",
+}
+"""How an ``.mlpackage`` calls the array of them."""
+
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """Where a file comes from: hashes of what made it, and the versions of the tools."""
@@ -42,7 +53,10 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON inside every exported file: all that a device must know."""
+    """The JSON inside every exported file: all that a device must know.
+
+    ``output`` is what the numbers are that the file answers with. Files written before the key existed have logits.
+    """
 
     format: int
     model: str
@@ -52,13 +66,54 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     preprocess: Preprocess
     provenance: Provenance
+    output: OutputKind = "logits"
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
 
 
+JudgedOn = Literal["held-out", "calibration", "noise"]
+"""Which images a file was judged on: ones that calibrated nothing, the calibration images, or no images but noise."""
+
+Word = Literal["good", "check", "bad"]
+"""A file's verdict: as exact as its arithmetic allows; worth a look before it is used; not its network."""
+
+
+class FileComparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a file answered on some images, against the networks that it should compute.
+
+    ``status`` says whether the file was run, and ``reason`` why not; what is no model has no comparison. SQNR is in dB,
+    of logits with the per-class mean removed; agreement is the share of the images that both put into the same class.
+    ``float`` is the float network; ``graph`` is what the file was lowered from: the quantized graph of an int8 file,
+    simulated, and the float network with rounded weights of an int8-weights file. ``word`` is the verdict and
+    ``findings`` say why it is not "good";
+    ``departs_at`` names the first operator where a bad file departs. ``collapsed``: the network's answer hardly depends
+    on the image, so that decibels mean nothing. ``allowed``: the file is bad and was kept because the user asked.
+    """
+
+    status: Literal["run", "not run", "no model"] = "no model"
+    reason: str = ""
+    runtime: str | None = None
+    judged_on: JudgedOn | None = None
+    images: int = 0
+    enough_images: bool = False
+    sqnr_float_db: float | None = None
+    agreement_float: float | None = None
+    sqnr_graph_db: float | None = None
+    agreement_graph: float | None = None
+    collapsed: bool = False
+    word: Word | None = None
+    findings: tuple[str, ...] = ()
+    departs_at: str | None = None
+    allowed: bool = False
+
+
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a bundle. A ``model`` can be run; the others are what proves it."""
+    """One file of a bundle. A ``model`` can be run; the others are what proves it.
+
+    float_layers: convolution and linear layers of an int8 file that stay in float, by module path. float_operators:
+    everything else in it that computes in float between int8 tensors, as ``module path:operator``.
+    """
 
     path: str
     role: Literal[
@@ -76,17 +131,19 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
     target: str | None = None
     precision: Precision | None = None
     float_layers: tuple[str, ...] = ()
+    float_operators: tuple[str, ...] = ()
     operators: dict[str, int] = {}
     delegated: dict[str, Any] = {}
-    comparison: dict[str, Any] = {}
+    comparison: FileComparison = FileComparison()
 
 
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json``: the model, how it was made, and every file with its hash.
 
+    output: what the numbers are that every file answers with, as in ``FileManifest``.
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
     bundle's ranges. search: how it was found which layers stay in float, and what that costs; empty where nobody
-    searched (``pipeline.searching.SearchRecord``).
+    searched (``pipeline.searching.SearchRecord``). findings: what export says of the network itself, a sentence each.
     """
 
     format: int
@@ -97,8 +154,10 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance
     created: str
     files: tuple[BundleFile, ...]
+    output: OutputKind = "logits"
     observers: dict[str, str] = {}
     search: dict[str, Any] = {}
+    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)

@@ -40,7 +40,10 @@ class Runner(Protocol):
         """Threads that one inference uses."""
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``[N, K]`` of raw RGB bytes uint8 ``[N, H, W, 3]``; softmax is post-processing."""
+        """Return what the network answers, float32 ``[N, K]``, for raw RGB bytes uint8 ``[N, H, W, 3]``.
+
+        Those are logits, and softmax is post-processing, unless ``manifest.output`` says that they are probabilities.
+        """
 
     def close(self) -> None:
         """Give the runtime's memory back."""

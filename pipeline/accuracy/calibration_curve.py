@@ -23,7 +23,7 @@ from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, dr
 from pipeline.capture import input_range
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import coverage, matched
 from pipeline.data.reading import digest, load_all
 from pipeline.data.subset import Subset
 
@@ -59,7 +59,7 @@ class CalibrationCurve(msgspec.Struct, frozen=True, kw_only=True):
     """One curve. The recipe is that of all points but for ``images`` and ``seed``.
 
     pool: how many pictures there were to draw from. data, data_sha256 and judged_images are what was judged on.
-    remarks: what a user should know of the sets that were drawn, a line each.
+    remarks: what a user should know of the sets that were drawn and of classes that nothing is judged on, a line each.
     """
 
     format: int
@@ -128,10 +128,14 @@ def calibration_curve(
     ``IMAGES`` or as many as there are.
 
     Raises:
-        BadInput: classes that are not the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
+        BadInput: a class that is none of the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
             fewer images than ``largest``, pictures that cannot calibrate or that are in ``test``.
     """
-    check_classes(images if test is None else test, checkpoint.labels)
+    covered = coverage(images if test is None else test, checkpoint.labels)
+    if test is None:
+        images = matched(images, checkpoint.labels)
+    else:
+        test = matched(test, checkpoint.labels)
     wanted = count or IMAGES
     if test is None:
         pool, judged_on = _apart(images, wanted, recipe.seed)
@@ -162,7 +166,7 @@ def calibration_curve(
                 if test is not None:
                     check_disjoint(chosen, judged_on)
                 noted.update(dict.fromkeys(remarks(chosen)))
-                points.append(Point(images=sized.images, seed=seed, judged=judge.judge(calibration)))
+                points.append(Point(images=len(chosen.images), seed=sized.seed, judged=judge.judge(calibration)))
     return CalibrationCurve(
         format=FORMAT,
         checkpoint_sha256=checkpoint.sha256,
@@ -175,7 +179,7 @@ def calibration_curve(
         judged_images=len(judged_on),
         float_top1=judge.float_top1,
         points=tuple(points),
-        remarks=tuple(noted),
+        remarks=(*noted, *covered),
     )
 
 

@@ -73,14 +73,14 @@ def blind_spots(compared: Mapping[str, Comparison], drop: float, level: float) -
     """The classes that could not be flagged in some file even if it got none of their images right.
 
     There the reference is right on too few images for any p below ``level`` after correction, or on at most ``drop``
-    percent of them.
+    percent of them. Classes without an image are not among them.
     """
     tests = sum(1 for one in compared.values() for _ in _tables(one.per_class))
     blind = set()
     for one in compared.values():
-        for index, counts in enumerate(one.per_class):
-            right, images = counts[0] + counts[1], sum(counts)
-            if right < images_needed(tests, level) or 100 * right <= drop * images:
+        for index, table in _tables(one.per_class):
+            right = table.both + table.lost
+            if right < images_needed(tests, level) or 100 * right <= drop * table.n:
                 blind.add(index)
     return sorted(blind)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from pipeline.accuracy.drift import drawn, drift
 from pipeline.accuracy.inference import Answers, Done, run_file, run_network
 from pipeline.accuracy.paired import agreement, drop_interval, mcnemar_p, paired_table
 from pipeline.accuracy.results import FORMAT, Comparison, Counts, Drift, EvaluationResult, FileResult, ReferenceResult
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import absent_classes, matched, order_of
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
 
@@ -76,15 +77,17 @@ def evaluate(
 ) -> EvaluationResult:
     """Measure top-1 and top-5 of every file and, given a reference, what each lost against it.
 
-    A file that this machine cannot run is "not run"; one that answers with NaN or infinity, or that its runtime
-    gives up on, has failed. Every picture counts once, however many copies of it the data has. ``skipped`` names
-    pictures that were left out, for the record. ``counterparts`` (by a file's name) are what files are compared with
-    where there is no ``reference``. ``simulate`` is the quantized graph that the int8 files were lowered from.
+    Classes are matched by name: the data's folders and each file's labels may have any order, and the data may lack
+    classes, which the result names. A file that this machine cannot run is "not run"; one that answers with NaN or
+    infinity, or that its runtime gives up on, has failed. Every picture counts once, however many copies of it the data
+    has. ``skipped`` names pictures that were left out, for the record. ``counterparts`` (by a file's name) are what
+    files are compared with where there is no ``reference``. ``simulate`` is the quantized graph that the int8 files
+    were lowered from.
 
     Raises:
-        BadInput: classes of the data are not the labels of a file or of the reference; a file takes other bytes than
-            the reference; the reference or a counterpart gives NaN; no picture. BadImage: a corrupt picture.
-            BadManifest: a file that does not describe itself.
+        BadInput: a class of the data is no label; files or the reference have other labels than each other; a file
+            takes other bytes than the reference; the reference or a counterpart gives NaN; no picture. BadImage: a
+            corrupt picture. BadManifest: a file that does not describe itself.
     """
     if not len(images):
         raise BadInput(f"'{images.name}' has no pictures to evaluate on.")
@@ -92,19 +95,18 @@ def evaluate(
     threads = threads or usable_cores()
     looks = [_look_at(file, threads) for file in files]
     others = {name: _look_at(other, threads) for name, other in (counterparts or {}).items()}
-    notes = _check(looks, images, reference)
-    for other in others.values():
-        if other.manifest:
-            check_classes(images, other.manifest.labels)
+    labels = _common_labels((*looks, *others.values()), reference, images)
+    named = matched(images, labels)
+    notes = _check(looks, reference)
     inputs = {look.manifest.preprocess for look in (*looks, *others.values()) if look.manifest}
     if reference is not None:
         inputs.add(reference.preprocess)
     pixels = {preprocess: load_all(images, preprocess).images for preprocess in inputs}
     with progress_bar(*_COLUMNS, transient=True) as bars:
-        evaluation = _Evaluation(images, pixels, threads, confidence, bars, simulate)
+        evaluation = _Evaluation(named, pixels, threads, confidence, bars, simulate)
         reference_result = None if reference is None else evaluation.of_reference(reference)
         results = [evaluation.of_file(look, others.get(look.file.name)) for look in looks]
-    classes = len(images.classes)
+    classes = len(labels)
     if classes <= 5:
         notes.append(f"With {classes} classes top-5 is always right: it means nothing here.")
     return EvaluationResult(
@@ -120,8 +122,9 @@ def evaluate(
         reference=reference_result,
         files=tuple(results),
         notes=tuple(notes),
-        labels=next((look.manifest.labels for look in looks if look.manifest), images.classes),
+        labels=labels,
         repeated=repeated,
+        absent_classes=absent_classes(images, labels),
     )
 
 
@@ -156,16 +159,24 @@ def _look_at(file: Candidate, threads: int) -> _Look:
     return _Look(file, manifest, None)
 
 
-def _check(looks: Sequence[_Look], images: ImageSet, reference: Checkpoint | None) -> list[str]:
+def _common_labels(looks: Sequence[_Look], reference: Checkpoint | None, images: ImageSet) -> tuple[str, ...]:
+    """The labels of all that is measured, in one order; those of the data where nothing can be run."""
+    labelled = [] if reference is None else [(str(reference.path), reference.labels)]
+    labelled += [(look.file.name, look.manifest.labels) for look in looks if look.manifest]
+    if not labelled:
+        return images.classes
+    first, labels = labelled[0]
+    for name, others in labelled[1:]:
+        if order_of(others, labels) is None:
+            raise BadInput(f"'{name}' has other classes than '{first}': they cannot be compared.")
+    return labels
+
+
+def _check(looks: Sequence[_Look], reference: Checkpoint | None) -> list[str]:
     """Refuse what cannot be compared; return notes on what can but is unusual."""
-    if reference is not None:
-        check_classes(images, reference.labels)
     notes = []
     for look in looks:
-        if look.manifest is None:
-            continue
-        check_classes(images, look.manifest.labels)
-        if reference is None:
+        if look.manifest is None or reference is None:
             continue
         if look.manifest.preprocess != reference.preprocess:
             raise BadInput(
@@ -194,7 +205,7 @@ class _Evaluation:
         bars: Progress,
         simulate: Simulate | None,
     ) -> None:
-        self._classes = len(images.classes)
+        self._classes = images.classes
         self._labels = np.asarray(images.labels, np.int64)
         self._pixels = pixels
         self._threads = threads
@@ -261,7 +272,11 @@ class _Evaluation:
         )
 
     def _run(self, file: Candidate, manifest: FileManifest) -> Answers:
-        return run_file(file.path, self._pixels[manifest.preprocess], self._threads, self._bar(file.name))
+        """The file's answers, its logits in the order of the evaluation's classes."""
+        answers = run_file(file.path, self._pixels[manifest.preprocess], self._threads, self._bar(file.name))
+        order = order_of(manifest.labels, self._classes)
+        assert order is not None, "_common_labels has seen to it"
+        return with_changes(answers, logits=answers.logits[:, order])
 
     def _bar(self, title: str, total: int | None = None) -> Done:
         task = self._bars.add_task(escape(title), total=len(self._labels) if total is None else total)
@@ -307,7 +322,7 @@ class _Evaluation:
 
     def _per_class(self, reference_right: NDArray[np.bool_], right: NDArray[np.bool_]) -> tuple[Counts, ...]:
         outcome = 2 * ~reference_right + ~right  # in the order of a table: both, lost, gained, neither
-        counts = np.zeros((self._classes, 4), np.int64)
+        counts = np.zeros((len(self._classes), 4), np.int64)
         np.add.at(counts, (self._labels, outcome), 1)
         return tuple((int(both), int(lost), int(gained), int(neither)) for both, lost, gained, neither in counts)
 

@@ -25,7 +25,7 @@ from pipeline.accuracy.alone import OneByOne, Operator
 from pipeline.accuracy.sqnr import storable
 from pipeline.captured import split
 from pipeline.errors import MissingExtra
-from pipeline.targets.tflite import IDENTIFIER, LAYERS
+from pipeline.targets.tflite import LAYERS, read_model, write_model
 
 IMAGES = 64
 """Pictures that a file's tensors are compared on."""
@@ -150,18 +150,15 @@ class _OpenedUp:
 
 def _with_all_outputs(data: bytes) -> bytes:
     """A model with every int8 result as an output, behind those that it has."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
+    model = read_model(data)
     graph = model.subgraphs[0]
     results = [int(operator.outputs[0]) for operator in graph.operators]
     int8 = [index for index in results if graph.tensors[index].type == schema.TensorType.INT8]
     graph.outputs = np.array(list(dict.fromkeys([*map(int, graph.outputs), *int8])), np.int32)
     model.signatureDefs = None  # they name the outputs, and know of the first ones only
-    builder = flatbuffers.Builder(len(data))
-    builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return write_model(model)
 
 
 def _looks(operator: Operator) -> Hashable:

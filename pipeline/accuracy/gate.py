@@ -117,8 +117,9 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
 
     Raises:
         BadInput: the evaluation has no reference and so no drop, or no counts per class, or is on the pictures that
-            trained the network; every target may be "not run"; a class is without a picture; the limit is so high,
-            or the images are so uneven, that a file would pass that lost half of what the network knows.
+            trained the network; every target may be "not run"; a class with a folder is without a usable image; the
+            limit is so high, or the images are so uneven, that a file would pass that lost half of what the network
+            knows.
     """
     if evaluation.reference is None and evaluation.against is None:
         raise BadInput("The gate needs a drop, and this evaluation has no reference: gate a bundle.")
@@ -127,6 +128,8 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
             f"The network was trained on '{evaluation.data}', where it shows no drop that other images would not: gate "
             "on pictures that it has not seen."
         )
+    if evaluation.overlap.trained:
+        raise BadInput(words.trained_on_some(evaluation.overlap.trained, evaluation.data))
     compared = {file.path: file.comparison for file in evaluation.files if file.comparison is not None}
     _check_targets(evaluation, policy)
     for comparison in compared.values():
@@ -140,7 +143,13 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
     verdict = _overall(files)
     return GateResult(
         verdict=verdict,
-        message=words.summary(verdict, [file.verdict for file in files], policy.max_drop, evaluation.against),
+        message=words.summary(
+            verdict,
+            [file.verdict for file in files],
+            policy.max_drop,
+            evaluation.against,
+            words.covers(evaluation.absent_classes, evaluation.classes) if evaluation.absent_classes else "",
+        ),
         policy=policy,
         files=files,
         evaluation=evaluation,
@@ -184,12 +193,18 @@ def _check_targets(evaluation: EvaluationResult, policy: GatePolicy) -> None:
 
 
 def check_limit(
-    policy: GatePolicy, sizes: Sequence[int], labels: Sequence[str], data: str, right: int | None = None
+    policy: GatePolicy,
+    sizes: Sequence[int],
+    labels: Sequence[str],
+    data: str,
+    right: int | None = None,
+    absent: Sequence[str] = (),
 ) -> None:
     """Refuse pictures or a limit with which a file without any knowledge would pass; ``BadInput``.
 
     ``sizes`` are the pictures of each of ``labels``. ``right``: how many the reference answers rightly; None where that
-    is not known yet, and what is refused is refused of any reference.
+    is not known yet, and what is refused is refused of any reference. ``absent``: labels that the data has no folder
+    for, which the verdict does not cover; a folder without a usable image is refused.
     """
     total, most_common = sum(sizes), max(sizes)
     label = labels[sizes.index(most_common)]
@@ -203,7 +218,8 @@ def check_limit(
             f"These images cannot show a drop: {found}, so that a file that says '{label}' of everything loses "
             "nothing. Gate on pictures of every class, and with a network that was trained."
         )
-    if missing := [label for label, size in zip(labels, sizes, strict=True) if not size]:
+    missing = [label for label, size in zip(labels, sizes, strict=True) if not size and label not in absent]
+    if missing:
         raise BadInput(words.unseen(missing, data))
     most = KNOWLEDGE * (known - constant)
     if policy.max_drop >= most:
@@ -218,7 +234,7 @@ def _check_reference(comparison: Comparison, evaluation: EvaluationResult, polic
         raise BadInput("This evaluation has no counts per class, which the gate needs: evaluate again.")
     table = comparison.table()
     sizes = [sum(counts) for counts in comparison.per_class]
-    check_limit(policy, sizes, evaluation.labels, evaluation.data, table.both + table.lost)
+    check_limit(policy, sizes, evaluation.labels, evaluation.data, table.both + table.lost, evaluation.absent_classes)
 
 
 def _overall(files: tuple[FileVerdict, ...]) -> Verdict:
@@ -302,5 +318,5 @@ def _notes(compared: Mapping[str, Comparison], evaluation: EvaluationResult, pol
         comparison = next(iter(compared.values()))
         if blind:
             names = [(evaluation.labels[index], sum(comparison.per_class[index])) for index in blind]
-            notes.append(words.blind(names, len(evaluation.labels)))
+            notes.append(words.blind(names, evaluation.classes - len(evaluation.absent_classes)))
     return notes

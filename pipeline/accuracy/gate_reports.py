@@ -40,6 +40,7 @@ def junit(result: GateResult) -> bytes:
         ("data", evaluation.data),
         ("data_sha256", evaluation.data_sha256),
         ("images", str(evaluation.images)),
+        ("classes", evaluation.covered()),
         ("against", evaluation.against or "the float network"),
         ("max_drop_points", str(result.policy.max_drop)),
         ("class_drop_points", str(result.policy.class_drop)),
@@ -64,7 +65,7 @@ def markdown(result: GateResult) -> bytes:
     """
     evaluation, reference = result.evaluation, result.evaluation.reference
     lines = [f"## {_MARKS[result.verdict]} {_cell(result.message)}", ""]
-    about = f"{_cell(evaluation.data)}: {evaluation.images} images, {evaluation.classes} classes."
+    about = f"{_cell(evaluation.data)}: {evaluation.images} images, {evaluation.covered()}."
     if reference is not None:
         about += f" Float network: top-1 {percent(reference.top1)} %."
     if evaluation.against is not None:

@@ -88,7 +88,7 @@ def blind(classes: Sequence[tuple[str, int]], of: int) -> str:
 
 
 def unseen(labels: Sequence[str], data: str) -> str:
-    """Which classes have no picture, after corrupt ones and those of several classes were left out."""
+    """Which classes have a folder and no image, after corrupt ones and those of several classes were left out."""
     named = ", ".join(f"'{label}'" for label in labels[:NAMED])
     return (
         f"'{data}' has no usable picture of {named}{_and_more(len(labels))}: of a class that nobody looked at, no gate "
@@ -96,11 +96,28 @@ def unseen(labels: Sequence[str], data: str) -> str:
     )
 
 
-def summary(verdict: str, verdicts: Sequence[str], limit: float, against: str | None) -> str:
+def covers(absent: Sequence[str], of: int) -> str:
+    """Which classes the verdict says nothing about."""
+    named = ", ".join(absent[:NAMED]) + _and_more(len(absent))
+    return f"Covers {of - len(absent)} of {of} classes; not judged: {named}."
+
+
+def trained_on_some(names: Sequence[str], data: str) -> str:
+    """Why images that trained the network cannot judge its files."""
+    count = "1 image" if len(names) == 1 else f"{len(names):,} images"
+    return (
+        f"The network was trained on {count} of '{data}', by content (first: '{names[0]}'), where it shows no drop that"
+        " others would not: remove them, or gate on images that it has not seen. 'pipeline evaluate --json' lists them."
+    )
+
+
+def summary(verdict: str, verdicts: Sequence[str], limit: float, against: str | None, coverage: str = "") -> str:
     """The last line."""
     listed = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in KINDS if kind in verdicts)
-    nothing = " Nothing ran, so nothing is shown." if set(verdicts) <= {"not run", "not run (allowed)"} else ""
-    return f"Gate {verdict} at {_limit(limit)} points of top-1{_against(against)}: {listed}.{nothing}"
+    said = [f"Gate {verdict} at {_limit(limit)} points of top-1{_against(against)}: {listed}."]
+    if set(verdicts) <= {"not run", "not run (allowed)"}:
+        said.append("Nothing ran, so nothing is shown.")
+    return " ".join(filter(None, [*said, coverage]))
 
 
 def _fell(classes: Sequence[ClassLoss], limit: float) -> str:

@@ -19,8 +19,10 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, load_bundle
 from pipeline.accuracy.evaluation import Candidate, Simulate, evaluate
 from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
+from pipeline.accuracy.overlap import with_overlap
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
+from pipeline.data.classes import order_of
 from pipeline.errors import BadInput, BadManifest, MissingExtra
 from pipeline.rebuild import calibration_set_of, checkpoint_of, rebuild
 
@@ -39,7 +41,8 @@ def evaluate_bundle(
 
     Each is compared with the bundle's checkpoint, or with the model of the same target and precision of the bundle
     ``against``. Each int8 model is also compared with the bundle's quantized graph. ``trained_on`` of the result says
-    whether the images are those that the checkpoint records as its training's.
+    whether the images are those that the checkpoint records as its training's, ``overlap`` which of them are, or look
+    like, one that trained the network or calibrated its files.
 
     Raises:
         BadCalibration: evaluation images that calibrated the files (of either bundle), compared by content.
@@ -76,11 +79,13 @@ def evaluate_bundle(
         # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
         named = replace(result.reference, path=bundle.file("checkpoint").path)
         result = replace(result, reference=named)
+    calibrated = [calibration_set_of(one) for one in (bundle, other) if one is not None]
+    result = with_overlap(result, images, reference, [chosen for chosen in calibrated if chosen is not None])
     return replace(
         result,
         files=tuple(_with_operators(bundle, result.files)),
         trained_on=reference.trained_on(images),
-        notes=(*result.notes, *notes),
+        notes=(*result.notes, *notes, *_kept_mismatches(bundle)),
         against=None if against is None else str(against),
     )
 
@@ -112,7 +117,7 @@ def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate]
     """
     if other.root.resolve() == bundle.root.resolve():
         raise BadInput(f"'{other.root}' is the bundle itself: name the bundle of an earlier release.")
-    if other.manifest.labels != bundle.manifest.labels:
+    if order_of(other.manifest.labels, bundle.manifest.labels) is None:
         raise BadInput(
             f"'{other.root}' has other classes ({_some(other.manifest.labels)}) than '{bundle.root}' "
             f"({_some(bundle.manifest.labels)}): they cannot be compared."
@@ -157,6 +162,13 @@ def check_apart(bundle: Bundle, images: ImageSet) -> None:
         raise BadManifest(
             f"Bundle '{bundle.root}' has int8 files and does not list what calibrated them; export it again."
         )
+
+
+def _kept_mismatches(bundle: Bundle) -> Iterator[str]:
+    for file in bundle.models():
+        if file.comparison.allowed:
+            why = "; ".join(file.comparison.findings)
+            yield f"'{file.path}' was kept at export although it does not compute its network: it {why}."
 
 
 def _simulation(bundle: Bundle, threads: int) -> Simulate | None:

@@ -23,7 +23,7 @@ from pipeline.calibrating import Calibration, Pictures, as_ranges, calibrate, dr
 from pipeline.capture import input_range
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import coverage, matched
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
 
@@ -44,7 +44,8 @@ class ObserversCompared(msgspec.Struct, frozen=True, kw_only=True):
     """One comparison. The recipe is that of all of them but for ``observer``.
 
     calibration_sha256 is the digest of the calibration set; data, data_sha256 and images are what was judged on.
-    best is the observer with the highest SQNR. remarks: on the calibration images.
+    best is the observer with the highest SQNR. remarks: on the calibration images, and on classes that nothing is
+    judged on.
     """
 
     format: int
@@ -76,12 +77,17 @@ def compare_observers(
     or all there are.
 
     Raises:
-        BadInput: classes that are not the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
+        BadInput: a class that is none of the checkpoint's, fewer than ``count`` pictures to judge on. BadCalibration:
             calibration pictures that cannot serve, or that are in ``test``.
     """
-    check_classes(images if test is None else test, checkpoint.labels)
+    covered = coverage(images if test is None else test, checkpoint.labels)
+    if test is None:
+        images = matched(images, checkpoint.labels)
+    else:
+        test = matched(test, checkpoint.labels)
     captured = capture(checkpoint, images.image(0))
     pictures = draw(captured, images, recipe)
+    recipe = msgspec.structs.replace(recipe, images=len(pictures.pixels))
     if test is not None:
         check_disjoint(pictures.chosen, test)
     judged_on = held_out(images if test is None else test, count or IMAGES, recipe.seed, pictures.chosen)
@@ -91,7 +97,7 @@ def compare_observers(
     recipes = [msgspec.structs.replace(recipe, observer=name) for name in names]
     passes = len(names) if recipe.repairs else 1
     with progress_bar(*COLUMNS, transient=True) as bar:
-        task = bar.add_task("Comparing observers", total=passes * recipe.images + (1 + len(names)) * len(pixels))
+        task = bar.add_task("Comparing observers", total=passes * len(pictures.pixels) + (1 + len(names)) * len(pixels))
 
         def done(finished: int) -> None:
             bar.advance(task, finished)
@@ -115,7 +121,7 @@ def compare_observers(
         float_top1=judge.float_top1,
         observers=results,
         best=max(results, key=lambda result: result.judged.sqnr_db).observer,
-        remarks=tuple(remarks(pictures.chosen)),
+        remarks=(*remarks(pictures.chosen), *covered),
     )
 
 
@@ -124,7 +130,7 @@ def _calibrations(captured: Captured, pictures: Pictures, recipes: list[Recipe],
         found = []
         for recipe in recipes:
             found.append(calibrate(captured, pictures, recipe))
-            done(recipe.images)
+            done(len(pictures.pixels))
         return found
     with hushed():
         watch = Watch(captured.graph(), recipes, input_range(captured.checkpoint.preprocess))

@@ -90,12 +90,36 @@ class ReferenceResult(msgspec.Struct, frozen=True, kw_only=True):
     images_per_second: float
 
 
+class LooksLike(msgspec.Struct, frozen=True, kw_only=True):
+    """An evaluation image that looks like another; at most ``calibration.resemblance.APART`` bits of 128 differ.
+
+    ``like`` names the other; None where names were not recorded: of training images.
+    """
+
+    name: str
+    like: str | None
+    bits: int
+
+
+class Overlap(msgspec.Struct, frozen=True, kw_only=True):
+    """Evaluation images that the files or their network know already, by name.
+
+    ``trained``: the same bytes trained the network. ``like_trained`` and ``like_calibrated``: other bytes that look
+    like an image that trained the network or calibrated the files: probably the same image, encoded anew.
+    """
+
+    trained: tuple[str, ...] = ()
+    like_trained: tuple[LooksLike, ...] = ()
+    like_calibrated: tuple[LooksLike, ...] = ()
+
+
 class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     """All of one evaluation. ``top_k`` is what "top-5" means here: 5, or the number of classes below that.
 
     ``reference`` is what every file was compared with. ``against`` names the bundle whose file of the same target and
     precision each was compared with instead; there is no float network then. ``trained_on``: the images are known to
-    be those that trained the network.
+    be those that trained the network. ``absent_classes`` are the labels that the data has no folder for: nothing
+    was measured on them.
     """
 
     format: int
@@ -114,6 +138,13 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     repeated: tuple[str, ...] = ()
     against: str | None = None
     trained_on: bool = False
+    absent_classes: tuple[str, ...] = ()
+    overlap: Overlap = Overlap()
+
+    def covered(self) -> str:
+        """How many classes there are, as ``10 classes``; where the data lacks some, ``7 of 10 classes``."""
+        part = f"{self.classes - len(self.absent_classes)} of " if self.absent_classes else ""
+        return f"{part}{self.classes} classes"
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""

@@ -24,7 +24,7 @@ from pipeline.accuracy.file_tensors import FileTensors, compare_tensors
 from pipeline.accuracy.inference import run_graph
 from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.captured import split
-from pipeline.data.classes import check_classes
+from pipeline.data.classes import matched
 from pipeline.data.reading import digest, load_all
 from pipeline.data.subset import Subset
 from pipeline.errors import BadInput
@@ -165,12 +165,11 @@ def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> 
     """Measure a bundle's int8 network on pictures; ``seed`` is that of their draw, for the record.
 
     Raises:
-        BadInput: classes of the data are not the labels. BadImage: a corrupt picture.
+        BadInput: a class of the data is no label. BadImage: a corrupt picture.
     """
     bundle = rebuilt.bundle
-    check_classes(images, bundle.manifest.labels)
+    labels = np.asarray(matched(images, bundle.manifest.labels).labels)
     pixels = load_all(images, bundle.manifest.preprocess).images
-    labels = np.asarray(images.labels)
     walk = OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
     alone = one_by_one(walk, pixels, advance)
     int8 = run_graph(rebuilt.simulator, pixels, usable_cores(), lambda _: None)
@@ -216,9 +215,16 @@ def most_damaged(bundle: Bundle, images: ImageSet) -> tuple[str, float] | None:
         return None
     few = Subset(images, ClassBalanced(images.labels, 0).take(min(QUICK_IMAGES, len(images))))
     walk = OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
+    return most_damaged_layer(walk, load_all(few, bundle.manifest.preprocess).images)
+
+
+def most_damaged_layer(walk: OneByOne, pixels: NDArray[np.uint8]) -> tuple[str, float] | None:
+    """Return the layer whose rounding alone changes the logits of images uint8 ``[N, H, W, 3]`` most, and their dB.
+
+    Leaves only layers in ``walk``; None where there is none in int8.
+    """
     walk.operators = tuple(operator for operator in walk.operators if operator.is_layer)
-    ranking = one_by_one(walk, load_all(few, bundle.manifest.preprocess).images, lambda _: None).ranking()
-    return next(iter(ranking.items()), None)
+    return next(iter(one_by_one(walk, pixels, lambda _: None).ranking().items()), None)
 
 
 def worst_hit(floating: NDArray[np.float32], int8: NDArray[np.float32]) -> NDArray[np.intp]:

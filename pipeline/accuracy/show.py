@@ -108,7 +108,7 @@ def drop_with_interval(points: float, interval: tuple[float, float]) -> str:
 
 
 def _print(result: EvaluationResult, columns: Sequence[_Column], console: Console) -> None:
-    console.print(f"{result.data}: {result.images} images, {result.classes} classes", markup=False, soft_wrap=True)
+    console.print(f"{result.data}: {result.images} images, {result.covered()}", markup=False, soft_wrap=True)
     shown = table()
     for column in columns:
         if column.numeric:
@@ -266,8 +266,12 @@ def _remarks(result: EvaluationResult) -> list[str]:
 
 
 def about_data(result: EvaluationResult) -> list[str]:
-    """Which pictures were left out, and what is unusual."""
+    """Which pictures were left out, which classes nothing was measured on, and what is unusual."""
     lines = []
+    if result.absent_classes:
+        lines.append(
+            f"No folder for {len(result.absent_classes)} of {result.classes} classes: {_first(result.absent_classes)}."
+        )
     if result.skipped:
         lines.append(f"{len(result.skipped)} corrupt images left out: {_first(result.skipped)}.")
     if result.repeated:

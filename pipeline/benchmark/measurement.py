@@ -60,7 +60,7 @@ def measure_bundle(
     start = time.monotonic() if began is None else began
     about = bundle.manifest
     params, mult_adds = _counted(bundle)
-    runnable = {file.path: bundle.verified(file) for file in bundle.models() if file.comparison["status"] == "run"}
+    runnable = {file.path: bundle.verified(file) for file in bundle.models() if file.comparison.status == "run"}
     try:
         times = dict(zip(runnable, measure(list(runnable.values()), threads=threads, seconds=seconds), strict=True))
     except (NotRunHere, MissingExtra) as error:
@@ -92,12 +92,12 @@ def _file(file: BundleFile, p50: float | None, runs: int) -> FileMeasurement:
         target=file.target,
         precision=file.precision,
         bytes=file.bytes,
-        sqnr_float_db=file.comparison.get("sqnr_float_db"),
-        sqnr_graph_db=file.comparison.get("sqnr_graph_db"),
+        sqnr_float_db=file.comparison.sqnr_float_db,
+        sqnr_graph_db=file.comparison.sqnr_graph_db,
         delegated=file.delegated,
         p50_ms=p50,
         runs=runs,
-        not_run=file.comparison.get("reason", ""),
+        not_run=file.comparison.reason,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from calibration.recipe import Recipe
 from edge_apps.images import ImageSet
-from edge_apps.runtime.manifest import Bundle
+from edge_apps.runtime.manifest import Bundle, Precision
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from pipeline import checkpoint, targets
 from pipeline.accuracy.sqnr import ENOUGH_IMAGES
@@ -24,9 +24,14 @@ BATCH = 8
 
 @contextmanager
 def untrained_bundle(
-    spec: ModelSpec, options: Mapping[str, Value], size: int, images: ImageSet, announce: Announce
+    spec: ModelSpec,
+    options: Mapping[str, Value],
+    size: int,
+    images: ImageSet,
+    announce: Announce,
+    precisions: Sequence[Precision] = ("fp32", "int8"),
 ) -> Iterator[Bundle]:
-    """Export random weights to every target in fp32 and int8; the bundle is gone afterwards.
+    """Export random weights to every target in the precisions that it can do; the bundle is gone afterwards.
 
     Its labels are numbers, as many as the model has by default. Batch norms get the statistics of the pictures,
     without which the logits of a deep network would be 1e-9 and every comparison would pass.
@@ -42,8 +47,13 @@ def untrained_bundle(
         labels = tuple(str(index) for index in range(spec.classes))
         checkpoint.save(path, network, spec=spec, options=options, labels=labels, preprocess=preprocess, training={})
         del network
-        files, _ = targets.plan(targets.choose_targets(["all"]), [])
-        job = Job(checkpoint.load(path), files, images, recipe, Path(folder) / "bundle")
+        files = [
+            (target, precision)
+            for target in targets.choose_targets(["all"])
+            for precision in precisions
+            if precision in target.precisions
+        ]
+        job = Job(checkpoint.load(path), files, images, recipe, Path(folder) / "bundle", stop_on_mismatch=False)
         yield build(job, announce)
 
 

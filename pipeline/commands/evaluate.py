@@ -41,11 +41,13 @@ def command(
     from edge_apps.runtime.runner import bundle_around, known_suffixes
     from pipeline.accuracy.evaluation import candidates, evaluate
     from pipeline.accuracy.in_bundle import check_apart, evaluate_bundle, record
+    from pipeline.accuracy.overlap import with_overlap
     from pipeline.accuracy.show import show_evaluation
     from pipeline.checkpoint import load
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
+    from pipeline.rebuild import calibration_set_of
 
     bundles = [path for path in paths if path.suffix not in known_suffixes()]
     if bundles and len(paths) > 1:
@@ -68,6 +70,8 @@ def command(
         result = evaluate_bundle(bundles[0], images, threads=threads, skipped=skipped)
     else:
         result = evaluate(files, images, compared, threads=threads, skipped=skipped)
+        calibrated = [calibration_set_of(bundle) for bundle in around.values() if bundle is not None]
+        result = with_overlap(result, images, compared, [chosen for chosen in calibrated if chosen is not None])
     if as_json:
         click.echo(result.to_json())
     else:

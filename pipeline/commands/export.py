@@ -22,9 +22,10 @@ from pipeline.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from edge_apps.runtime.manifest import Bundle
+    from edge_apps.images import ImageSet
+    from edge_apps.runtime.manifest import Bundle, FileComparison
     from pipeline.build import Job
     from pipeline.searching import Outcome, SearchJob
 
@@ -56,6 +57,12 @@ if TYPE_CHECKING:
 @click.option("--judge", help=f"With --search: pictures that were used for nothing else, to judge on: {DATA_HELP}")
 @click.option("--rank", help="With --search: pictures to search on. [default: those of --data that calibrate nothing]")
 @click.option("--rank-images", type=click.IntRange(2), help="With --search: how many of them at most. [default: 2000]")
+@click.option(
+    "--allow-mismatch",
+    multiple=True,
+    metavar="FILE",
+    help="Keep this file (by its name in the bundle) even if it does not compute its network; repeat for others.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def command(
@@ -72,6 +79,7 @@ def command(
     judge: str | None,
     rank: str | None,
     rank_images: int | None,
+    allow_mismatch: tuple[str, ...],
     force: bool,
     as_json: bool,
     **given: Any,
@@ -79,7 +87,9 @@ def command(
     """Calibrate CHECKPOINT once and lower it to every target.
 
     Without CHECKPOINT the built-in one (MobileNetV2 on handwritten digits) and its data are used. Each file is
-    opened again, its operators are counted, and it is compared with the float network and its own quantized graph.
+    opened again, its operators are counted, and it is judged on images that calibrated nothing: against the float
+    network, and an int8 file against its own quantized graph. A file that does not compute its network stops the
+    export (exit status 1), and no bundle is written. fp32 and fp16 files need no --data.
 
     With --search a bundle is written only if its files pass the gate on the pictures of --judge, which are looked at
     once. Exit status 3 or 4: they did not.
@@ -116,14 +126,21 @@ def command(
             )
         notes += [f"{name}: what runs on which unit is decided on the device; not checked." for name in unseen]
     open_checkpoint = named_checkpoint(checkpoint, given)
-    if checkpoint is not None and data is None:
-        raise BadInput("Missing --data: calibration needs pictures of the checkpoint's classes.")
+    needs_images = any(precision == "int8" for _, precision in files)
+    if checkpoint is not None and data is None and needs_images:
+        raise BadInput(
+            "Missing --data: int8 files are calibrated on images of the checkpoint's classes. Without images export "
+            "--precision fp32."
+        )
     recipe, chosen = choose_recipe(given), {*recipe_options(given), *(["recipe"] if given["recipe_file"] else [])}
-    if (ranges_file or chosen - {"images", "choice", "seed"}) and not any(p == "int8" for _, p in files):
+    if (ranges_file or chosen - {"images", "choice", "seed"}) and not needs_images:
         raise BadInput(
             "--ranges, --recipe, --observer, --scales and --repair are for int8 files, and none is asked for: leave "
             "them out."
         )
+    idle = [flag for key, flag in (("images", "--calibration-size"), ("choice", "--choice")) if key in chosen]
+    if idle and not needs_images:
+        notes.append(f"{' and '.join(idle)}: no file is int8, so nothing is calibrated.")
     calibration = None if ranges_file is None else load_calibration(ranges_file)
     if calibration is not None:
         if chosen:
@@ -141,8 +158,14 @@ def command(
         calibration.ranges.check_checkpoint(loaded.sha256, loaded.preprocess, str(ranges_file))
     place = out or _default_place(loaded.spec.name)
     check_free(place, force)
-    images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
-    job = Job(loaded, files, images, recipe, place, calibration, require_delegated)
+    images: ImageSet | None = None
+    skipped: list[str] = []
+    if data is not None or checkpoint is None:
+        images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
+    job = Job(loaded, files, images, recipe, place, calibration, require_delegated, frozenset(allow_mismatch))
+    unknown = job.allow_mismatch - {*job.names()}
+    if unknown:
+        raise BadInput(f"--allow-mismatch '{min(unknown)}' is none of the files to write: {', '.join(job.names())}.")
     notes += [f"Left out, corrupt: {name}" for name in skipped]
     if policy is None or judge is None:
         bundle = run_with_progress(job, notes)
@@ -201,8 +224,10 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
         bundle = build(job, announce, on_layer)
         bar.update(task, description="Done", completed=job.steps())
     drawn = calibration_set_of(bundle) if job.needs_ranges() and job.calibration is None else None
-    for line in remarks(drawn) if drawn else ():
-        console.print(line, markup=False, soft_wrap=True)
+    if drawn is not None and job.images is not None:
+        console.print(f"Calibrated on {len(drawn.images)} of {len(job.images)} images.", highlight=False)
+        for line in remarks(drawn):
+            console.print(line, markup=False, soft_wrap=True)
     return bundle
 
 
@@ -242,36 +267,86 @@ def show(bundle: Bundle) -> None:
 
     shown = table()
     shown.add_column("\nfile", overflow="fold")
-    for column in ("\nMB", "vs float\ndB", "vs own\ngraph dB", "mult-adds\ndelegated", "in\nparts"):
+    shown.add_column("\nMB", justify="right", no_wrap=True)
+    shown.add_column("\nverdict", no_wrap=True)
+    for column in ("vs float\ndB", "agree-\nment %", "vs own\ngraph dB", "mult-adds\ndelegated", "in\nparts"):
         shown.add_column(column, justify="right", no_wrap=True)
-    shown.add_column("\nchecked by", overflow="fold")
     for file in bundle.models():
-        compared: dict[str, Any] = file.comparison
-        delegated: dict[str, Any] = file.delegated
+        compared, delegated = file.comparison, file.delegated
         shown.add_row(
             file.path,
             f"{file.bytes / 1e6:.2f}",
-            _decibels(compared.get("sqnr_float_db")),
-            _decibels(compared.get("sqnr_graph_db")),
+            _verdict(compared),
+            "–" if compared.collapsed else _decibels(compared.sqnr_float_db),
+            _percent(compared.agreement_float),
+            "–" if compared.collapsed else _decibels(compared.sqnr_graph_db),
             f"{delegated['share']:.1%}" if delegated else "–",
             str(delegated["partitions"]) if delegated else "–",
-            compared["runtime"] if compared["status"] == "run" else "not run here",
         )
     console = results()
     console.print(f"Bundle {bundle.root}", markup=False, soft_wrap=True)  # as a title it would wrap with the table
     console.print(shown)
-    for file in bundle.models():
-        if file.delegated and file.delegated["left_out"]:
-            left = ", ".join(f"{name} ×{count}" for name, count in file.delegated["left_out"].items())
-            console.print(f"{file.path}: outside the delegate: {left}", markup=False, soft_wrap=True)
     rebuilt = rebuild(bundle)
-    for line in effects(rebuilt.ranges) if rebuilt else ():
+    for line in (*_remarks(bundle), *(effects(rebuilt.ranges) if rebuilt else ())):
         console.print(line, markup=False, soft_wrap=True)
-    few = [f for f in bundle.models() if f.comparison["status"] == "run" and not f.comparison["enough_images"]]
-    if few:
-        console.print(f"Compared on only {few[0].comparison['images']} images: the dB figures are indicative.")
     place = shlex.quote(str(bundle.root))
     console.print(f"Next: {typed('pipeline')} evaluate {place} --data …", markup=False, soft_wrap=True)
+
+
+_STYLES = {"good": "green", "check": "yellow", "bad": "red"}
+
+
+def _verdict(compared: FileComparison) -> str:
+    if compared.word is None:
+        return "[dim]not run[/]" if compared.status == "not run" else "–"
+    return f"[{_STYLES[compared.word]}]{compared.word}[/]"
+
+
+def _remarks(bundle: Bundle) -> Iterator[str]:
+    """What the table does not say: on which images files were judged, by what, and why one is not good."""
+    from pipeline.networks.outputs import EXPLANATIONS
+
+    files = bundle.models()
+    run = [file.comparison for file in files if file.comparison.status == "run"]
+    if run:
+        by = ", ".join(dict.fromkeys(str(compared.runtime) for compared in run))
+        few = "" if run[0].enough_images else " So few images make the figures indicative."
+        yield f"Judged on {run[0].images} {JUDGED_ON[run[0].judged_on]}, by {by}.{few}"
+    if bundle.manifest.output != "logits":
+        yield EXPLANATIONS[bundle.manifest.output]
+    yield from bundle.manifest.findings
+    for reason in dict.fromkeys(file.comparison.reason for file in files if file.comparison.status == "not run"):
+        unjudged = [file.path for file in files if file.comparison.reason == reason]
+        yield f"Not run: {', '.join(unjudged)}: {reason}" if len(unjudged) > 1 else f"Not run: {reason}"
+    for file in files:
+        for finding in file.comparison.findings:
+            kept = " Kept because of --allow-mismatch." if file.comparison.allowed else ""
+            yield f"{file.path} {finding}.{kept}"
+        if file.float_operators:
+            yield f"{file.path}: in float: {_some(file.float_operators)}"
+        if file.delegated and file.delegated["left_out"]:
+            left = ", ".join(f"{name} ×{count}" for name, count in file.delegated["left_out"].items())
+            yield f"{file.path}: outside the delegate: {left}"
+
+
+JUDGED_ON = {
+    "held-out": "images that calibrated nothing",
+    "calibration": "of the calibration images (the data has too few to hold any back)",
+    "noise": "images of noise (no --data was given)",
+    None: "images",
+}
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMES])
+    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"
+
+
+MOST_NAMES = 8
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f}"
 
 
 def _decibels(value: float | None) -> str:

@@ -10,7 +10,7 @@ import click
 
 from edge_apps.console import results
 from pipeline.model_options import ModelCommand, given_options, model_options
-from pipeline.options import ema_option, needs_export_extra, read_labels, three_numbers
+from pipeline.options import ema_option, needs_export_extra, three_numbers
 
 
 @click.command("import-weights", cls=ModelCommand, short_help="Turn weights of torchvision or timm into a checkpoint.")
@@ -65,6 +65,7 @@ def command(
 
     from edge_apps.files import check_writable
     from pipeline import checkpoint, zoo
+    from pipeline.data.label_file import read_labels
     from pipeline.errors import BadInput
     from pipeline.weights.importing import import_file
 

@@ -35,6 +35,7 @@ def command(
     from pipeline.accuracy.sensitivity_plot import draw
     from pipeline.accuracy.sensitivity_show import show_sensitivity
     from pipeline.data import open_data
+    from pipeline.data.classes import coverage
     from pipeline.data.held_out import held_out
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
@@ -49,6 +50,8 @@ def command(
         images, skipped = usable(images, True)
         for name in skipped:
             progress().print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+    for line in coverage(images, opened.bundle.manifest.labels):
+        progress().print(line, markup=False, soft_wrap=True)
     drawn = held_out(images, count or IMAGES, seed, opened.ranges.calibration_set)
     if count is not None and len(drawn) < count:
         raise BadInput(f"'{data}' has {len(drawn)} different pictures that calibrated nothing; --images is {count}.")

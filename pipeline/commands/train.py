@@ -73,7 +73,11 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
 )
 @click.option("--calibration-size", type=int, help="With --qat: number of calibration images; overrides the recipe.")
 @model_options()
-@click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(2),
+    help="Images in a training step; default: 128, and down to 8 with fewer than 512 images.",
+)
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
 @click.option(
     "--lr",
@@ -107,7 +111,7 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
     show_default=True,
-    help="auto: bf16 on a GPU that has it; on a CPU that has it, the faster of the two in a few timed steps; fp32 with "
+    help="auto: bf16 where the hardware has it and timed steps are clearly faster with it, twice; else fp32, as with "
     "--qat.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -140,7 +144,7 @@ def command(
 
     with hushed():  # torchao, by which networks are captured, tells of its GPU kernels that do not load
         from pipeline.training.job import Job, train
-    from pipeline.training.settings import Settings
+    from pipeline.training.settings import Settings, default_batch_size
     from pipeline.training.state import state_path
 
     if model is None and qat is None:
@@ -162,7 +166,7 @@ def command(
         raise BadInput("--out is the checkpoint of --qat, whose float network the result is compared with: keep both.")
     if given["threads"]:
         torch.set_num_threads(given["threads"])
-    images, held_out = open_data(data, "train"), None if val is None else open_data(val, "test")
+    images, held_out = open_data(data, "train"), None if val is None else open_data(val, "val")
     skipped: list[str] = []
     if given["skip_corrupt"]:
         images, skipped = usable(images, True)
@@ -181,7 +185,7 @@ def command(
         input=side if given["input_size"] is None else given["input_size"],
         data=digest(images),
         epochs=epochs,
-        batch_size=given["batch_size"],
+        batch_size=given["batch_size"] or default_batch_size(len(images)),
         optimizer=optimizer,
         lr=given["lr"] or (DEFAULT_LR if tuned is None else QAT_LR)[optimizer],
         weight_decay=DEFAULT_WEIGHT_DECAY[optimizer] if weight_decay is None else weight_decay,
@@ -215,7 +219,9 @@ def command(
             console.out("Stopped. The same command goes on after the last whole epoch.")
         raise
     show = results()
-    show.out(f"{out}: loss {trained.last.loss:.4f}, train top-1 {trained.last.top1:.2%}")
+    show.out(f"{out}: top-1 {trained.on_training} on training images")
+    if held_out is None:
+        show.out("Its accuracy on other images is unknown: give --val to measure it, or evaluate the exported files.")
     if held_out is not None and trained.correct is not None:
         share = f"{trained.correct / len(held_out):.2%} ({trained.correct} of {len(held_out)})"
         show.out(f"{held_out.name}: top-1 {share}")

@@ -1,23 +1,30 @@
-"""Labelled pictures by what the user typed: ``digits``, a folder of class folders, or a tar of one."""
+"""Labelled images by what the user typed: ``digits``, a folder of class folders, or a tar of one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from edge_apps.class_folders import Use
+from edge_apps.console import progress
 from edge_apps.images import ImageSet, open_images
 from pipeline.data import digits
 
+_DIGITS_FOR: dict[Use, str] = {"val": "test"}
 
-def open_data(text: str, split: str) -> ImageSet:
-    """Open the pictures that ``--data`` names.
 
-    ``digits`` is the built-in data; ``split`` (train, calibration or test) is what the verb reads of it, and
-    ``digits:test`` names a split outright. Anything else is a path, and ``split`` says nothing about it.
+def open_data(text: str, use: Use) -> ImageSet:
+    """Open the images that ``--data`` names; what a user should know of their folder is printed on stderr.
+
+    ``digits`` is the built-in data, of which the split for ``use`` is read; ``digits:test`` names a split outright.
+    Anything else is a path; where it holds folders for training and testing, the one for ``use`` is read.
 
     Raises:
-        BadInput: unknown split, no such path, no pictures.
+        BadInput: unknown split, and what ``open_images`` raises.
     """
     name, _, named_split = text.partition(":")
     if name == "digits":
-        return digits.open_split(named_split or split)
-    return open_images(Path(text))
+        return digits.open_split(named_split or _DIGITS_FOR.get(use, use))
+    images = open_images(Path(text), use)
+    for remark in images.remarks:
+        progress().print(remark, markup=False, soft_wrap=True)
+    return images

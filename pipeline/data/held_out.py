@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from calibration.dataset import CalibrationSet
 from calibration.sampling import ClassBalanced
 from edge_apps.images import ImageSet, sha256
@@ -9,17 +11,20 @@ from pipeline.data.subset import Subset
 from pipeline.errors import BadInput
 
 
-def held_out(images: ImageSet, count: int, seed: int, calibrated: CalibrationSet) -> Subset:
+def held_out(
+    images: ImageSet, count: int, seed: int, calibrated: CalibrationSet, besides: Collection[str] = ()
+) -> Subset:
     """At most ``count`` pictures, class counts as equal as the data allows, by a seeded draw.
 
-    A picture whose content calibrated, or that was drawn already under another name, makes room for another.
+    A picture whose content calibrated, or that was drawn already under another name, makes room for another; so does
+    one whose sha256 is among ``besides``.
 
     Raises:
         BadInput: no picture is left.
     """
     draw = ClassBalanced(images.labels, seed)
     waiting = draw.take(min(count, len(images)))[::-1]
-    used = {image.sha256 for image in calibrated.images}
+    used = {image.sha256 for image in calibrated.images} | set(besides)
     kept: dict[str, int] = {}
     while waiting:
         index = waiting.pop()

@@ -54,7 +54,7 @@ def usable(images: ImageSet, skip_corrupt: bool) -> tuple[ImageSet, list[str]]:
             return False
         return True
 
-    decoded = list(_in_threads(decodes, len(images), f"Checking {images.name}"))
+    decoded = list(in_threads(decodes, len(images), f"Checking {images.name}"))
     kept = [index for index, good in enumerate(decoded) if good]
     if not kept:
         raise BadInput(f"No usable picture in '{images.name}': all {len(images)} are corrupt.")
@@ -81,7 +81,7 @@ def load_all(images: ImageSet, preprocess: Preprocess) -> Pixels:
     def load(index: int) -> None:
         pixels[index] = to_input(_decoded(images, index), preprocess)
 
-    for _ in _in_threads(load, len(images), f"Reading {images.name}"):
+    for _ in in_threads(load, len(images), f"Reading {images.name}"):
         pass
     return Pixels(pixels, np.asarray(images.labels, np.int64))
 
@@ -102,7 +102,7 @@ def _decoded(images: ImageSet, index: int) -> Image:
         raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
 
 
-def _in_threads(work: Callable[[int], T], count: int, title: str) -> Iterator[T]:
+def in_threads(work: Callable[[int], T], count: int, title: str) -> Iterator[T]:
     """Results in order. Threads suffice: OpenCV gives the interpreter lock back while it decodes."""
 
     def batch(start: int) -> list[T]:

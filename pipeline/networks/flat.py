@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -130,6 +131,25 @@ class FlatNetwork(nn.Module):
         """Let the readers of a node read another, and drop it."""
         node.replace_all_uses_with(new)
         self._flat.erase_node(node)
+
+    def end_at(self, node: Node, most: int) -> None:
+        """Return the result of ``node`` instead of the logits, flattened to ``[N, K]``; of at most ``most`` values.
+
+        Of a larger tensor ``[N, C, …]`` only the first entries of its second axis are kept.
+        """
+        output = next(found for found in self._flat.nodes if found.op == "output")
+        shape = [int(side) for side in node.meta["val"].shape[1:]]
+        per_entry = math.prod(shape[1:])
+        with self._flat.inserting_before(output):
+            if math.prod(shape) > most and shape:
+                kept = max(1, most // per_entry)
+                node = self._flat.call_function(torch.ops.aten.slice.Tensor, (node, 1, 0, kept))
+                node.meta = {"path": "", "val": None}
+            if len(shape) != 1:
+                node = self._flat.call_function(torch.ops.aten.flatten.using_ints, (node, 1))
+                node.meta = {"path": "", "val": None}
+        output.args = ((node,),)
+        self.clean()
 
     def clean(self) -> None:
         """Drop nodes that nobody reads, and tensors without a node; make what is left consistent."""

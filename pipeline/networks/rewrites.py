@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from calibration.annotate import PASSING
+from calibration.annotate import PASSING, is_answer
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.units import ChannelScale, HardSigmoid, HardSwish, Mean, OverhangingMaximum, Split
 from pipeline.zoo.units.activations import SiLU
@@ -56,10 +56,11 @@ def _sigmoid(node: Node) -> nn.Module | None:
     """One that is joined with others is rescaled: its int8 scale is fixed, that of a concatenation is another.
 
     A convolution does it, to the bit as its simulation. Of two scales in a row ExecuTorch makes a conversion, but
-    LiteRT's converter none: it takes the first for the concatenation, and fails.
+    LiteRT's converter none: it takes the first for the concatenation, and fails. Where the joined sigmoids are what the
+    network answers, they stay in float.
     """
     shape = _shape(node)
-    if len(shape) not in (2, 4) or not _is_joined(node):
+    if len(shape) not in (2, 4) or not _is_joined(node) or is_answer(node):
         return None
     return nn.Sequential(nn.Sigmoid(), ChannelScale(torch.ones(shape[1]), torch.zeros(shape[1])))
 

@@ -1,4 +1,6 @@
-"""Core ML ``.mlpackage``: an RGB image in; class label, probabilities and ``logits`` out.
+"""Core ML ``.mlpackage``: an RGB image in; class label, probabilities and the network's own output out.
+
+That output is called ``logits``, or ``probabilities`` where the network ends in softmax or sigmoid.
 
 int8 files keep their scales in float32: with ``FLOAT16`` compute precision coremltools would round every scale, and
 the file would no longer be the graph that was calibrated.
@@ -11,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, to_json
+from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Source, missing_packages
 
 LAYERS = {"conv", "linear"}
@@ -43,15 +45,16 @@ class CoreMLTarget:
         from calibration.quantize import quantize
         from pipeline.capture import ClassifierInput, capture_image, graph_of
 
-        front = ClassifierInput(source.network, manifest.preprocess).eval()
+        front = ClassifierInput(source.network, manifest.preprocess, manifest.output).eval()
         program = capture_image(front, manifest.preprocess)
         float_layers: tuple[str, ...] = ()
         if manifest.precision == "int8":
             graph, float_layers = quantize(graph_of(program), source.required_ranges, fold_weights=True)
             program = capture_image(graph, manifest.preprocess)
         half = manifest.precision == "fp16"
+        program = program.run_decompositions({})
         model = ct.convert(
-            program.run_decompositions({}),
+            program,
             inputs=[
                 ct.ImageType(
                     name="image",
@@ -59,7 +62,9 @@ class CoreMLTarget:
                     color_layout=ct.colorlayout.RGB,
                 )
             ],
-            classifier_config=ct.ClassifierConfig(list(manifest.labels), predicted_probabilities_output="softmax"),
+            classifier_config=ct.ClassifierConfig(
+                list(manifest.labels), predicted_probabilities_output=program.graph_signature.user_outputs[0]
+            ),
             # From iOS 16 on, float16 would also become the outputs' type, which fails for a classifier with logits.
             minimum_deployment_target=ct.target.iOS15 if half else ct.target.iOS17,
             compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
@@ -69,7 +74,7 @@ class CoreMLTarget:
         )
         if manifest.precision == "int8-weights":
             model = _smaller_weights(model)
-        model = _named(model)
+        model = _named(model, OUTPUTS[manifest.output])
         model.user_defined_metadata[METADATA_NAME] = to_json(manifest)
         model.short_description = f"{manifest.model}, {manifest.precision}, {len(manifest.labels)} classes"
         if path.exists():
@@ -108,13 +113,13 @@ def _smaller_weights(model: Any) -> Any:
     return linear_quantize_weights(model, config=OptimizationConfig(global_config=config))
 
 
-def _named(model: Any) -> Any:
-    """Call the second output ``logits``; the converter names it after the last operation of the graph."""
+def _named(model: Any, name: str) -> Any:
+    """Call the second output by this name; the converter names it after the last operation of the graph."""
     import coremltools as ct
 
     specification = model.get_spec()
     arrays = [o.name for o in specification.description.output if o.type.WhichOneof("Type") == "multiArrayType"]
-    ct.utils.rename_feature(specification, arrays[0], "logits")
+    ct.utils.rename_feature(specification, arrays[0], name)
     return ct.models.MLModel(specification, weights_dir=model.weights_dir, skip_model_load=True)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
@@ -70,7 +72,7 @@ class TFLiteTarget:
         """Count operators from the tables of the file; partitions from an interpreter that took them."""
         from ai_edge_litert.interpreter import Interpreter
 
-        model = _read(path.read_bytes())
+        model = read_model(path.read_bytes())
         graph = model.subgraphs[0]
         operators = [(_operator_name(model, operator), operator) for operator in graph.operators]
         layers = [operator for name, operator in operators if name in LAYERS]
@@ -195,10 +197,29 @@ def _smaller_weights(data: bytes, precision: Precision) -> bytes:
     return bytes(chosen.quantize().quantized_model)
 
 
-def _read(data: bytes) -> Any:
+def read_model(data: bytes) -> Any:
+    """Return the object form of a ``.tflite``, every constant inside its table.
+
+    ai-edge-quantizer writes the constants of larger models behind the flatbuffer, and tables with an offset from the
+    start of the file. Packed again such a table would point anywhere, so its bytes are fetched here.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 say that the constant is in the table, or that there is none
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
+def write_model(model: Any) -> bytes:
+    """Pack what ``read_model`` gave, changed or not."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
 
 
 # The converter names tensors by the classes that they were captured through, and by those alone: a hundred bytes that
@@ -208,11 +229,9 @@ _CAPTURED_THROUGH = re.compile(r"[^;]*\.Place_|[^;]*\.FlatNetwork_network|torch\
 
 def _finished(data: bytes, text: str) -> bytes:
     """Add one METADATA entry to a model, shorten the names of its tensors, and write it out again."""
-    import flatbuffers
-    import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
-    model = _read(data)
+    model = read_model(data)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(text.encode(), np.uint8)
     entry = schema.MetadataT()
@@ -223,9 +242,7 @@ def _finished(data: bytes, text: str) -> bytes:
         names = _short_names([tensor.name.decode() for tensor in graph.tensors])
         for tensor, name in zip(graph.tensors, names, strict=True):
             tensor.name = name
-    builder = flatbuffers.Builder(len(data))
-    builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return write_model(model)
 
 
 def _short_names(names: Sequence[str]) -> list[str]:

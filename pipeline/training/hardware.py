@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,6 +14,26 @@ from pipeline.errors import BadInput
 from pipeline.training.settings import Precision
 
 PROBE_STEPS = 3
+"""Steps timed of each number format in a comparison, in turns, so that other work on the machine slows both down."""
+
+COMPARISONS, MARGIN = 2, 1.15
+"""bf16 is chosen where fp32 takes more than 1.15 times as long in both comparisons: less is noise, and bf16 may cost
+accuracy."""
+
+
+class StepSeconds(NamedTuple):
+    """Seconds of the fastest training step in each number format."""
+
+    fp32: float
+    bf16: float
+
+    def bf16_is_clearly_faster(self) -> bool:
+        """Whether the difference is beyond what repeated timings of the same thing differ by."""
+        return self.fp32 > MARGIN * self.bf16
+
+    def __str__(self) -> str:
+        """As ``fp32 84 ms, bf16 51 ms a step``."""
+        return f"fp32 {1000 * self.fp32:.0f} ms, bf16 {1000 * self.bf16:.0f} ms a step"
 
 
 def choose_device(asked: str) -> torch.device:
@@ -24,20 +45,22 @@ def choose_device(asked: str) -> torch.device:
 
 
 def choose_precision(network: nn.Module, batch: torch.Tensor) -> tuple[Precision, str]:
-    """The faster training precision for this network on the device where ``batch`` (float ``[N, 3, H, W]``) is.
+    """Choose the training precision for this network on the device where ``batch`` (float ``[N, 3, H, W]``) is.
 
-    A GPU with bfloat16 uses it. A CPU with bfloat16 instructions gains on dense convolutions and loses on depthwise
-    ones, so both are timed for a few steps on a copy. Returns the choice and its reason.
+    fp32, unless the device computes bfloat16 products in hardware and is clearly faster with them each time that steps
+    of a copy are timed. Dense convolutions gain; depthwise ones, and small networks on a GPU, may lose. Returns the
+    choice and its reason.
     """
     if batch.device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", "the GPU has it"
-        return "fp32", "the GPU has no bf16"
-    if not cpu_has_bf16():
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            return "fp32", "the GPU has no bf16"
+    elif not cpu_has_bf16():
         return "fp32", "this CPU has no bf16 instructions"
-    fp32, bf16 = step_seconds(network, batch, "fp32"), step_seconds(network, batch, "bf16")
-    chosen: Precision = "bf16" if bf16 < fp32 else "fp32"
-    return chosen, f"timed: fp32 {1000 * fp32:.0f} ms, bf16 {1000 * bf16:.0f} ms a step"
+    for _ in range(COMPARISONS):
+        seconds = step_seconds(network, batch)
+        if not seconds.bf16_is_clearly_faster():
+            return "fp32", f"timed: {seconds}; bf16 has to be clearly faster, {COMPARISONS} times"
+    return "bf16", f"timed {COMPARISONS} times: {seconds}"
 
 
 def cpu_has_bf16() -> bool:
@@ -46,18 +69,26 @@ def cpu_has_bf16() -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
-def step_seconds(network: nn.Module, batch: torch.Tensor, precision: Precision) -> float:
-    """Seconds of the fastest of a few forward and backward passes on a copy of the network."""
+def step_seconds(network: nn.Module, batch: torch.Tensor) -> StepSeconds:
+    """Time a few forward and backward passes on a copy of the network, the number formats in turns."""
     trial = copy.deepcopy(network).train()
+    formats: tuple[Precision, Precision] = ("fp32", "bf16")
+    for precision in formats:  # the first step of each pays for memory and code paths
+        _step(trial, batch, precision)
+    rounds = [[_step(trial, batch, precision) for precision in formats] for _ in range(PROBE_STEPS)]
+    return StepSeconds(*map(min, zip(*rounds, strict=True)))
+
+
+def _step(network: nn.Module, batch: torch.Tensor, precision: Precision) -> float:
+    """Seconds of one forward and backward pass."""
     target = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
-    times = []
-    for _ in range(1 + PROBE_STEPS):  # the first one pays for memory and code paths
-        start = time.perf_counter()
-        with autocast(batch.device, precision):
-            loss = functional.cross_entropy(trial(batch), target)
-        torch.autograd.backward(loss)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+    start = time.perf_counter()
+    with autocast(batch.device, precision):
+        loss = functional.cross_entropy(network(batch), target)
+    torch.autograd.backward(loss)
+    if batch.device.type == "cuda":
+        torch.cuda.synchronize(batch.device)
+    return time.perf_counter() - start
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

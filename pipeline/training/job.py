@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,17 +21,24 @@ from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.classes import check_classes, check_trainable
+from pipeline.data.class_counts import class_counts
+from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
+from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
 from pipeline.training.hardware import choose_device, choose_precision
+from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
+from pipeline.training.knowledge import about_gap, about_guessing
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
 from pipeline.weights.finetuning import start_from
 from pipeline.zoo.spec import ModelSpec
 from pipeline.zoo.units.training_heads import training_heads
+
+MEASURED = 5000
+"""Training images that the saved network is measured on, at most: enough for ± 1.4 points."""
 
 VERSIONS = ("edge-pipeline", "torch", "numpy", "opencv-python-headless", "scikit-learn")
 
@@ -77,29 +86,43 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it: the last epoch, and how many of the validation pictures the written weights get right.
+    """The result: the last epoch, how many images the written weights get right, and what to warn of, a line each.
 
-    ``int8_correct`` is of quantization-aware training, with int8 simulated.
+    ``on_training`` is of training images as they are (not augmented), ``correct`` of the validation images,
+    ``int8_correct`` of these in quantization-aware training, with int8 simulated.
     """
 
     last: EpochResult
+    on_training: Measured
     correct: int | None
     int8_correct: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """How many of some images the saved network classifies as labelled."""
+
+    images: int
+    correct: int
+
+    def __str__(self) -> str:
+        """As ``97.67% (42 of 43)``."""
+        return f"{self.correct / self.images:.2%} ({self.correct} of {self.images})"
 
 
 def train(job: Job, console: Console) -> Trained:
     """Train and write ``job.out``; an interrupted training of the same settings is taken up after its last epoch.
 
     Raises:
-        BadInput: data of one class, other classes in the validation data, a saved state of other settings, an
-            unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last state is kept.
+        BadInput: data of one class, a class without an image, unknown classes in the validation data, a saved state of
+            other settings, an unwritable folder. BadImage: a corrupt picture. Diverged: the loss became NaN; the last
+            state is kept.
     """
     job.spec.check_input(job.settings.input, job.settings.options)
     check_trainable(job.data)
-    if job.tuned is not None:
-        check_classes(job.data, job.tuned.labels)
-    if job.val is not None:
-        check_classes(job.val, job.data.classes)
+    images = matched(job.data, job.labels)
+    check_every_class(images)
+    held_out = None if job.val is None else matched(job.val, job.labels)
     device, path = choose_device(job.device), state_path(job.out)
     check_writable(job.out)
     if job.restart:
@@ -107,13 +130,16 @@ def train(job: Job, console: Console) -> Trained:
     saved = read_state(path)
     if saved is not None:
         check_same(job.settings, saved.settings)
-    data = load_all(job.data, job.preprocess)
-    val = None if job.val is None else load_all(job.val, job.preprocess)
+    data = load_all(images, job.preprocess)
+    val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network, forward = _start(job, device, console)
+    if own.is_foreign(job.spec.name) and gives_probabilities(network, data.images[:CHECKED_IMAGES], job.preprocess):
+        console.out(PROBABILITIES_WARNING)
     heads = None if job.tuned is not None else training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
     training = Training(network, settings, job.preprocess, data, device, heads, forward)
+    _announce(job, console)
     console.out(
         f"{settings.model}, {len(data):,} pictures of {len(job.data.classes)} classes at "
         f"{settings.input}×{settings.input}; {device.type}, threads: {torch.get_num_threads()}, "
@@ -123,9 +149,24 @@ def train(job: Job, console: Console) -> Trained:
         saved.restore(training)
         console.out(f"Taken up after epoch {training.epochs_done} of {settings.epochs}, from '{path}'.")
     _epochs(training, path, val, job.preprocess, console)
-    trained = _write(job, training, val)
+    trained = _write(job, training, data, val)
     path.unlink(missing_ok=True)
+    for warning in trained.warnings:
+        console.out(f"Warning: {warning}")
     return trained
+
+
+def _announce(job: Job, console: Console) -> None:
+    """Print the classes and how many images each has, so that a wrong folder is seen before hours of training.
+
+    Called when nothing can be refused any more: an error stays one line.
+    """
+    console.out(f"Training on {class_counts(job.data)}.")
+    if job.val is None:
+        return
+    console.out(f"Validating on {class_counts(job.val)}.")
+    for line in coverage(job.val, job.labels):
+        console.out(line)
 
 
 def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module, Forward]:
@@ -168,7 +209,7 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     start = time.monotonic()
     if training.settings.recipe is not None and val is not None and not before:
-        console.out(f"epoch 0/{epochs}  val {training.count_correct(val, preprocess) / len(val):.2%}")
+        console.out(f"epoch 0/{epochs}  val {_share_correct(training, val, preprocess):.2%}")
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=epochs * steps, completed=before * steps)
         for number in range(before + 1, epochs + 1):
@@ -180,18 +221,29 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
             save_state(path, training)
             line = f"epoch {number}/{epochs}  loss {result.loss:.4f}  lr {result.lr:.2e}  train {result.top1:.2%}"
             if val is not None:
-                line += f"  val {training.count_correct(val, preprocess) / len(val):.2%}"
+                line += f"  val {_share_correct(training, val, preprocess):.2%}"
             spent = (time.monotonic() - start) / 60
             left = spent / (number - before) * (epochs - number)
             console.out(f"{line}  {spent:.1f} min, about {left:.1f} min left")
 
 
-def _write(job: Job, training: Training, val: Pixels | None) -> Trained:
+def _share_correct(training: Training, val: Pixels, preprocess: Preprocess) -> float:
+    """The accuracy that the network would be saved with now."""
+    return training.count_correct(training.result(), val, preprocess) / len(val)
+
+
+def _write(job: Job, training: Training, data: Pixels, val: Pixels | None) -> Trained:
     """Write the averaged network, and with it how it was made and how good it is."""
-    network = training.average.network
+    network = copy.deepcopy(training.average.network)
     network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
+    training.reestimate(network)  # last: the statistics belong to the weights as they are stored
     correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
-    int8 = None if val is None or job.tuned is None else training.count_correct(val, job.preprocess)
+    int8 = None if val is None or job.tuned is None else training.count_correct(network, val, job.preprocess)
+    some = _some(data, training.settings.seed)
+    on_training = Measured(len(some), count_correct(network, job.preprocess, some, training.device))
+    trained = Trained(
+        training.history[-1], on_training, correct, int8, _warnings(job, training, some, on_training, correct)
+    )
     checkpoint.save(
         job.out,
         network,
@@ -199,13 +251,32 @@ def _write(job: Job, training: Training, val: Pixels | None) -> Trained:
         options=job.settings.options,
         labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training) | _result(job.val, correct, int8),
+        training=_record(job, training, trained) | _result(job, correct, int8),
         dtype=job.dtype,
     )
-    return Trained(training.history[-1], correct, int8)
+    return trained
 
 
-def _record(job: Job, training: Training) -> dict[str, Any]:
+def _some(data: Pixels, seed: int) -> Pixels:
+    """Training images to measure the saved network on, drawn by chance where there are many."""
+    chosen = np.random.default_rng(seed).permutation(len(data))[:MEASURED]
+    return Pixels(data.images[chosen], data.labels[chosen])
+
+
+def _warnings(
+    job: Job, training: Training, some: Pixels, on_training: Measured, correct: int | None
+) -> tuple[str, ...]:
+    """What a user should know before exporting this network."""
+    found = [about_guessing(on_training.correct, some.labels.tolist(), job.data.classes, job.data.name)]
+    if job.val is not None and correct is not None:
+        found.append(about_guessing(correct, job.val.labels, job.val.classes, job.val.name))
+    if job.tuned is None:  # with int8 simulated, "in training" is of another network
+        last = training.history[-1].top1
+        found.append(about_gap(on_training.correct, on_training.images, last, training.settings.ema))
+    return tuple(filter(None, found))
+
+
+def _record(job: Job, training: Training, trained: Trained) -> dict[str, Any]:
     return {
         "command": job.command,
         "data": job.data.name,
@@ -215,15 +286,27 @@ def _record(job: Job, training: Training) -> dict[str, Any]:
         "earlier_data": [] if job.weights is None else list(job.weights.training_sets),
         "device": training.device.type,
         "threads": torch.get_num_threads(),
+        checkpoint.HASHES: msgspec.to_builtins(_hashes(job)),
         "versions": {package: version(package) for package in VERSIONS},
-        "last_epoch": msgspec.to_builtins(training.history[-1]),
+        "last_epoch": msgspec.to_builtins(trained.last),
+        "on_training": msgspec.to_builtins(trained.on_training),
+        "warnings": list(trained.warnings),
     }
 
 
-def _result(val: ImageSet | None, correct: int | None, int8_correct: int | None) -> dict[str, Any]:
+def _hashes(job: Job) -> list[ImageHashes]:
+    """Of the images of this training and of those that it started from, each set once."""
+    earlier = () if job.weights is None else job.weights.hashes
+    new = hash_images(job.data)
+    return [new, *(hashes for hashes in earlier if hashes.data != new.data)]
+
+
+def _result(job: Job, correct: int | None, int8_correct: int | None) -> dict[str, Any]:
+    val = job.val
     if val is None or correct is None:
         return {}
     top1 = correct / len(val)
     result = {"data": val.name, "sha256": digest(val), "images": len(val), "correct": correct, "top1": top1}
     int8 = {} if int8_correct is None else {"int8_correct": int8_correct, "int8_top1": int8_correct / len(val)}
-    return {"val": result | int8}
+    absent = absent_classes(val, job.labels)
+    return {"val": result | int8 | ({"absent_classes": list(absent)} if absent else {})}

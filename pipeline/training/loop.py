@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from pipeline.data.reading import Pixels
 from pipeline.errors import EdgeError
 from pipeline.training.augment import AUGMENTATIONS
 from pipeline.training.average import MovingAverage
+from pipeline.training.batch_norm import BATCH, IMAGES, reestimate
 from pipeline.training.hardware import autocast
 from pipeline.training.schedule import learning_rate
 from pipeline.training.settings import Settings
@@ -135,9 +137,34 @@ class Training:
         self.history.append(result)
         return result
 
-    def count_correct(self, data: Pixels, preprocess: Preprocess) -> int:
-        """How many pictures the averaged network classifies as labelled, computed as it is trained."""
-        return count_correct(partial(self.forward, self.average.network), preprocess, data, self.device)
+    def result(self) -> nn.Module:
+        """Return a copy of the averaged network as it is handed over: in evaluation mode, batch norms re-estimated.
+
+        The training itself, and so its state, stays untouched.
+        """
+        network = copy.deepcopy(self.average.network)
+        self.reestimate(network)
+        return network
+
+    def reestimate(self, network: nn.Module) -> None:
+        """Give the batch norms of ``network`` the statistics of training images under its weights.
+
+        The images are not augmented: a saved network meets images as they are. Which ones is decided by the seed.
+        Quantization-aware training keeps the statistics that it computed with in every step.
+        """
+        if self.settings.recipe is None:
+            reestimate(network, self._for_statistics())
+
+    def _for_statistics(self) -> Iterator[torch.Tensor]:
+        """Some training images in a random order, in batches of nearly equal size, none of a single image."""
+        generator = torch.Generator().manual_seed(epoch_seed(self.settings.seed, 0))
+        chosen = torch.randperm(len(self.labels), generator=generator)[:IMAGES].to(self.device)
+        for part in torch.tensor_split(chosen, math.ceil(len(chosen) / BATCH)):
+            yield self.normalise(self.images[part])
+
+    def count_correct(self, network: nn.Module, data: Pixels, preprocess: Preprocess) -> int:
+        """How many images ``network`` classifies as labelled, computed as it is trained."""
+        return count_correct(partial(self.forward, network), preprocess, data, self.device)
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step on a batch; returns its loss and logits, detached."""

@@ -21,6 +21,22 @@ QAT_LR: dict[Optimizer, float] = {"adamw": 1e-4, "sgd": 1e-3}
 DEFAULT_WEIGHT_DECAY: dict[Optimizer, float] = {"adamw": 0.05, "sgd": 5e-4}
 
 
+LARGEST_BATCH, SMALLEST_BATCH = 128, 8
+STEPS = 4
+"""Whole batches in an epoch that ``default_batch_size`` aims at, at least."""
+
+
+def default_batch_size(images: int) -> int:
+    """The batch size for so many training images: 128, or the power of two, from 8, that makes 4 steps an epoch.
+
+    With 43 images a batch of 128 would be all of them: one step an epoch, too few for the weights and their averages.
+    """
+    size = LARGEST_BATCH
+    while size > SMALLEST_BATCH and size * STEPS > images:
+        size //= 2
+    return size
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """One training.
 

@@ -44,6 +44,7 @@ class Board:
             "PYTHONPATH": ":".join(map(str, sites)),
             "PYTHONPYCACHEPREFIX": str(self.kit.folder / "pycache"),
             "XDG_CACHE_HOME": str(self.kit.native()),
+            "XDG_STATE_HOME": str(self.kit.folder / "state"),  # the id of the board
         }
         root = self.kit.root()
         python = [str(root / "usr" / "bin" / f"python{PYTHON}"), *arguments]

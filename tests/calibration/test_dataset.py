@@ -87,6 +87,11 @@ def test_a_record_of_an_earlier_version(in_memory: InMemory, scene: Scene) -> No
     old = msgspec.json.decode(msgspec.json.encode(fields), type=CalibrationSet)
     assert (old.compared, old.replaced, old.warnings) == (None, (), ())
     assert old.images == chosen.images
+    for image in fields["images"]:
+        assert len(bytes.fromhex(image.pop("signature"))) == 16
+    oldest = msgspec.json.decode(msgspec.json.encode(fields), type=CalibrationSet)
+    assert [image.signature for image in oldest.images] == [None, None]
+    assert [image.sha256 for image in oldest.images] == [image.sha256 for image in chosen.images]
 
 
 # --- what is said, and what is refused --------------------------------------------------------------------------------

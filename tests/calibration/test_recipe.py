@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration.errors import BadRecipe
+from calibration.errors import BadCalibration, BadRecipe
 from calibration.recipe import Recipe, load_recipe
 
 
@@ -42,3 +42,16 @@ def test_float_layers_match_by_pattern() -> None:
     assert recipe.keeps_float("features.14.conv.2")
     assert recipe.keeps_float("classifier.1")
     assert not recipe.keeps_float("features.2.conv.0.0")
+
+
+@pytest.mark.parametrize(
+    ("available", "held_back", "images"), [(1000, 32, 128), (160, 32, 128), (159, 32, 127), (43, 10, 33), (4, 0, 4)]
+)
+def test_without_a_number_as_many_images_as_there_are(available: int, held_back: int, images: int) -> None:
+    assert Recipe().fitted(available, held_back).images == images
+
+
+def test_a_number_that_was_asked_for_stays() -> None:
+    assert Recipe(images=500).fitted(40, 10).images == 500
+    with pytest.raises(BadCalibration, match=r"The data has 11 images; at least 4 are needed"):
+        Recipe().fitted(11, 8)

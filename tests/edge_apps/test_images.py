@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -97,10 +98,14 @@ STORED = {
 }
 
 
-def exif(orientation: int, order: str = "<") -> bytes:
+SHORT, LONG = 3, 4
+
+
+def exif(orientation: int, order: str = "<", kind: int = SHORT) -> bytes:
     """A TIFF header with one directory of two entries, the second being the orientation."""
     mark = {"<": b"II", ">": b"MM"}[order]
-    entries = struct.pack(order + "HHII", 0x0100, 4, 1, 36) + struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    value = struct.pack(order + {1: "B3x", SHORT: "HH", LONG: "I"}[kind], orientation, *[0] * (kind == SHORT))
+    entries = struct.pack(order + "HHII", 0x0100, 4, 1, 36) + struct.pack(order + "HHI", 0x0112, kind, 1) + value
     return mark + struct.pack(order + "HI", 42, 8) + struct.pack(order + "H", 2) + entries + bytes(4)
 
 
@@ -109,6 +114,11 @@ def with_exif(suffix: str, image: np.ndarray, tiff: bytes) -> bytes:
         data = encode(".jpg", image, *FINEST_JPEG)
         body = b"Exif\0\0" + tiff
         return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
+    if suffix == ".png":
+        data = encode(".png", image)
+        chunk = b"eXIf" + tiff
+        chunk = struct.pack(">I", len(tiff)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return data[:33] + chunk + data[33:]  # behind IHDR
     # An extended WebP (VP8X) around the lossless stream: flag 8 announces the EXIF chunk.
     stream = encode(".webp", image, cv2.IMWRITE_WEBP_QUALITY, 101)[12:]
     height, width = image.shape[:2]
@@ -118,20 +128,25 @@ def with_exif(suffix: str, image: np.ndarray, tiff: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.parametrize("kind", [SHORT, LONG, 1])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_stands_as_it_was_seen(suffix: str, orientation: int) -> None:
+def test_a_picture_stands_as_it_was_seen(suffix: str, orientation: int, kind: int) -> None:
     stored = np.ascontiguousarray(STORED[orientation](picture()))
     for order in "<>":
-        found = decode(with_exif(suffix, stored, exif(orientation, order)), "held")
+        found = decode(with_exif(suffix, stored, exif(orientation, order, kind)), "held")
         assert found.shape == (HEIGHT, WIDTH, 3)
         assert np.abs(found.astype(int) - picture()).max() <= (6 if suffix == ".jpg" else 0)
         assert found.flags.c_contiguous
 
 
-@pytest.mark.parametrize("tiff", [b"", b"II", exif(6)[:12], exif(0), exif(9), b"XX" + exif(6)[2:], b"MM" + exif(6)[2:]])
-def test_a_senseless_orientation_turns_nothing(tiff: bytes) -> None:
-    assert (decode(with_exif(".webp", picture(), tiff), "odd") == picture()).all()
+ODD = [exif(0), exif(9), exif(6)[:12], b"XX" + exif(6)[2:], b"MM" + exif(6)[2:], exif(2**31, ">", LONG)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+@pytest.mark.parametrize("tiff", [b"", b"II", *ODD])
+def test_a_senseless_orientation_turns_nothing(tiff: bytes, suffix: str) -> None:
+    assert (decode(with_exif(suffix, picture(), tiff), "odd") == picture()).all()
 
 
 def test_webp_exif_may_have_the_prefix_of_jpeg() -> None:
@@ -212,7 +227,6 @@ def folder(tmp_path: Path) -> Path:
     (root / ".trash").mkdir()
     (root / ".trash" / "x.png").write_bytes(FILES["colour.png"])
     (root / "dog" / "notes.txt").write_text("not a picture")
-    (root / "empty").mkdir()
     return root
 
 
@@ -361,11 +375,11 @@ def test_places_without_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(FILES["colour.png"])
     (tmp_path / "notes.txt").write_text("x" * 2000)
     for name, says in (
-        ("empty", "No pictures in"),
-        ("empty.tar", "No pictures in"),
+        ("empty", "No images in"),
+        ("empty.tar", "No images in"),
         ("zero.tar", "uncompressed tar"),
         ("nothing", "No such folder or tar"),
-        ("x.png", "is a single picture"),
+        ("x.png", "is a single image"),
         ("notes.txt", "uncompressed tar"),
     ):
         for read in (open_images, list_pictures):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from edge_apps.runtime.manifest import FileManifest
     from pipeline.build import Job
+    from pipeline.captured import Captured
     from pipeline.targets.base import Census, Source
 
 CLASSES = ("blue", "red")
@@ -113,6 +114,32 @@ def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPath
         training={},
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def capture_of() -> Callable[..., Captured]:
+    """Capture a network of 32×32 images that is in no file: ``capture_of(network, classes=2)``."""
+    from pipeline.captured import capture
+    from pipeline.checkpoint import Checkpoint
+
+    def captured(network: nn.Module, classes: int = 2) -> Captured:
+        checkpoint = Checkpoint(
+            path=Path("net.py"),
+            sha256="",
+            content=b"",
+            describes_itself=False,
+            spec=ModelSpec(
+                name="net.py:build", title="", paper="", introduced="", builder=lambda **_: network, smallest=1
+            ),
+            options={},
+            labels=tuple(f"class {number}" for number in range(classes)),
+            preprocess=Preprocess(height=32, width=32),
+            state=network.state_dict(),
+            training={},
+        )
+        return capture(checkpoint, np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+
+    return captured
 
 
 @pytest.fixture
@@ -208,8 +235,8 @@ class FakeTarget:
         return self.absent
 
     def lower(self, source: Source, manifest: FileManifest, path: Path) -> tuple[str, ...]:
-        """Write a line, do and fail as told."""
-        del source
+        """Write a line, do and fail as told; ``faithful`` answers as a right file of this network would."""
+        LOWERED[manifest.precision] = source, manifest
         path.write_text(manifest.precision)
         if self.meanwhile is not None:
             self.meanwhile()
@@ -231,11 +258,39 @@ def fake_target() -> type[FakeTarget]:
     return FakeTarget
 
 
+LOWERED: dict[str, tuple[Source, FileManifest]] = {}
+"""What was lowered last by the fake target, by precision."""
+
+
+def faithful(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What a file of the fake target should answer: its float network, or its quantized graph, simulated."""
+    import torch
+
+    from calibration.quantize import quantize
+    from calibration.simulate import Simulator
+    from edge_apps.chatter import hushed
+    from pipeline.capture import ImageInput, capture_images, graph_of
+
+    source, manifest = LOWERED[path.read_text()]
+    with hushed():
+        front = ImageInput(source.network, manifest.preprocess).eval()
+        graph: Any = graph_of(capture_images(front, manifest.preprocess))
+        if source.ranges is not None:
+            graph = Simulator(quantize(graph, source.ranges, fold_weights=True)[0])
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return graph(torch.from_numpy(batch).permute(0, 3, 1, 2).float()).numpy()
+
+    return answer
+
+
 @dataclass(frozen=True)
 class FakeRunner:
     """Answers by a function of the pictures."""
 
     answer: Callable[[np.ndarray], np.ndarray]
+    manifest: FileManifest | None = None
     runtime: str = "fake 1"
 
     def run(self, batch: np.ndarray) -> np.ndarray:
@@ -246,18 +301,17 @@ class FakeRunner:
         """Nothing to free."""
 
 
-def mean_of_colours(batch: np.ndarray) -> np.ndarray:
-    """Two logits."""
-    return batch.mean(axis=(1, 2))[:, :2].astype(np.float32)
-
-
 @pytest.fixture
 def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """``fake_runtime(answer)``: what files of the fake target say."""
+    """``fake_runtime(answer)``: what files of the fake target say; without, what they should."""
     runner.known_suffixes()  # the real ones first
 
-    def answers_with(answer: Callable[[np.ndarray], np.ndarray] = mean_of_colours) -> None:
-        monkeypatch.setitem(runner._factories, ".fake", lambda _path, _threads: FakeRunner(answer))  # type: ignore[arg-type,return-value]
+    def answers_with(answer: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        def opened(path: Path, _threads: int) -> Any:
+            _, manifest = LOWERED.get(path.read_text(), (None, None))
+            return FakeRunner(faithful(path) if answer is None else answer, manifest)
+
+        monkeypatch.setitem(runner._factories, ".fake", opened)
 
     return answers_with
 

@@ -22,7 +22,7 @@ from edge_apps.runtime.manifest import METADATA_NAME, Bundle, BundleFile, FileMa
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.accuracy.sqnr import sqnr_db
+from pipeline.accuracy.sqnr import EQUAL_DB, sqnr_db
 from pipeline.capture import graph_of
 from pipeline.checkpoint import builtin, load
 from pipeline.data import open_data
@@ -83,22 +83,23 @@ def test_files_are_near_the_float_network(
 def test_what_the_manifest_says_of_that(demo_bundle: Bundle, target: str) -> None:
     for precision in ("fp32", "int8"):
         said = file_of(demo_bundle, target, precision).comparison
-        assert (said["status"], said["images"], said["enough_images"]) == ("run", 64, True)
-        assert said["sqnr_float_db"] >= (60 if precision == "fp32" else 25)
-        if precision == "int8":
-            assert said["sqnr_graph_db"] >= 40
-        else:
-            assert "sqnr_graph_db" not in said
+        assert (said.status, said.images, said.enough_images) == ("run", 32, True)
+        assert (said.judged_on, said.word, said.findings) == ("held-out", "good", ())
+        assert said.sqnr_float_db is not None
+        assert said.sqnr_float_db >= (60 if precision == "fp32" else 25)
+        assert said.agreement_float is not None
+        assert said.agreement_float >= 0.95
+        assert said.sqnr_graph_db == (EQUAL_DB if precision == "int8" else None)
 
 
 def test_core_ml_is_not_run_here(demo_bundle: Bundle) -> None:
     for precision in ("fp32", "int8"):
         said = file_of(demo_bundle, "coreml", precision).comparison
-        if said["status"] == "run":
+        if said.status == "run":
             pytest.skip("this is a Mac")
-        assert said["status"] == "not run"
-        assert "macOS only" in said["reason"]
-        assert "sqnr_float_db" not in said
+        assert said.status == "not run"
+        assert "macOS only" in said.reason
+        assert (said.sqnr_float_db, said.word) == (None, None)
 
 
 def test_int8_files_of_two_runtimes_say_the_same(answers: dict[tuple[str, str], np.ndarray]) -> None:

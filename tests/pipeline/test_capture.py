@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from edge_apps.runtime.manifest import OutputKind
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.capture import (
@@ -59,6 +60,18 @@ def test_every_front_end_is_the_network_on_the_normalised_picture(
     assert relative(expected, from_bytes) <= 1e-4  # (p/255 − m)/s and p·(1/255s) − m/s round differently
     assert torch.allclose(probabilities.sum(1), torch.ones(1))
     assert torch.equal(probabilities.argmax(1), logits.argmax(1))
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "independent-probabilities"])
+def test_a_classifier_of_a_networks_own_probabilities_has_no_second_softmax(
+    unfolded: nn.Module, preprocess: Preprocess, kind: OutputKind
+) -> None:
+    network = nn.Sequential(unfolded, nn.Sigmoid())
+    pixels = 255 * torch.rand(3, 3, preprocess.height, preprocess.width)
+    with torch.no_grad():
+        probabilities, output = ClassifierInput(network, preprocess, kind).eval()(pixels)
+        assert torch.equal(probabilities, ImageInput(network, preprocess).eval()(pixels))
+    assert torch.equal(output, probabilities)
 
 
 def test_the_input_range_is_that_of_black_and_white() -> None:

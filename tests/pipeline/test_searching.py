@@ -21,6 +21,7 @@ from calibration.quantize import quantize
 from calibration.ranges import Range, Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
+from edge_apps.images import open_images
 from edge_apps.runtime import runner
 from edge_apps.runtime.manifest import FileManifest, load_bundle, parse_file_manifest, to_json
 from pipeline import build as building
@@ -32,6 +33,8 @@ from pipeline.capture import graph_of
 from pipeline.captured import Captured, answers, capture, split
 from pipeline.checkpoint import Checkpoint, load
 from pipeline.data import open_data
+from pipeline.data.hashes import hash_images
+from pipeline.data.subset import Subset
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
 from pipeline.networks import archive
 from pipeline.searching import SearchRecord
@@ -299,8 +302,13 @@ def test_the_pictures_that_trained_the_network_do_not_judge(
     export: Any, ranges: Any, sure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = sure.draw(2, 80)
-    monkeypatch.setattr(Checkpoint, "trained_on", lambda _self, images: images.name == str(pictures))
-    assert "The network was trained on --judge" in export(ranges(None), judge=pictures).error(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "trained_on", lambda _self, images: images.name == str(pictures))
+        assert "The network was trained on --judge" in export(ranges(None), judge=pictures).error(2)
+    some = Subset(open_images(pictures), [1, 2])  # a part of them, known by content
+    monkeypatch.setattr(Checkpoint, "hashes", (hash_images(some),))
+    refused = export(ranges(None), judge=pictures).error(2)
+    assert f"The network was trained on 2 images of '{pictures}', by content (first: '{some.item_name(0)}')" in refused
     assert SimulatedRunner.seen == Counter()
 
 
@@ -441,7 +449,7 @@ def test_a_class_without_a_picture_is_met_before_any_work(export: Any, ranges: A
         (["--rank-images", "100"], "are for --search"),
         (["--search", "--max-drop", "nan", "--judge", "digits:test"], "max-drop is nan"),
         (["--search", "--max-drop", "-1", "--judge", "digits:test"], "max-drop is -1"),
-        (["--search", "--max-drop", "5", "--judge", "digits:test"], "has 10 classes"),
+        (["--search", "--max-drop", "5", "--judge", "digits:test"], "Unknown folders: 0, 1"),
         (["--search", "--max-drop", "5", "--judge", "/nowhere"], "No such folder or tar"),
         (
             ["--search", "--max-drop", "5", "--judge", "digits:test", "--precision", "fp32"],

@@ -2,12 +2,13 @@
 
 ::
 
-    session   one run: device, runtime, model file and its hash, source, load time, first inference, how it ended
+    session   one run: device (id, name, hardware), runtime, model file and its hash, source, load time, how it ended
     frame     one classified frame: nanoseconds per stage, best label
     window    ten seconds of a session: percentiles of each stage, and a histogram that can be merged
     sample    the device, once a second: temperature, clock, throttling, memory, power mode
     event     one frame that was skipped, or what happened to the source, the clock or the log, and why
 
+A device is told from others by its id (``edge_apps.runtime.identity``); its name is for people and may change.
 Runs add their sessions to one file. Rows are committed every half second with ``synchronous=FULL``, so that a power
 cut or ``kill -9`` costs half a second of rows and what the disk takes for its commits; and because a thread does it, a
 slow SD card stops no frame. Only while a large file is read through at start do rows wait in memory for longer. Order

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_apps.camera.log.devices import labels
 from edge_apps.camera.log.merge import merged_logs
 from edge_apps.camera.log.summary import Group, summarize
 from edge_apps.errors import BadInput
 
-SHOWN = ("infer", "age")
-"""Stages that are compared: what the network costs, and how old a frame is when it has its labels. Not ``total``:
-most of it may be waiting for the camera's next frame."""
+SHOWN = ("age", "infer")
+"""Stages that are compared: the end-to-end latency of a frame, and what the network costs. Not ``total``: most of it
+may be waiting for the camera's next frame."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def compare_logs(files: Sequence[Path]) -> list[Compared]:
     if not groups:
         raise BadInput("No frame was logged in any of these files: there is nothing to compare.")
     groups.sort(key=lambda group: group.stages["infer"].p50)
-    described = [_description(group) for group in groups]
+    devices = labels({group.device_id: group.device_name for group in groups})
+    described = [_description(group, devices[group.device_id]) for group in groups]
     told = ["device", "file", *_telling(described)]
     return [Compared(group, tuple(each[name] for name in told)) for group, each in zip(groups, described, strict=True)]
 
@@ -53,19 +55,19 @@ def _telling(described: Sequence[dict[str, str]]) -> list[str]:
     return told
 
 
-def _description(group: Group) -> dict[str, str]:
+def _description(group: Group, device: str) -> dict[str, str]:
     """What can tell two lines apart, most telling first."""
-    device = group.device.board or group.device.cpu or group.device.soc or group.device.arch
     return {
         "device": device,
         "file": group.file,
+        "hardware": group.device.hardware,
         "runtime": group.runtime,
         "threads": f"{group.threads} thread{'s' if group.threads != 1 else ''}",
         "source": group.source,
         "settings": group.settings,
         "power": group.power,
         "sha256": group.sha256[:8],
-        "fingerprint": f"device {group.fingerprint[:6]}",
+        "fingerprint": f"hardware {group.fingerprint[:6]}",
     }
 
 

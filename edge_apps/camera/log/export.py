@@ -16,11 +16,17 @@ import msgspec
 
 from edge_apps.camera.log import schema
 from edge_apps.camera.log.database import check_output, reading
+from edge_apps.camera.log.devices import id_of, newest_names
 from edge_apps.camera.log.merge import rows
 from edge_apps.errors import BadInput, MissingExtra, install
 from edge_apps.files import whole_file
 
-JSON_COLUMNS = ("device", "throttled")
+ADDED = ("device", "device_name", "model", "file")
+"""Columns that say what was measured on what, in every row: id and newest name of the device, the network, its file.
+The table of sessions has columns of its own for that: there ``device_id`` is the id, ``device`` all that is known of
+the hardware, and ``device_name`` the name at the time."""
+
+JSON_COLUMNS = {("session", "device"), ("sample", "throttled")}
 """Texts that are JSON themselves."""
 
 AT_ONCE = 20_000
@@ -33,6 +39,8 @@ Row = tuple[Any, ...]
 
 def export(file: Path, table: str, format_: str, out: Path) -> int:
     """Write all rows of a table, in order of sessions and of what was logged in them; how many they are.
+
+    Each row ends with ``ADDED``.
 
     Args:
         file: the log.
@@ -73,8 +81,16 @@ def _all_rows(database: sqlite3.Connection, table: str) -> Iterator[Row]:
     if table == "session":
         yield from map(tuple, database.execute(f"SELECT {', '.join(schema.columns(table))} FROM session ORDER BY id"))
         return
-    for (session,) in database.execute("SELECT id FROM session ORDER BY id").fetchall():
-        yield from rows(database, table, session)
+    names = newest_names(database)
+    for session in database.execute("SELECT * FROM session ORDER BY id").fetchall():
+        added = (id_of(session), names[id_of(session)], session["model"], session["file"])
+        for row in rows(database, table, session["id"]):
+            yield (*row, *added)
+
+
+def columns(table: str) -> dict[str, str]:
+    """Return the columns that are exported: name → INTEGER, REAL, TEXT or BLOB."""
+    return schema.types(table) | ({} if table == "session" else dict.fromkeys(ADDED, "TEXT"))
 
 
 @contextlib.contextmanager
@@ -90,17 +106,17 @@ def _place(out: Path) -> Iterator[Path | None]:
 def _csv(table: str, found: Iterator[Row], out: Path | None) -> None:
     with out.open("w", encoding="utf-8", newline="") if out else contextlib.nullcontext(sys.stdout) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(schema.columns(table))
+        writer.writerow(columns(table))
         for row in found:
             writer.writerow([base64.b64encode(v).decode() if isinstance(v, bytes) else v for v in row])
 
 
 def _jsonl(table: str, found: Iterator[Row], out: Path | None) -> None:
-    names = schema.columns(table)
+    names = columns(table)
     with out.open("w", encoding="utf-8") if out else contextlib.nullcontext(sys.stdout) as stream:
         for row in found:
             document = {
-                name: msgspec.Raw(value.encode()) if name in JSON_COLUMNS and value is not None else value
+                name: msgspec.Raw(value.encode()) if (table, name) in JSON_COLUMNS and value is not None else value
                 for name, value in zip(names, row, strict=True)
             }
             stream.write(msgspec.json.encode(document).decode() + "\n")
@@ -116,7 +132,7 @@ def _parquet(table: str, found: Iterator[Row], out: Path | None) -> None:
         "TEXT": pyarrow.string(),
         "BLOB": pyarrow.binary(),
     }
-    types = pyarrow.schema([(name, kinds[kind]) for name, kind in schema.types(table).items()])
+    types = pyarrow.schema([(name, kinds[kind]) for name, kind in columns(table).items()])
     with ParquetWriter(out, types, compression="zstd") as writer:
         while batch := list(islice(found, AT_ONCE)):
             writer.write_table(pyarrow.table(list(map(list, zip(*batch, strict=True))), schema=types))

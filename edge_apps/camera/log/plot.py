@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png")
 
-COLOURS = {"infer": "#D55E00", "age": "#0072B2"}
+COLOURS = {"age": "#0072B2", "infer": "#D55E00"}
 """Okabe and Ito's, which colour-blind people tell apart."""
 
 MARKS = {"p50": "o", "p90": "|", "p99": "D"}
@@ -147,7 +147,7 @@ def _legend() -> tuple[list[Artist], list[str]]:
                markeredgewidth=2 if mark == "|" else 1.2)
         for mark in MARKS.values()
     ]  # fmt: skip
-    names = {"infer": "inference", "age": "age of a frame with its labels"}
+    names = {"age": "end-to-end latency", "infer": "inference"}
     return handles, [
         *(names[stage] for stage in SHOWN),
         "p50",

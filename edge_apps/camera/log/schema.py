@@ -2,6 +2,9 @@
 
 Rows of ``frame``, ``window``, ``sample`` and ``event`` are found by their session and a number of their own, so that
 writing or merging the same row twice changes nothing.
+
+Since version 4 a session says which device it is of, by ``device_id``. Before, the fingerprint of the hardware was the
+device, called by its board; those sessions keep that.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 APPLICATION_ID = 0x45444745
 """``EDGE``: marks the file as such a log (``PRAGMA application_id``)."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """``PRAGMA user_version``; a program refuses a newer one."""
 
 WINDOW_NS = 10 * 10**9
@@ -31,7 +34,9 @@ CREATE TABLE session (
     ended TEXT,                       -- NULL: still running, or killed
     ended_by TEXT,                    -- 'end of source', 'frames', 'SIGINT', 'SIGTERM' or an error
     program TEXT NOT NULL,            -- version of edge-pipeline
-    fingerprint TEXT NOT NULL,        -- of the device
+    fingerprint TEXT NOT NULL,        -- of the hardware
+    device_id TEXT NOT NULL DEFAULT '',
+    device_name TEXT NOT NULL DEFAULT '', -- at the time
     board TEXT NOT NULL DEFAULT '',   -- '': the device does not say; so below
     soc TEXT NOT NULL DEFAULT '',
     os TEXT NOT NULL DEFAULT '',
@@ -141,6 +146,9 @@ def upgrade(database: sqlite3.Connection) -> None:
     for id_ in [row[0] for row in database.execute("SELECT id FROM session WHERE uuid = ''")]:
         _complete_session(database, id_)
     database.execute(UNIQUE_UUID)
+    for id_, device in database.execute("SELECT id, device FROM session WHERE device_id = ''").fetchall():
+        told = "UPDATE session SET device_id = fingerprint, device_name = ? WHERE id = ?"
+        database.execute(told, (_hardware(device), id_))
     if "offset_ns" not in _columns(database, "frame"):
         _add_columns(database, "frame")
         # The wall clock is all that version 1 wrote down.
@@ -193,11 +201,23 @@ def _complete_session(database: sqlite3.Connection, id_: int) -> None:
     """What a session of version 1 says elsewhere; a UUID that every copy of that log gets for it."""
     names = ("started", "fingerprint", "sha256", "runtime", "source", "load_ms", "first_ms", "device")
     row: tuple[Any, ...] = database.execute(f"SELECT {', '.join(names)} FROM session WHERE id = ?", (id_,)).fetchone()
-    try:
-        device = json.loads(row[-1])
-    except ValueError:
-        device = {}  # a row that is broken stays as it is
+    device = _known(row[-1])
     name = json.dumps([id_, *row[:-1]], ensure_ascii=False)
     identity = str(uuid.uuid5(uuid.NAMESPACE_OID, name))
     values = (identity, *(str(device.get(key, "")) for key in ("board", "soc", "os")), id_)
     database.execute("UPDATE session SET uuid = ?, board = ?, soc = ?, os = ? WHERE id = ?", values)
+
+
+def _hardware(device: str) -> str:
+    """Name the device of a session that has no name: by its board, as it was called until version 3."""
+    known = _known(device)
+    return next((str(known[key]) for key in ("board", "cpu", "soc", "arch") if known.get(key)), "")
+
+
+def _known(device: str) -> dict[str, Any]:
+    """Decode what a session's row says of its device; a row that is broken stays as it is, and says nothing."""
+    try:
+        known = json.loads(device)
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -13,9 +13,14 @@ from edge_apps.runtime.device import Device
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """The columns of ``session`` that are known before the run's first frame."""
+    """The columns of ``session`` that are known before the run's first frame.
+
+    Without ``device_id`` and ``device_name`` the hardware alone says which device it is, as in logs before version 4.
+    """
 
     device: Device
+    device_id: str = ""
+    device_name: str = ""
     runtime: str
     threads: int
     model: str
@@ -30,6 +35,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     first_ms: float
     warmup: int
     governor: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in who the device is."""
+        msgspec.structs.force_setattr(self, "device_id", self.device_id or self.device.fingerprint)
+        msgspec.structs.force_setattr(self, "device_name", self.device_name or self.device.hardware)
 
     def row(self) -> dict[str, Any]:
         """The row of a session that begins now, under a UUID of its own."""

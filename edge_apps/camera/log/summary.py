@@ -10,14 +10,15 @@ from typing import Any
 import msgspec
 
 from edge_apps.camera.log.database import reading
+from edge_apps.camera.log.devices import id_of, newest_names
 from edge_apps.camera.log.figures import figures
 from edge_apps.errors import BadInput
 from edge_apps.runtime.device import Device
 from edge_apps.runtime.latency import Summary
 
-SAME = ("fingerprint", "sha256", "runtime", "threads", "source", "settings", "governor")
-"""Sessions that agree in these, and in the power modes that the device was in meanwhile, measured the same thing: their
-frames are pooled. Another source, another capture."""
+SAME = ("sha256", "runtime", "threads", "source", "settings", "governor")
+"""Sessions of one device that agree in these, and in the power modes that it was in meanwhile, measured the same thing:
+their frames are pooled. Another source, another capture."""
 
 HELD_BACK = "(earlier)"
 """Ends the words for what held the device back before, and does no longer (``edge_apps.runtime.sensors``)."""
@@ -38,13 +39,16 @@ class State:
 
 @dataclass(frozen=True)
 class Group:
-    """Sessions that agree in ``SAME`` and power mode; no ``stages`` where no frame was logged.
+    """Sessions of one device that agree in ``SAME`` and power mode; no ``stages`` where no frame was logged.
 
+    ``device_name`` is the newest name of the device, whatever it was called in these sessions.
     ``frames_dropped`` rows were taken away by the log's caps, or while the disk could not be written; see ``Figures``
     for ``by_histogram`` and ``missing``.
     """
 
     device: Device
+    device_id: str
+    device_name: str
     fingerprint: str
     model: str
     file: str
@@ -103,18 +107,20 @@ def summarize(database: sqlite3.Connection, name: str) -> list[Group]:
     """
     database.execute("BEGIN")
     try:
+        names = newest_names(database)
         alike: dict[tuple[Any, ...], list[sqlite3.Row]] = {}
         for session in database.execute("SELECT * FROM session ORDER BY id"):
             modes = _power_modes(database, _these([session]))
-            alike.setdefault((modes, *(session[name] for name in SAME)), []).append(session)
-        return [_group(database, rows) for rows in alike.values()]
+            device = id_of(session), session["fingerprint"]  # a disk may have moved to other hardware with its id
+            alike.setdefault((device, modes, *(session[name] for name in SAME)), []).append(session)
+        return [_group(database, rows, names) for rows in alike.values()]
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadInput(f"The log '{name}' is damaged: {error}.") from error
     finally:
         database.execute("ROLLBACK")
 
 
-def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row]) -> Group:
+def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row], names: dict[str, str]) -> Group:
     last = sessions[-1]
     ids = [session["id"] for session in sessions]
     these = _these(sessions)
@@ -122,6 +128,8 @@ def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row]) -> Group:
     found = figures(database, ids)
     return Group(
         device=msgspec.json.decode(last["device"], type=Device),
+        device_id=id_of(last),
+        device_name=names[id_of(last)],
         fingerprint=last["fingerprint"],
         model=last["model"],
         file=last["file"],

@@ -3,7 +3,8 @@
 =================  ====================================================================================
 ``/``              the page
 ``/stream``        the video with its overlay, as MJPEG (``multipart/x-mixed-replace``)
-``/snapshot.jpg``  the latest frame with its overlay
+``/frames``        the same frames for programs and the page: of each its labels as JSON, then its JPEG (``multipart``)
+``/snapshot.jpg``  the latest frame with its overlay; the header ``X-Frame-Sequence`` has its number
 ``/events``        server-sent events: ``labels`` up to five times a second, ``state`` once a second
 ``/api/state``     everything as JSON: ``edge_apps.camera.live_shape.State``
 ``/metrics``       for Prometheus

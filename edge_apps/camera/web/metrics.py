@@ -89,7 +89,8 @@ def _gauges(state: State) -> Iterator[Metric]:
         yield _gauge("log_writing", "1 while the latency log can be written.", state.log.state == "writing")
     if state.labels is not None:
         yield _gauge("last_frame_timestamp_seconds", "When the latest frame was captured.", state.labels.captured_at)
-        yield _gauge("last_frame_age_seconds", "How old it was when its labels were there.", state.labels.age_ms / 1e3)
+        latency = "End-to-end latency: how old it was when its labels were there."
+        yield _gauge("last_frame_age_seconds", latency, state.labels.age_ms / 1e3)
 
 
 def _device(sample: Sample) -> Iterator[Metric]:
@@ -118,5 +119,7 @@ def _build(state: State) -> Metric:
         "runtime": facts.runtime,
         "sha256": facts.sha256,
         "fingerprint": facts.fingerprint,
+        "device_id": facts.device_id,
+        "device_name": facts.device_name,
     }
     return InfoMetricFamily(f"{PREFIX}_build", "What runs, on what.", about)

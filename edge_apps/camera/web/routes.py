@@ -14,13 +14,25 @@ from starlette.types import ASGIApp
 from edge_apps.camera.live_state import LiveState
 from edge_apps.camera.web import metrics
 from edge_apps.camera.web.metrics import Metrics
-from edge_apps.camera.web.stream import MJPEG, SERVER_SENT, Bell, Bulletin, Endless, Places, picture, pictures
+from edge_apps.camera.web.stream import (
+    MJPEG,
+    MULTIPART,
+    SERVER_SENT,
+    Bell,
+    Bulletin,
+    Endless,
+    Places,
+    frames,
+    picture,
+    pictures,
+)
 
 PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
+    "/frames.js": ("frames.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 """Path → file beside this one, and what it is. There is nothing else, and no folder to list."""
@@ -40,6 +52,7 @@ class Site:
         """Its routes; every one answers GET and HEAD."""
         own: dict[str, Endpoint] = {
             "/stream": self._stream,
+            "/frames": self._frames,
             "/snapshot.jpg": self._snapshot,
             "/events": self._events,
             "/api/state": self._state,
@@ -55,11 +68,17 @@ class Site:
             return _full()
         return Endless(pictures(self._live, self._bell), MJPEG, self._viewers)
 
+    async def _frames(self, request: Request) -> ASGIApp:  # noqa: ARG002
+        if self._viewers.is_full:
+            return _full()
+        return Endless(frames(self._live, self._bell), MULTIPART, self._viewers)
+
     async def _snapshot(self, request: Request) -> ASGIApp:  # noqa: ARG002
-        jpeg = await picture(self._live, self._bell)
-        if jpeg is None:
+        found = await picture(self._live, self._bell)
+        if found is None:
             return PlainTextResponse("There is no picture yet.\n", 503, {"Retry-After": "2"})
-        return Response(jpeg, media_type="image/jpeg")
+        jpeg, shown = found
+        return Response(jpeg, media_type="image/jpeg", headers={"X-Frame-Sequence": str(shown.result.sequence)})
 
     async def _events(self, request: Request) -> ASGIApp:  # noqa: ARG002
         if self._listeners.is_full:

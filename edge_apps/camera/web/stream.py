@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterator
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from edge_apps.camera.live_state import LiveState
+from edge_apps.camera.live_state import LiveState, Shown, labels_of
 
 STREAMS = 24
 """Viewers of the video at once, and as many of the events."""
@@ -26,6 +26,7 @@ REPEAT_AFTER = 0.3
 
 BOUNDARY = "edge-camera-frame"
 MJPEG = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+MULTIPART = f"multipart/mixed; boundary={BOUNDARY}"
 SERVER_SENT = "text/event-stream"
 
 
@@ -119,8 +120,26 @@ async def pictures(live: LiveState, bell: Bell) -> AsyncGenerator[bytes, None]:
                 yield _part(jpeg[1])
 
 
-async def picture(live: LiveState, bell: Bell, patience: float = 2.0) -> bytes | None:
-    """The latest frame as a JPEG; None where there is none yet, or it cannot be had in time."""
+async def frames(live: LiveState, bell: Bell) -> AsyncGenerator[bytes, None]:
+    """Yield the latest frame again and again: what is said of it as JSON (``Labels``), then its JPEG.
+
+    Both come from one connection and in pairs, so that the page never shows the labels of one frame beside the image
+    of another.
+    """
+    yield f"--{BOUNDARY}\r\n".encode()
+    sent = 0
+    with live.preview.watch():
+        while True:
+            jpeg = live.preview.jpeg
+            if jpeg is None or jpeg[0] == sent:
+                await bell.wait()
+                continue
+            sent, data, shown = jpeg
+            yield _part(msgspec.json.encode(labels_of(shown)), "application/json") + _part(data)
+
+
+async def picture(live: LiveState, bell: Bell, patience: float = 2.0) -> tuple[bytes, Shown] | None:
+    """The latest frame as a JPEG, and the frame; None where there is none yet, or it cannot be had in time."""
     wanted = live.preview.offered
     if not wanted:
         return None
@@ -129,7 +148,7 @@ async def picture(live: LiveState, bell: Bell, patience: float = 2.0) -> bytes |
         while True:
             jpeg = live.preview.jpeg
             if jpeg is not None and jpeg[0] >= wanted:
-                return jpeg[1]
+                return jpeg[1], jpeg[2]
             if not await _rings(bell, until - time.monotonic()):
                 return None
 
@@ -143,10 +162,10 @@ async def _rings(bell: Bell, seconds: float) -> bool:
     return True
 
 
-def _part(jpeg: bytes) -> bytes:
-    """One picture, and the mark where the next one begins."""
-    head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-    return head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
+def _part(data: bytes, content_type: str = "image/jpeg") -> bytes:
+    """One part, and the mark where the next one begins."""
+    head = f"Content-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data + f"\r\n--{BOUNDARY}\r\n".encode()
 
 
 class Bulletin:

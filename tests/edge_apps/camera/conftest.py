@@ -57,6 +57,15 @@ def live_camera() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """Inputs that users brought, which may not live in this repository."""
+    cases = Path(__file__).resolve().parents[4] / "shared" / "cases"
+    if not cases.is_dir():
+        pytest.skip("the shared cases are not on this machine: this test did NOT run")
+    return cases
+
+
 @pytest.fixture
 def model(fake: ModuleType, tmp_path: Path) -> Path:
     """One model file that runs."""

@@ -27,6 +27,8 @@ from edge_apps.images import Image
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.sensors import Sample
 
+DEVICE_ID = "3f2a91c0-6f0e-4b6a-9a51-0c2f3d4e5f60"
+
 LABELS = ("tabby cat", "Käfer, long-horned beetle", "notebook computer", "coffee mug")
 
 
@@ -48,6 +50,8 @@ def some_facts() -> Facts:
         first_ms=9.7,
         warmup=5,
         device=this_device(),
+        device_id=DEVICE_ID,
+        device_name="kitchen-pi",
     )
     return facts_of(session)
 

@@ -35,7 +35,8 @@ def test_pictures_get_their_labels_and_a_summary(edge_camera, model: Path, pictu
     ]
     assert "100.0 %" in lines[0]
     assert lines[3].startswith("3 frames in ")
-    assert all(stage in result.stdout for stage in ("capture", "preprocess", "infer", "postprocess", "total"))
+    assert all(stage in result.stdout for stage in ("end-to-end", "preprocess", "infer", "postprocess", "waiting"))
+    assert "total" not in result.stdout
     assert "* indicative: fewer than 10,000 frames" in result.stdout
     assert "colours-int8.fake: colours int8 for tflite, by fake 1.0 on" in result.stderr
 
@@ -48,6 +49,17 @@ def test_a_tar_is_read_like_the_folder(edge_camera, model: Path, pictures: Path,
         for path in (pictures, tmp_path / "p.tar")
     ]
     assert labels[0] == labels[1]
+
+
+def test_a_path_alone_is_a_source(edge_camera, model: Path, pictures: Path, video: Path) -> None:
+    for path, source, frames in ((pictures, "folder", 3), (pictures / "b/green.png", "image", 1), (video, "video", 6)):
+        every = ["--every-frame"] * (source == "video")
+        result = edge_camera("run", "--model", model, "--source", path, "--json", "--quiet", *every)
+        assert result.returncode == 0, result.stderr
+        session, summary = map(json.loads, result.stdout.splitlines())
+        assert (session["source"], summary["frames"]) == (f"{source}:{path}", frames)
+    refused = edge_camera("run", "--model", model, "--source", video.parent / "none.mp4")
+    assert "No such file, folder or camera: " in one_error_line(refused, 2)
 
 
 def test_json_is_one_document_per_line_and_nothing_else(edge_camera, model: Path, pictures: Path) -> None:

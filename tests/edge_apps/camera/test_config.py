@@ -126,10 +126,25 @@ def test_paths_count_from_the_folder_of_the_file(
         ("test-pattern", "test-pattern"),
         ("http://user:secret@host/a", "http://user:secret@host/a"),
         ("nonsense", "nonsense"),
+        ("0", "0"),
+        ("/dev/video9", "v4l2:/dev/video9"),
+        ("a clip", "video:THERE/a clip"),
+        ("./a clip", "video:THERE/a clip"),
+        ("THERE/photo.mp4", "image:THERE/photo.mp4"),
+        ("photos", "folder:THERE/photos"),
+        ("~/photos", "folder:THERE/photos"),
+        ("folder:~/photos", "folder:THERE/photos"),
+        ("later.mp4", "THERE/later.mp4"),
+        ("foldr:x", "foldr:x"),
     ],
 )
-def test_sources_that_name_a_path(written, tmp_path: Path, source: str, found: str) -> None:
-    said = options_in(written(f"source = '{source}'"), RUN)
+def test_sources_that_name_a_path(written, tmp_path: Path, source: str, found: str, monkeypatch) -> None:
+    """One that is not there yet, too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a clip").write_bytes(b"what it is, nobody knows")
+    (tmp_path / "photo.mp4").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "photos").mkdir()
+    said = options_in(written(f"source = '{source.replace('THERE', str(tmp_path))}'"), RUN)
     assert said == {"source_text": found.replace("THERE", str(tmp_path))}
 
 

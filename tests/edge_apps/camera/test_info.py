@@ -11,6 +11,7 @@ from edge_apps.camera import info
 from edge_apps.runtime import coreml
 from edge_apps.runtime import executorch_native as native
 from edge_apps.runtime.device import this_device
+from edge_apps.runtime.identity import default_name, stored_id
 
 Found = dict[str, info.RuntimeInfo]
 
@@ -93,6 +94,7 @@ def test_this_machine(edge_camera: Callable[..., object]) -> None:
     device = this_device()
     assert said["fingerprint"] == device.fingerprint
     assert said["device"]["kernel"] == device.kernel
+    assert (said["device_id"], said["device_name"]) == (stored_id(), default_name() or device.hardware)
     assert said["sensors"]["memory_mb"] > 10
     assert [one["suffix"] for one in said["runtimes"]] == [".tflite", ".tflite", ".pte", ".mlpackage"]
 

@@ -186,11 +186,11 @@ def test_corrupt_frames_are_told_and_never_classified(camera) -> None:
     assert kinds(items) == ["frames", "corrupt", "frames"]
     skipped = [item for item in items if isinstance(item, Skipped)]
     assert [item.reason for item in skipped] == [
-        "Corrupt frame: 17 bytes that are no JPEG.",
-        "Corrupt frame: a JPEG picture that is cut short.",
+        "Corrupt frame: 17 bytes that are not a JPEG image.",
+        "Corrupt frame: a JPEG image that is cut short.",
         "Corrupt frame: an empty part.",
-        "Corrupt frame: a JPEG picture with a broken head." if noise[0] != 0xFF else skipped[3].reason,
-        "Corrupt frame: a picture that is damaged inside.",
+        "Corrupt frame: 402 bytes that are not a JPEG image." if noise[0] != 0xFF else skipped[3].reason,
+        "Corrupt frame: an image that is damaged inside.",
     ]
     assert [item.sequence for item in items if isinstance(item, (Frame, Skipped))] == list(range(len(items)))
 
@@ -220,7 +220,7 @@ def test_a_server_that_sends_nothing_but_noise_counts_as_hung(camera, monkeypatc
     def noise(connection) -> None:
         connection.send(http.HEAD)
         while True:
-            connection.send(os.urandom(5000).replace(b"--", b"??"))
+            connection.send(os.urandom(5000).replace(b"--", b"??").replace(b"\xff\xd8", b"??"))
             time.sleep(0.02)
 
     server = camera(noise, http.streams(then=lambda c: c.forever(100)))
@@ -262,8 +262,10 @@ def test_a_camera_that_is_not_there_yet_is_waited_for(camera) -> None:
     ("answer", "says"),
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the server answered 404 Not Found"),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n", "it sends 'video/mp4', not MJPEG"),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace\r\n\r\n", "not MJPEG"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n", "it sends no JPEG image (Content-Type: video/mp4)"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<html>Log in", "(Content-Type: text/html)"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "it sends no JPEG image (Content-Type: unknown)"),
+        (http.HEAD, "it sends no JPEG image (Content-Type: multipart/x-mixed-replace)"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "BadStatusLine"),
         (b"", "closed connection without response"),
     ],

@@ -41,7 +41,7 @@ def test_the_latest_frame_is_shown_with_its_smoothed_labels(live: LiveState, liv
     live.publish(result)
     labels = live.state().labels
     assert labels is not None
-    assert (labels.sequence, labels.decision) == (7, "coffee mug")
+    assert (labels.sequence, labels.frames, labels.decision) == (7, 1, "coffee mug")
     assert [(one.label, one.probability) for one in labels.top] == list(smoothed)
     assert [(one.label, one.probability) for one in labels.raw] == list(result.top)
     assert labels.infer_ms == pytest.approx(14)
@@ -164,6 +164,15 @@ def test_a_viewer_sees_the_frame_with_its_label(live_camera: ModuleType) -> None
     assert picture[150:].max() > 200  # text
 
 
+def test_an_image_says_which_frame_it_is_and_how_late(live: LiveState, live_camera: ModuleType, monkeypatch) -> None:
+    noted: list[str] = []
+    monkeypatch.setattr(live_state, "captioned", lambda image, labels, note: noted.append(note) or image)  # noqa: ARG005
+    live.publish(live_camera.some_result(1234, IMAGE))
+    assert live._shown is not None
+    live._draw(live._shown)
+    assert noted == ["frame 1,234   34.0 ms   0.0 fps"]
+
+
 @pytest.mark.parametrize(("decision", "best"), [("tabby cat", "tabby cat"), (None, "unsure: tabby cat")])
 def test_a_picture_says_whether_it_is_an_answer(
     live_camera: ModuleType, monkeypatch: pytest.MonkeyPatch, decision: str | None, best: str
@@ -193,9 +202,9 @@ def test_a_picture_that_cannot_be_shown_is_an_event(live_camera: ModuleType) -> 
 def test_facts_of_a_session() -> None:
     said: dict[str, Any] = {name: name for name in ("model", "file", "sha256", "target", "precision", "input")}
     said |= {"runtime": "r", "source": "s", "settings": "loop", "governor": "powersave", "device": this_device()}
-    said |= {"threads": 2, "warmup": 3, "load_ms": 1.5, "first_ms": 2.5}
+    said |= {"threads": 2, "warmup": 3, "load_ms": 1.5, "first_ms": 2.5, "device_id": "0f", "device_name": "kitchen-pi"}
     facts = facts_of(Session(**said))
     assert isinstance(facts, Facts)
     assert {name: getattr(facts, name) for name in said} == said
-    assert facts.device_name == str(said["device"])
+    assert facts.hardware == str(said["device"])
     assert facts.fingerprint == said["device"].fingerprint

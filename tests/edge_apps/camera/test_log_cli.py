@@ -1,6 +1,7 @@
 """``edge-camera log`` as people and programs meet it."""
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_summary_says_what_is_measured_and_how_the_device_did(edge_camera, tmp_p
     assert "dropped" not in said.stdout
 
 
+def test_summary_leads_with_latency_and_throughput_and_names_the_device(edge_camera, tmp_path: Path) -> None:
+    names = {"device_id": "3f2a91c0-6f0e-4b6a-9a51-0c2f3d4e5f60", "device_name": "kitchen-pi [bold]"}
+    out = edge_camera("log", "summary", log_run(tmp_path / "l.db", 9, **names)).stdout
+    assert out.startswith(f"kitchen-pi [bold] · {this_device()} · device 3f2a91c0 · ")
+    assert re.search(r"^End-to-end latency p50 1\.00 ms, p99 1\.00 ms; throughput [\d.]+ fps$", out, re.MULTILINE)
+    stages = re.findall(r"^(\S+) +9 ", out, re.MULTILINE)
+    assert stages == ["end-to-end", "decode", "preprocess", "infer", "postprocess", "waiting"]
+
+
 def test_summary_says_what_is_known_by_histograms_alone(edge_camera, tmp_path: Path) -> None:
     path = log_run(tmp_path / "l.db", 9)
     database = sqlite3.connect(path)
@@ -61,9 +71,8 @@ def test_compare_puts_them_side_by_side(edge_camera, tmp_path: Path) -> None:
     files = [log_run(tmp_path / "1.db", 9), log_run(tmp_path / "2.db", 5, threads=2)]
     said = edge_camera("log", "compare", *files)
     assert said.returncode == 0
-    assert all(
-        word in said.stdout for word in ("1 thread,", "2 threads,", "age p99", "infer p50", "held back", "max °C")
-    )
+    assert all(word in said.stdout for word in ("1 thread,", "2 threads,", "held back", "max °C"))
+    assert re.search(r"^ +end-to-end +infer +$\n +n +fps +p50 +p90 +p99 +p50 +p90 +p99 ", said.stdout, re.MULTILINE)
     assert "1.00*" in said.stdout
     assert "81.5" in said.stdout
     documents = json.loads(edge_camera("log", "compare", *files, "--json").stdout)

@@ -18,6 +18,7 @@ from edge_apps.camera.smoothing import Majority
 from edge_apps.camera.sources import Event, Frame, Skipped, parse_source
 from edge_apps.errors import BadManifest
 from edge_apps.runtime.latency import STAGES, StageClock
+from edge_apps.runtime.manifest import OutputKind
 
 
 def using(runner, top_k: int = 1, **reading: object) -> Callable[[], Classifier]:
@@ -112,8 +113,40 @@ def test_softmax_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_softmax_refuses_what_is_not_finite(bad: float) -> None:
-    assert probabilities(np.array([0.0, bad], np.float32)) is None
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "independent-probabilities"])
+def test_what_is_not_finite_is_refused(bad: float, kind: OutputKind) -> None:
+    assert probabilities(np.array([0.0, bad], np.float32), kind) is None
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "independent-probabilities"])
+def test_a_networks_own_probabilities_are_used_as_they_are(kind: OutputKind) -> None:
+    own = np.array([0.875, 0.0, 1.0, 0.125], np.float32)
+    found = probabilities(own, kind)
+    assert found is not None
+    assert (found.dtype, found.tolist()) == (np.float64, own.tolist())
+    beyond = probabilities(np.array([1.002, -0.002], np.float32), kind)
+    assert beyond is not None
+    assert beyond.tolist() == [1.0, 0.0], "int8 rounds a little beyond the ends"
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown", "decision"),
+    [
+        ("logits", (0.459, 0.376, 0.165), None),
+        ("probabilities", (0.9, 0.7, -0.123), "red"),
+        ("independent-probabilities", (0.9, 0.7, -0.123), "red"),
+    ],
+)
+def test_threshold_and_labels_go_by_what_the_file_says_of_its_outputs(
+    fake, tmp_path: Path, kind: str, shown: tuple[float, ...], decision: str | None
+) -> None:
+    runner = fake.FakeRunner(fake.write_fake(tmp_path / "m.fake", manifest={"output": kind}), 1)
+    classifier = using(runner, 3, threshold=0.8)()
+    answer = classifier.answer(np.array([0.9, 0.7, -0.123], np.float32), 0)
+    assert answer is not None
+    own, smoothed, decided = answer
+    assert [probability for _, probability in own] == pytest.approx([max(0.0, p) for p in shown], abs=1e-3)
+    assert (smoothed, decided) == (own, decision)
 
 
 # --- what is made of the labels ---------------------------------------------------------------------------------------

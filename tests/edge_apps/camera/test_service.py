@@ -86,6 +86,8 @@ def test_what_the_unit_says(config: Path) -> None:
     assert "\nUser=" in unit
     assert "WantedBy=multi-user.target" in unit
     user = plan(config, {}, for_user=True).unit
+    assert "\nStateDirectory=edge-pipeline\nStateDirectoryMode=0700\n" in unit, "for the id of the device"
+    assert "StateDirectory" not in user, "a user's own folder can be written"
     assert "\nUser=" not in user
     assert "Nice=" not in user
     assert "WantedBy=default.target" in user
@@ -205,6 +207,17 @@ def test_a_password_is_for_one_reader(config: Path, scheme: str) -> None:
     assert "secret" not in str(caught.value)
     config.chmod(0o600)
     assert advice(config, options)
+
+
+@pytest.mark.parametrize("source", ["clip", "video:clip", "photo", "folder:photos", "not-mounted/clip.mp4"])
+def test_the_disk_of_its_source_is_mounted_first(config: Path, source: str) -> None:
+    (config.parent / "clip").write_bytes(b"a video?")
+    (config.parent / "photo").write_bytes(b"\x89PNG\r\n\x1a\n")
+    config.write_text(f'model = "bundle"\nsource = "{source}"\n')
+    unit = plan(config, options_in(config, main.commands["run"])).unit
+    place = str(config.parent / source.rpartition(":")[2]).replace("%", "%%")
+    (line,) = [line for line in unit.splitlines() if line.startswith("RequiresMountsFor")]
+    assert f'"{place}"' in line
 
 
 def test_a_service_needs_a_model_and_a_source(config: Path) -> None:

@@ -1,22 +1,27 @@
 """What a user writes for a source: what becomes of it, and what is refused; the test pattern."""
 
 import itertools
+import os
+import tarfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from edge_apps.camera.live import LiveSource
 from edge_apps.camera.request import Device
 from edge_apps.camera.sources import (
+    Frame,
     SourceOptions,
     TestPattern,
     parse_size,
     parse_source,
     stale_after,
+    takes,
 )
-from edge_apps.errors import BadInput
+from edge_apps.errors import BadInput, NotThere
 from edge_apps.images import write_png
 
 
@@ -89,7 +94,7 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
     ("text", "says"),
     [
         ("foldr:x", "Unknown source 'foldr'. Did you mean 'folder'?"),
-        ("nonsense", "Known: folder:PATH (also a .tar), video:FILE, test-pattern"),
+        ("nonsense", "Unknown source 'nonsense'. Known: the path of a video, of an image, or of a folder or .tar of"),
         ("folder:", "names no path"),
         ("video:", "names no path"),
         ("folder:/no/such/place", "No such folder or tar: '/no/such/place'"),
@@ -99,7 +104,7 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
         ("usb:", "'usb:' names no camera: write usb:0"),
         ("usb:x", "'usb:x' names no camera"),
         ("usb:-1", "names no camera"),
-        ("usb0", "Did you mean 'usb'?"),
+        ("usb0", "Did you mean 'usb:0'?"),
         ("usb:987", "No such camera: '/dev/video987'"),
         ("v4l2:", "names no path"),
         ("v4l2:/dev/no-video", "No such camera: '/dev/no-video'"),
@@ -107,7 +112,7 @@ def test_the_test_pattern_is_the_same_every_time_and_moves() -> None:
         ("v4l2:/etc/passwd", "'/etc/passwd' is no video device"),
         ("csi:first", "names no camera: write csi:0"),
         ("USB:987", "No such camera: '/dev/video987'"),
-        ("/dev/null", "Did you mean 'v4l2:/dev/null'?"),
+        ("/dev/null", "'/dev/null' is no video device"),
         ("rtsp:camera", "does not begin with rtsp://"),
         ("http://", "names no host"),
         ("http://host-" + 70 * "x", "Unknown host 'host-xxx"),
@@ -119,11 +124,122 @@ def test_what_cannot_be_a_source_is_refused(text: str, says: str) -> None:
     assert says in str(error.value)
 
 
-def test_a_bare_path_gets_the_source_it_should_have_been(pictures: Path, video: Path) -> None:
-    for path, kind in ((pictures, "folder"), (video, "video")):
-        with pytest.raises(BadInput) as error:
-            parse_source(str(path))
-        assert f"Did you mean '{kind}:{path}'?" in str(error.value)
+def test_a_bare_path_is_what_its_content_says(pictures: Path, video: Path) -> None:
+    """Whatever it is called."""
+    photo = pictures / "a/red.png"
+    tar = pictures.parent / "frames"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(pictures, arcname=".")
+    for path, kind, count in ((pictures, "folder", 3), (tar, "folder", 3), (photo, "image", 1), (video, "video", None)):
+        odd = path.rename(path.with_name(f"a {kind} \u00e9.MP4"))
+        source = parse_source(str(odd))
+        assert (source.text, source.length) == (f"{kind}:{odd}", count)
+        assert isinstance(next(iter(source)), Frame)
+        odd.rename(path)
+
+
+def test_paths_are_written_as_in_a_shell(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text in (
+        "pictures",
+        "./pictures/",
+        "pictures/../pictures",
+        "~/pictures",
+        "folder:~/pictures",
+        "FOLDER:pictures",
+    ):
+        assert parse_source(text).length == 3, text
+    monkeypatch.chdir(pictures)
+    assert parse_source(".").length == 3
+    photo = (pictures / "a/red.png").read_bytes()
+    for odd in ("0.png", "~odd", "a:b", "usb", "test pattern", "x\u00e4 %20.JPG", "-q"):
+        Path(odd).write_bytes(photo)
+        (frame,) = parse_source(odd)
+        assert (frame.image == (200, 10, 10)).all(), odd
+    for text in ("image:0.png", "IMAGE:0.png"):
+        assert parse_source(text).text == "image:0.png"
+
+
+def test_a_photograph_may_carry_others(tmp_path: Path) -> None:
+    """As a phone's with its gain map, or with its preview: an image, and no video."""
+    data = bytes(cv2.imencode(".jpg", np.full((40, 60, 3), 90, np.uint8))[1])
+    small = bytes(cv2.imencode(".jpg", np.full((8, 8, 3), 90, np.uint8))[1])
+    marked = data[:2] + b"\xff\xe2\x00\x0eMPF\0" + bytes(8) + data[2:]
+    for number, content in enumerate((data, data + small, marked + small * 3, data + b"ftyp" + bytes(99))):
+        path = tmp_path / str(number)
+        path.write_bytes(content)
+        (frame,) = parse_source(str(path))
+        assert frame.image.shape == (40, 60, 3)
+
+
+def test_a_number_is_a_camera_and_a_device_too() -> None:
+    for text in ("0", "7", "/dev/video7", "/dev/v4l/by-id/usb-cam"):
+        source = parse_source(text, SourceOptions(wait_for_source=True))
+        assert isinstance(source, LiveSource)
+        assert source.text == (f"usb:{text}" if text.isdigit() else f"v4l2:{text}")
+        assert takes(text, "--wait-for-source")
+        with pytest.raises(NotThere, match="No such camera"):
+            parse_source(text)
+
+
+def test_an_image_is_one_frame_and_a_loop_shows_it_again(tmp_path: Path) -> None:
+    write_png(tmp_path / "x", np.full((8, 8, 3), 7, np.uint8))
+    source = parse_source(str(tmp_path / "x"))
+    assert (source.length, source.has_names) == (1, True)
+    assert [frame.name for frame in source] == ["x"]
+    looped = parse_source(str(tmp_path / "x"), SourceOptions(loop=True))
+    assert [frame.sequence for frame in itertools.islice(looped, 3)] == [0, 1, 2]
+    (tmp_path / "x").unlink()
+    (skipped,) = source
+    assert "Cannot read image" in skipped.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("no/such/clip.mp4", "No such file, folder or camera: 'no/such/clip.mp4'. Known: the path of a video"),
+        ("clip.mp4", "No such file, folder or camera: 'clip.mp4'."),
+        ("notes.txt", "'notes.txt' is no video that OpenCV"),
+        ("notes.txt", "Nor is it an image (JPEG, PNG, WebP or BMP) or a .tar of images."),
+        ("empty", "is no video that OpenCV"),
+        ("image:notes.txt", "'notes.txt' is not a JPEG, PNG, WebP or BMP image."),
+        ("image:none.png", "No such image file: 'none.png'"),
+        ("image:", "names no path"),
+        ("packed.tar.gz", "uncompressed tar"),
+        ("nothing", "No pictures in 'nothing'"),
+        ("pipe", "Unknown source 'pipe'"),
+        ("/dev/shm/none.mp4", "No such file, folder or camera: '/dev/shm/none.mp4'"),
+        ("1234", "Unknown source '1234'"),
+        ("video0", "Did you mean 'usb:0'?"),
+        ("webcam:1", "Did you mean 'usb:1'?"),
+        ("192.168.1.5:8080/video", "Did you mean 'http://192.168.1.5:8080/…'?"),
+        ("x" * 5000, "Unknown source 'xxx"),
+        ("a\0b", "Unknown source 'a"),
+        ("user@camera/secret.mp4", "Unknown source 'user'"),
+    ],
+)
+def test_what_is_no_source_is_told_in_one_line(
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("just text, and enough of it to look at" * 9)
+    Path("empty").touch()
+    Path("nothing").mkdir()
+    os.mkfifo("pipe")
+    with tarfile.open("packed.tar.gz", "w:gz") as tar:
+        tar.add("notes.txt")
+    with pytest.raises(BadInput) as error:
+        parse_source(text)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read every file")
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch(mode=0)
+    with pytest.raises(BadInput, match=r"clip.mp4' cannot be read: Permission denied"):
+        parse_source(str(tmp_path / "clip.mp4"))
 
 
 @pytest.mark.parametrize(
@@ -188,5 +304,5 @@ def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="No pictures"):
+    with pytest.raises(BadInput, match="No images"):
         parse_source(f"folder:{tmp_path}")

@@ -96,6 +96,15 @@ def test_logits_are_those_of_the_output_of_that_name(package: Path) -> None:
     runner.close()
 
 
+@pytest.mark.parametrize("kind", ["probabilities", "independent-probabilities"])
+def test_a_networks_own_probabilities_are_an_output_of_that_name(
+    mac: type[FakeModel], package: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mac.said = json.dumps({**ABOUT, "output": kind})
+    monkeypatch.setattr(mac, "predict", lambda _self, _inputs: {"probabilities": np.array([[0.25, 0.5, 0.125]])})
+    assert open_runner(package).run(np.zeros((1, 8, 10, 3), np.uint8)).tolist() == [[0.25, 0.5, 0.125]]
+
+
 @pytest.mark.usefixtures("mac")
 def test_other_bytes_are_refused(package: Path) -> None:
     with pytest.raises(BadInput, match=r"takes uint8 \[N, 8, 10, 3\]"):

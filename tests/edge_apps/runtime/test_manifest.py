@@ -55,6 +55,19 @@ def test_a_file_manifest_comes_back_as_it_went() -> None:
     assert parse_file_manifest(to_json(manifest).encode(), Path("m.tflite")) == manifest
 
 
+def test_what_a_file_answers_with(bundle: Path) -> None:
+    assert parse_file_manifest(json.dumps(FILE), Path("m.tflite")).output == "logits", "files from before the key"
+    assert load_bundle(bundle).manifest.output == "logits"
+    for kind in ("logits", "probabilities", "independent-probabilities"):
+        manifest = parse_file_manifest(changed(output=kind), Path("m.tflite"))
+        assert manifest.output == kind
+        assert json.loads(to_json(manifest))["output"] == kind
+        write_manifest(bundle, [], output=kind)
+        assert load_bundle(bundle).manifest.output == kind
+    with pytest.raises(BadManifest, match=r"Manifest in 'm\.tflite' cannot be read: Invalid enum value 'votes'"):
+        parse_file_manifest(changed(output="votes"), Path("m.tflite"))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -62,8 +62,9 @@ def test_a_class_is_visible_exactly_if_losing_all_of_it_flags_it() -> None:
             assert (0 in blind_spots({"f": before}, 10, 0.05)) != flagged, (right, images)
 
 
-def test_a_class_without_images_is_a_blind_spot() -> None:
-    assert blind_spots({"f": compared((50, 0, 0, 0), (0, 0, 0, 0))}, 10, 0.05) == [1]
+def test_a_class_without_images_is_no_blind_spot() -> None:
+    """The gate says of it that it is not covered."""
+    assert blind_spots({"f": compared((50, 0, 0, 0), (0, 0, 0, 0), (2, 0, 0, 0))}, 10, 0.05) == [2]
 
 
 def test_worst_classes() -> None:

@@ -1,5 +1,6 @@
 """Evaluation with files whose answers the test chose, and a float network that torch alone ran beside it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 
+from edge_apps.images import open_images
 from edge_apps.runtime.manifest import sha256_of
 from edge_apps.runtime.preprocess import Preprocess
+from pipeline import checkpoint
 from pipeline.accuracy.evaluation import candidates, evaluate, rank_of_label
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.checkpoint import load
@@ -138,8 +142,79 @@ def test_too_few_logits_fail_the_file(laboratory: Any, fakes: Any, tmp_path: Pat
 def test_other_classes_are_refused(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
     labels = (*laboratory.images.classes[:5], "zebra")
     path = fakes.write(tmp_path / "a.fake", laboratory.answers(), labels=labels)
-    with pytest.raises(BadInput, match=r"class 5 is 'class5', expected 'zebra'"):
+    with pytest.raises(BadInput, match=r"No folder for: zebra\. Unknown folder: class5\."):
         evaluate(candidates([path]), laboratory.images, None)
+    with pytest.raises(BadInput, match="'.*a.fake' has other classes than '.*small.safetensors'"):
+        alone(laboratory, path)
+
+
+@pytest.mark.parametrize("order", [(5, 4, 3, 2, 1, 0), (2, 0, 1, 5, 3, 4)])
+def test_labels_in_any_order_are_matched_by_name(
+    laboratory: Any, fakes: Any, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """As of a checkpoint whose classes are cat, dog, airplane: its logits have that order, the folders another."""
+    plain = fakes.write(tmp_path / "plain.fake", laboratory.answers(5, 2))
+    labels = tuple(laboratory.images.classes[index] for index in order)
+    turned = fakes.write(tmp_path / "turned.fake", laboratory.answers(5, 2)[:, order], labels=labels)
+    for files in ([plain, turned], [turned, plain]):
+        for reference in (None, load(laboratory.checkpoint)):
+            result = evaluate(candidates(files), laboratory.images, reference, threads=1)
+            first, second = result.files
+            assert (first.top1, first.top5) == (second.top1, second.top5)
+            assert first.top1 == (len(laboratory.right) - 3) / 120
+            assert first.comparison == second.comparison
+            assert result.absent_classes == ()
+    only = evaluate(candidates([turned]), laboratory.images, None, threads=1)
+    assert (only.labels, only.files[0].top1) == (labels, (len(laboratory.right) - 3) / 120)
+
+
+def test_a_reference_with_labels_that_are_not_alphabetical(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    """The same network with its outputs, and their names, in another order."""
+    order = [3, 0, 5, 4, 1, 2]
+    known = load(laboratory.checkpoint)
+    network = known.network()
+    final = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        final.weight.copy_(final.weight[order])
+        final.bias.copy_(final.bias[order])
+    path = tmp_path / "turned.safetensors"
+    checkpoint.save(
+        path,
+        network,
+        spec=known.spec,
+        options=known.options,
+        labels=tuple(known.labels[index] for index in order),
+        preprocess=known.preprocess,
+        training={},
+    )
+    file = fakes.write(tmp_path / "a.fake", laboratory.answers(5, 2))
+    plain = evaluate(candidates([file]), laboratory.images, known, threads=1)
+    turned = evaluate(candidates([file]), laboratory.images, load(path), threads=1)
+    assert plain.reference is not None
+    assert turned.reference is not None
+    assert (turned.reference.top1, turned.reference.top5) == (plain.reference.top1, plain.reference.top5)
+    before, after = plain.files[0].comparison, turned.files[0].comparison
+    assert before is not None
+    assert after is not None
+    assert (before.lost, before.gained, before.agreement) == (after.lost, after.gained, after.agreement)
+    assert after.per_class == tuple(before.per_class[index] for index in order)
+
+
+def test_data_may_lack_classes_which_are_named(laboratory: Any, fakes: Any, tmp_path: Path) -> None:
+    path = fakes.write(tmp_path / "a.fake", laboratory.answers(5, 2))
+    whole = alone(laboratory, path)
+    data = Path(shutil.copytree(laboratory.images.root, tmp_path / "data"))
+    for gone in ("class1", "class4"):
+        shutil.rmtree(data / gone)
+    result = evaluate(candidates([path]), open_images(data), load(laboratory.checkpoint), threads=1)
+    assert result.absent_classes == ("class1", "class4")
+    assert (result.images, result.classes, result.covered()) == (80, 6, "4 of 6 classes")
+    assert result.labels == laboratory.images.classes
+    part, of = result.files[0].comparison, whole.comparison
+    assert part is not None
+    assert of is not None
+    nothing = (0, 0, 0, 0)
+    assert part.per_class == tuple(nothing if index in (1, 4) else counts for index, counts in enumerate(of.per_class))
 
 
 def test_another_input_than_the_reference_is_refused(laboratory: Any, fakes: Any, tmp_path: Path) -> None:

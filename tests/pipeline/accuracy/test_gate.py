@@ -17,6 +17,8 @@ from pipeline.accuracy.results import (
     Drift,
     EvaluationResult,
     FileResult,
+    LooksLike,
+    Overlap,
     ReferenceResult,
 )
 from pipeline.errors import BadInput
@@ -384,6 +386,20 @@ class TestNothingShown:
         with pytest.raises(BadInput, match="no usable picture of 'class9': of a class that nobody looked at"):
             gate(unseen, limit=5)
 
+    def test_a_class_without_a_folder(self) -> None:
+        """It is no finding about the data, and the verdict says that it does not cover it."""
+        few = by_class("f", [(900, 0, 0, 100)] * 5 + [(0, 0, 0, 0)] * 5)
+        absent = msgspec.structs.replace(evaluation(few, n=5000), absent_classes=LABELS[5:])
+        result = judge(absent, GatePolicy(max_drop=1))
+        assert result.verdict == "passed"
+        assert result.message == (
+            "Gate passed at 1.0 points of top-1: 1 passed. Covers 5 of 10 classes; not judged: class5, class6, class7 "
+            "and 2 more."
+        )
+        assert result.notes == ()
+        with pytest.raises(BadInput, match="no usable picture of 'class5'"):
+            judge(msgspec.structs.replace(absent, absent_classes=LABELS[6:]), GatePolicy(max_drop=1))
+
     def test_one_image(self) -> None:
         one = by_class("f", [(1, 0, 0, 0), *[(0, 0, 0, 0)] * 9])
         with pytest.raises(BadInput, match="cannot show a drop"):
@@ -429,6 +445,19 @@ def test_the_pictures_that_trained_the_network_show_nothing() -> None:
     seen = msgspec.structs.replace(evaluation(PASSES), trained_on=True)
     with pytest.raises(BadInput, match="The network was trained on 'some data'"):
         judge(seen, GatePolicy(max_drop=1))
+
+
+@pytest.mark.parametrize(("names", "count"), [(("cat/1.png",), "1 image"), (("cat/1.png", "dog/2.png"), "2 images")])
+def test_images_among_those_that_trained_the_network_are_refused(names: tuple[str, ...], count: str) -> None:
+    seen = msgspec.structs.replace(evaluation(PASSES), overlap=Overlap(trained=names))
+    with pytest.raises(BadInput, match=f"trained on {count} of 'some data', by content .first: 'cat/1.png'.*remove"):
+        judge(seen, GatePolicy(max_drop=1))
+
+
+def test_images_that_look_like_those_that_trained_the_network_are_not() -> None:
+    like = LooksLike(name="cat/1.png", like=None, bits=2)
+    found = msgspec.structs.replace(evaluation(PASSES), overlap=Overlap(like_trained=(like,)))
+    assert judge(found, GatePolicy(max_drop=1)).verdict == "passed"
 
 
 def test_a_layer_is_named_where_rounding_failed_a_file() -> None:

@@ -133,6 +133,21 @@ class TestAgainstAnotherBundle:
         with pytest.raises(BadInput, match="has other classes"):
             evaluate_bundle(root, laboratory.images, against=last)
 
+    def test_the_other_may_have_its_labels_in_another_order(
+        self, laboratory: Any, make_bundle: Callable[..., Path]
+    ) -> None:
+        order = (5, 0, 3, 1, 2, 4)
+        labels = tuple(laboratory.images.classes[index] for index in order)
+        turned = make_bundle(
+            {"a.fake": laboratory.answers(2)[:, order]}, name="turned", **{"a.fake": {"labels": labels}}
+        )
+        manifest = json.loads((turned / MANIFEST).read_text())
+        (turned / MANIFEST).write_text(json.dumps(manifest | {"labels": labels}))
+        root = make_bundle({"a.fake": laboratory.answers(2)})
+        result = evaluate_bundle(root, laboratory.images, against=turned, threads=1)
+        assert result.files[0].comparison is not None
+        assert result.files[0].comparison.agreement == 1.0
+
     def test_its_calibration_images_are_no_test(
         self, laboratory: Any, make_bundle: Callable[..., Path], make_images: Any
     ) -> None:

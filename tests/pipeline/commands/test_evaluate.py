@@ -122,13 +122,41 @@ def test_corrupt_pictures(laboratory: Any, make_bundle: Any, tmp_path: Path) -> 
     assert "1 corrupt images left out: class2/004.png." in result.stdout
 
 
+def test_data_without_some_classes(laboratory: Any, make_bundle: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(laboratory.images.root, data)
+    shutil.rmtree(data / "class2")
+    root = make_bundle({"a.fake": laboratory.answers()})
+    result = run(root, "--data", data)
+    assert result.exit_code == 0, result.output
+    assert f"{data}: 100 images, 5 of 6 classes" in result.stdout
+    assert "No folder for 1 of 6 classes: class2." in result.stdout
+    assert json.loads((root / "evaluation.json").read_text())["absent_classes"] == ["class2"]
+    (data / "class3").rename(data / "klasse3")
+    assert "No folder for: class2, class3. Unknown folder: klasse3. Did you mean 'class3' by 'klasse3'?" in error(
+        run(root, "--data", data)
+    )
+
+
+def test_a_folder_with_train_and_test(laboratory: Any, make_bundle: Any, tmp_path: Path) -> None:
+    """Never two classes called train and test."""
+    root = make_bundle({"a.fake": laboratory.answers()})
+    shutil.copytree(laboratory.images.root, tmp_path / "data" / "Test")
+    shutil.copytree(laboratory.images.root / "class0", tmp_path / "data" / "train" / "class0")
+    result = run(root, "--data", tmp_path / "data")
+    assert result.exit_code == 0, result.output
+    place = tmp_path / "data"
+    assert result.stderr == f"'{place}' is divided into 'Test', 'train': reading '{place}/Test'.\n"
+    assert f"{place}/Test: 120 images, 6 classes" in result.stdout
+
+
 def test_bad_input(laboratory: Any, make_bundle: Any, make_images: Any, tmp_path: Path) -> None:
     root = make_bundle({"a.fake": laboratory.answers()}, calibrated=make_images(3, 6, seed=8))
     data, file = laboratory.images.name, root / "a.fake"
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.onnx").touch()
     (tmp_path / "no.safetensors").write_bytes(b"no")
-    assert "No pictures" in error(run(root, "--data", tmp_path / "empty"))
+    assert "No images in" in error(run(root, "--data", tmp_path / "empty"))
     assert "No such folder" in error(run(root, "--data", tmp_path / "nowhere"))
     assert "is not a bundle" in error(run(tmp_path / "nowhere", "--data", data))
     assert "No such file" in error(run(tmp_path / "nowhere.fake", "--data", data))
@@ -136,7 +164,9 @@ def test_bad_input(laboratory: Any, make_bundle: Any, make_images: Any, tmp_path
     assert "it carries" in error(run(root, "--data", data, "--reference", laboratory.checkpoint))
     assert "for bundles" in error(run(file, "--data", data, "--no-record"))
     assert "safetensors" in error(run(file, "--data", data, "--reference", tmp_path / "no.safetensors"))
-    assert "has 3 classes" in error(run(root, "--data", make_images(2, 3, seed=4).name))
+    unknown = error(run(root, "--data", make_images(2, 7, seed=4).name))
+    assert "Unknown folder: class6." in unknown
+    assert "No folder for" not in unknown
     assert "x.onnx" in error(run(tmp_path / "x.onnx", "--data", data))
     assert error(run("--data", data)).endswith("See 'main evaluate --help'.")
     with file.open("a") as stream:

@@ -51,10 +51,10 @@ def no_folder(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (no_pictures, "No pictures in"),
+        (no_pictures, "No images in"),
         (one_class, "has pictures of one class only ('blue'): a classifier needs at least two"),
-        (three_classes, "has 3 classes, the checkpoint has 2: class 1 is 'green', expected 'red'"),
-        (other_names, "class 1 is 'rose', expected 'red'"),
+        (three_classes, "are not those of the network. Unknown folder: green. Rename the folders"),
+        (other_names, "No folder for: red. Unknown folder: rose."),
         (no_class_folders, "'stray.png' in"),
         (no_folder, "No such folder or tar"),
     ],

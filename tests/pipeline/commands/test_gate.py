@@ -282,7 +282,40 @@ def test_other_labels(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
     (data / "class3").rename(data / "zebra")
     result = run(bundle, "--data", data)
     assert result.exit_code == 2
-    assert "class 3 is 'class4', expected 'class3'" in result.stderr
+    assert "No folder for: class3. Unknown folder: zebra." in result.stderr
+
+
+def test_data_without_some_classes_is_judged_and_the_verdict_says_what_it_covers(
+    laboratory: Any, bundle: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(laboratory.images.root, tmp_path / "data"))
+    for gone in ("class1", "class4"):
+        shutil.rmtree(data / gone)
+    junit, markdown = tmp_path / "gate.xml", tmp_path / "gate.md"
+    gated = [bundle, "--data", data, "--max-drop", 20, "--allow-not-run", "ios"]
+    result = run(*gated, "--junit", junit, "--markdown", markdown)
+    assert result.exit_code == 0, result.output
+    says = "2 passed, 1 not run (allowed). Covers 4 of 6 classes; not judged: class1, class4."
+    assert result.stdout.splitlines()[-1].endswith(says)
+    assert says in markdown.read_text().splitlines()[0]
+    assert 'name="classes" value="4 of 6 classes"' in junit.read_text()
+    assert json.loads(run(*gated, "--json").stdout)["evaluation"]["absent_classes"] == ["class1", "class4"]
+
+
+def test_a_class_folder_with_only_corrupt_images_is_refused(laboratory: Any, bundle: Path, tmp_path: Path) -> None:
+    """Nobody left it out on purpose; also where another class has no folder at all."""
+    data = Path(shutil.copytree(laboratory.images.root, tmp_path / "data"))
+    shutil.rmtree(data / "class1")
+    for picture in data.glob("class4/*.png"):
+        picture.write_bytes(b"")
+    result = run(bundle, "--data", data, "--max-drop", 20, "--skip-corrupt")
+    assert result.exit_code == 2
+    assert "has no usable picture of 'class4'" in result.stderr
+    shutil.rmtree(data / "class4")
+    (data / "class4").mkdir()
+    result = run(bundle, "--data", data, "--max-drop", 20)
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: Class folder 'class4' of '{data}' has no image: fill or remove it.\n"
 
 
 def test_an_empty_bundle_never_passes(laboratory: Any, make_bundle: Any) -> None:

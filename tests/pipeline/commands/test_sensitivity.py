@@ -50,7 +50,7 @@ def test_bad_input(
     assert "has no int8 file" in refused(of=place / "float")
     assert "has 120 different pictures that calibrated nothing; --images is 121" in refused("--images", 121)
     assert "No such folder or tar" in refused(data="/nowhere")
-    assert "has 10 classes" in refused(data="digits")
+    assert "Unknown folders: 0, 1" in refused(data="digits")
     assert "its name ends in .svg or .png" in refused("--plot", tmp_path / "a.jpg")
     assert "Cannot write" in refused("--plot", "/proc/nothing/a.svg")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

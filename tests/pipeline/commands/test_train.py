@@ -1,6 +1,7 @@
 """``pipeline train`` as it is typed."""
 
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_apps.images import write_png
+from edge_apps.images import open_images, write_png
 from pipeline import checkpoint
 from pipeline.cli import main
 from pipeline.commands import train
+from pipeline.training.settings import default_batch_size
 
 SMALL = shlex.split("--input 32 --width 0.1 --batch-size 8 --precision fp32")
 
@@ -46,13 +48,34 @@ def test_it_trains_and_says_so(folder, tmp_path, run):
     status, said, notes = run("mobilenet_v2", "--data", folder, "--val", folder, "--epochs", 2, *SMALL, "--out", out)
     assert status == 0
     assert str(out) in said
-    assert "of 12)" in said
+    assert "of 12) on training images" in said
+    assert f"{folder}: top-1" in said
+    assert "unknown" not in said
     assert [line.split()[1] for line in notes.splitlines() if line.startswith("epoch")] == ["1/2", "2/2"]
     record = checkpoint.load(out).training
+    saved = record["on_training"]["correct"]
+    assert f"{out}: top-1 {saved / 12:.2%} ({saved} of 12) on training images" in said
     assert record["settings"]["augment"] == "flip-crop"
     assert shlex.split(record["command"])[:3] == ["pipeline", "train", "mobilenet_v2"]
     assert "--width 0.1 --batch-size 8 --precision fp32" in record["command"]
     assert "--seed" not in record["command"]
+
+
+@pytest.mark.parametrize(("head", "warned"), [("nn.Softmax(1)", True), ("nn.Identity()", False)])
+def test_a_network_that_returns_probabilities_is_warned_of(folder, tmp_path, run, head, warned):
+    source = tmp_path / "net.py"
+    source.write_text(
+        "from torch import nn\n"
+        "def build(classes=2):\n"
+        "    body = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)]\n"
+        f"    return nn.Sequential(*body, {head})\n"
+    )
+    arguments = shlex.split("--input 32 --batch-size 8 --precision fp32 --epochs 1 --augment none")
+    status, _, notes = run(f"{source}:build", "--data", folder, *arguments, "--out", tmp_path / "x.safetensors")
+    assert status == 0
+    lines = [line for line in notes.splitlines() if line.startswith("Warning: ")]
+    assert len(lines) == warned
+    assert not warned or "returns probabilities" in lines[0]
 
 
 def test_the_recorded_command_makes_the_same_weights(folder, tmp_path, run):
@@ -65,6 +88,36 @@ def test_the_recorded_command_makes_the_same_weights(folder, tmp_path, run):
     out.unlink()
     assert run(*shlex.split(command)[2:])[0] == 0
     assert all(torch.equal(tensor, load_file(out)[name]) for name, tensor in first.items())
+
+
+def test_a_folder_with_train_and_val_is_read_as_such(folder, tmp_path, run):
+    """Never two classes called train and val."""
+    (tmp_path / "data").mkdir()
+    shutil.copytree(folder, tmp_path / "data" / "val")
+    data = folder.rename(tmp_path / "data" / "train").parent
+    (data / "train" / "red" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    out = tmp_path / "x.safetensors"
+    status, said, notes = run("mobilenet_v2", "--data", data, "--val", data, "--epochs", 1, *SMALL, "--out", out)
+    assert status == 0
+    assert notes.splitlines()[:5] == [
+        f"'{data}' is divided into 'train', 'val': reading '{data}/train'.",
+        "Passed over 1 HEIC file (first: 'train/red/x.heic'): only JPEG, PNG, WebP and BMP are read; convert them.",
+        f"'{data}' is divided into 'train', 'val': reading '{data}/val'.",
+        "Training on 12 images of 2 classes: blue (6), red (6).",
+        "Validating on 12 images of 2 classes: blue (6), red (6).",
+    ]
+    assert f"{data}/val: top-1" in said
+    record = checkpoint.load(out).training
+    assert (record["data"], record["val"]["data"]) == (f"{data}/train", f"{data}/val")
+    assert checkpoint.load(out).trained_on(open_images(data / "train"))
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(2, 8), (43, 8), (63, 8), (64, 16), (511, 64), (512, 128), (1097, 128), (50_000, 128)]
+)
+def test_the_batch_size_suits_small_data(images, size):
+    assert default_batch_size(images) == size
+    assert images < 32 or images // size >= 4
 
 
 class _FarEnough(BaseException):
@@ -86,6 +139,7 @@ def test_digits_are_not_flipped(monkeypatch):
     assert (jobs[0].data.name, jobs[0].val.name) == ("digits:train", "digits:test")
     settings = jobs[0].settings
     assert (settings.augment, settings.input, settings.lr, settings.weight_decay) == ("affine", 224, 3e-3, 0.05)
+    assert settings.batch_size == 128
 
 
 @pytest.mark.parametrize(

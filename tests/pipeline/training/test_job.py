@@ -1,10 +1,12 @@
 """A whole training, from pictures to a checkpoint that says where it comes from."""
 
+import dataclasses
 import functools
 import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +18,11 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from edge_apps.images import open_images, write_png
+from edge_apps.images import FileImages, open_images, write_png
 from pipeline import checkpoint, zoo
+from pipeline.accuracy.inference import run_network
+from pipeline.data.hashes import hash_images
+from pipeline.data.reading import load_all
 from pipeline.errors import BadImage, BadInput
 from pipeline.training.job import train
 
@@ -67,9 +72,13 @@ def test_the_checkpoint_records_what_made_it(folder, tmp_path, job):
     assert record["skipped"] == ["red/broken.png"]
     assert record["settings"]["epochs"] == 2
     assert record["versions"]["torch"] == torch.__version__
+    assert made.hashes == (hash_images(open_images(folder)),)
+    assert record["on_training"] == {"images": 12, "correct": trained.on_training.correct}
     assert record["val"]["correct"] == trained.correct
-    assert "12 pictures of 2 classes at 32×32; cpu, " in lines[0]
-    assert "fp32 (as asked)" in lines[0]
+    assert lines[0] == "Training on 12 images of 2 classes: blue (6), red (6)."
+    assert lines[1] == "Validating on 12 images of 2 classes: blue (6), red (6)."
+    assert "12 pictures of 2 classes at 32×32; cpu, " in lines[2]
+    assert "fp32 (as asked)" in lines[2]
     assert [p.name for p in out.parent.iterdir()] == ["x.safetensors"]
 
 
@@ -102,13 +111,38 @@ def test_data_that_cannot_be_trained_on_leave_nothing(folder, tmp_path, job):
     (folder / "red").rename(one.mkdir() or one / "red")
     with pytest.raises(BadInput, match="one class only"):
         _train(job(one, out))
-    with pytest.raises(BadInput, match=r"has 1 classes, .* 2"):
+    (one / "red").rename(one / "rot")
+    with pytest.raises(BadInput, match=r"No folder for: blue, red\. Unknown folder: rot\."):
         _train(job(make_folder(tmp_path / "two"), out, val=open_images(one)))
     make_folder(folder)
     next((folder / "red").iterdir()).write_bytes(b"broken")
     with pytest.raises(BadImage, match="red/"):
         _train(job(folder, out))
     assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
+def test_validation_data_may_lack_classes_which_is_said(folder, tmp_path, job):
+    """Its only class, 'red', is class 1 of the network and class 0 of the data."""
+    out, val = tmp_path / "x.safetensors", make_folder(tmp_path / "val")
+    shutil.rmtree(val / "blue")
+    trained, lines = _train(job(folder, out, val=open_images(val)))
+    assert lines[1:3] == [
+        "Validating on 6 images of 1 class: red (6).",
+        f"'{val}' has no folder for 1 of 2 classes: blue. Nothing is measured on it.",
+    ]
+    made = checkpoint.load(out)
+    pixels = load_all(open_images(val), made.preprocess).images
+    answered = run_network(made.network(), made.preprocess, pixels, 1, lambda _: None).logits.argmax(1)
+    assert made.training["val"]["absent_classes"] == ["blue"]
+    assert trained.correct == sum(made.labels[index] == "red" for index in answered)
+    assert trained.correct != 3, "a wrong index would count as many"
+
+
+def test_a_class_without_a_usable_image_is_not_trained(folder, tmp_path, job):
+    made = job(folder, tmp_path / "x.safetensors")
+    green = FileImages(**{**vars(made.data), "classes": ("blue", "green", "red")})
+    with pytest.raises(BadInput, match="no usable image of 'red': training needs images of every class"):
+        _train(dataclasses.replace(made, data=green))
 
 
 def test_an_unwritable_folder_is_found_before_training(folder, tmp_path, job):
@@ -132,7 +166,7 @@ def test_a_killed_training_loses_at_most_one_epoch(folder, tmp_path, job):
         announced = 3 + sum(line.startswith("epoch ") for line in process.stderr)
     assert not killed.exists()
     _, lines = _train(made(out=killed))
-    resumed = int(re.search(r"Taken up after epoch (\d+) of 40", lines[1])[1])
+    resumed = int(re.search(r"Taken up after epoch (\d+) of 40", lines[2])[1])
     assert announced <= resumed <= announced + 1
     _train(made(out=whole))
     assert load_file(killed).keys() == load_file(whole).keys()

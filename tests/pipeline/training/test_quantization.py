@@ -154,6 +154,7 @@ def test_what_comes_of_it_is_the_same_network_with_a_better_int8(
     trained, lines = run(job(small_checkpoint, small_pictures, out, epochs=6))
     before, after = checkpoint.load(small_checkpoint), checkpoint.load(out)
     assert after.training_sets == (after.training["settings"]["data"], *before.training_sets)
+    assert [hashes.data for hashes in after.hashes] == [after.training["settings"]["data"]]
     same = ("spec", "options", "labels", "preprocess")
     assert [getattr(before, name) for name in same] == [getattr(after, name) for name in same]
     assert after.training["settings"]["qat"] == before.sha256
@@ -235,7 +236,10 @@ def test_weights_that_break_are_found_though_int8_hides_them(
 
 def test_other_classes_and_one_class_are_refused(small_checkpoint: Path, small_pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "x.safetensors"
-    for names, match in ((("blue", "green"), "class 1 is 'green', expected 'red'"), (("red",), "one class only")):
+    for names, match in (
+        (("blue", "green"), r"No folder for: red\. Unknown folder: green\."),
+        (("red",), "one class only"),
+    ):
         folder = tmp_path / "-".join(names)
         for name in names:
             (folder / name).mkdir(parents=True)

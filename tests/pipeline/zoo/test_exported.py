@@ -68,7 +68,7 @@ def bundle(request: pytest.FixtureRequest, uncovered: Callable[[], AbstractConte
 
 
 def executed(bundle: Bundle) -> list[BundleFile]:
-    return [file for file in bundle.models() if file.comparison["status"] == "run"]
+    return [file for file in bundle.models() if file.comparison.status == "run"]
 
 
 @pytest.mark.timeout(7200)  # EfficientNet-B7 is an hour of a slow core
@@ -79,8 +79,11 @@ def test_every_file_computes_its_network(bundle: Bundle) -> None:
     }
     assert {file.target for file in executed(bundle)} >= {"executorch", "tflite"}
     for file in executed(bundle):
-        figure = file.comparison["sqnr_float_db" if file.precision == "fp32" else "sqnr_graph_db"]
+        compared = file.comparison
+        figure = compared.sqnr_float_db if file.precision == "fp32" else compared.sqnr_graph_db
+        assert figure is not None
         assert figure >= (60 if file.precision == "fp32" else 40), file.path
+        assert compared.word != "bad", (file.path, compared.findings)
 
 
 def test_every_file_is_whole_on_the_delegate(bundle: Bundle) -> None:
@@ -98,3 +101,42 @@ def test_gates_and_activations_stay_in_int8(bundle: Bundle) -> None:
         assert file.operators.get("DEQUANTIZE", 0) == 0
         assert file.operators["QUANTIZE"] == 1
         assert file.operators["LOGISTIC"] > 0
+
+
+OF_THREE_AND_A_HALF_MILLION = ("mobilenet_v2", 64)
+"""Its constants lie behind the flatbuffer of a ``.tflite``, as those of every larger network do."""
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(*OF_THREE_AND_A_HALF_MILLION, id="mobilenet_v2-64"),
+        *(
+            pytest.param(name, size, id=f"{name}-as-published", marks=pytest.mark.long)
+            for name, size, _ in AS_PUBLISHED
+        ),
+    ],
+)
+def test_every_other_precision_computes_its_network(
+    name: str, size: int, uncovered: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """fp16 and int8-weights, at the published number of parameters."""
+    spec = zoo.get(name)
+    images = open_data("digits", "calibration")
+    with (
+        uncovered(),
+        untrained_bundle(
+            spec, spec.with_defaults({}), size, images, lambda _step: None, precisions=("fp16", "int8-weights")
+        ) as bundle,
+    ):
+        files = {(file.target, file.precision): file for file in bundle.models()}
+        assert set(files) == {
+            ("coreml", "fp16"), ("coreml", "int8-weights"), ("executorch", "fp16"), ("tflite", "fp16"),
+            ("tflite", "int8-weights"),
+        }  # fmt: skip
+        for file in executed(bundle):
+            assert file.comparison.word in ("good", "check"), (file.path, file.comparison)
+        weights = files["tflite", "int8-weights"].comparison.sqnr_graph_db
+        assert weights is not None
+        assert weights >= 60

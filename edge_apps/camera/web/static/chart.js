@@ -1,28 +1,28 @@
-// The latency chart, on a canvas: half of all frames by stage, stacked; nine in ten, as a line.
+// The latency chart, on a canvas: half of all frames by stage, stacked; nine in ten end to end, as a line.
 
 const SPANS = [60, 120, 300]; // seconds: the shortest that holds the history
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Draws the history, and says in words what it shows. */
-export function drawChart(canvas, history, stages, withTotal, now) {
+export function drawChart(canvas, history, stages, withLine, now, names) {
   const { context, width, height } = prepared(canvas);
   if (!width) return "";
   const area = { left: 44, right: width - 6, top: 10, bottom: height - 24 };
   const span = SPANS.find((seconds) => !history.length || now - history[0].at < seconds) ?? SPANS.at(-1);
   const sums = history.map((point) => stages.reduce((sum, stage) => sum + (point.p50[stage] ?? 0), 0));
-  const lines = withTotal ? history.map((point) => point.p90.total ?? 0) : [];
+  const lines = withLine ? history.map((point) => point.p90.age ?? 0) : [];
   const top = niceTop(Math.max(0, ...sums, ...lines));
   const x = (at) => area.right - (Math.min(span, now - at) / span) * (area.right - area.left);
   const y = (value) => area.bottom - (value / top) * (area.bottom - area.top);
   grid(context, area, top, y, span);
   for (const run of runs(history)) {
     stack(context, run, stages, x, y);
-    if (withTotal) line(context, run.map((point) => [x(point.at), y(point.p90.total)]));
+    if (withLine) line(context, run.map((point) => [x(point.at), y(point.p90.age)]));
   }
   const last = history.at(-1);
   if (!last?.frames) return "Latency by stage over the last minutes: no frames just now.";
-  const said = stages.map((stage) => `${stage} ${last.p50[stage].toFixed(1)}`).join(", ");
-  return `Latency by stage over the last minutes. Just now, milliseconds: ${said}; nine in ten frames took less than ${last.p90.total.toFixed(1)} in all.`;
+  const said = stages.map((stage) => `${names[stage]} ${last.p50[stage].toFixed(1)}`).join(", ");
+  return `Latency by stage over the last minutes. Just now, milliseconds: ${said}; nine in ten frames took less than ${last.p90.age.toFixed(1)} end to end.`;
 }
 
 function prepared(canvas) {

@@ -1,15 +1,19 @@
-// The live page. Two connections while it is seen, none while it is hidden: the video (MJPEG), and server-sent events
-// with the labels five times a second and the whole state, as /api/state, once a second.
+// The live page. Two connections while it is seen, none while it is hidden: the frames with their labels, and
+// server-sent events with the whole state, as /api/state, once a second.
 
 import { drawChart, sparkline } from "/chart.js";
+import { frames } from "/frames.js";
 
 const SILENT_AFTER = 4000; // ms without a word from the server: the connection is gone, whatever the browser believes
 const RETRY = [1000, 2000, 4000, 8000, 15000];
-const STAGES = ["capture", "decode", "preprocess", "infer", "postprocess"];
+const LATE_AFTER = 2000; // ms without the image of a newer frame: labels are shown without it
+const WORK = ["decode", "preprocess", "infer", "postprocess"];
+const ROWS = { age: "end-to-end", ...Object.fromEntries(WORK.map((stage) => [stage, stage])), capture: "waiting" };
 
 const at = (id) => document.getElementById(id);
-const left = new Set(); // stages that the viewer left out of the chart
-let events = null, heard = 0, tries = 0, later = 0, loads = 0, refusal = "", state = null, spoken = "";
+const left = new Set(["capture"]); // stages that are left out of the chart: waiting, until the viewer asks for it
+let events = null, heard = 0, tries = 0, later = 0, refusal = "", state = null, spoken = "";
+let video = null, shown = null, lateSince = 0; // the stream of frames; the frame that is seen; since when there is a newer one
 
 // Small helpers: text always goes in as text, since labels and file names are anybody's.
 
@@ -49,7 +53,6 @@ function connect() {
   heard = Date.now();
   events.onopen = () => { tries = 0; refusal = ""; heard = Date.now(); showVideo(); };
   events.addEventListener("state", (message) => { heard = Date.now(); state = JSON.parse(message.data); showState(); showStatus(); });
-  events.addEventListener("labels", (message) => { heard = Date.now(); showLabels(JSON.parse(message.data)); });
   events.onerror = reconnect;
 }
 
@@ -76,13 +79,38 @@ function disconnect() {
   clearTimeout(later);
   events?.close();
   events = null;
-  at("video").removeAttribute("src");
+  video?.abort();
+  video = null;
 }
 
-function showVideo() { at("video").src = `/stream?${++loads}`; }
+/** Shows frame after frame: the image, and in the same moment what is said of it. */
+async function showVideo() {
+  video?.abort();
+  const mine = video = new AbortController();
+  try {
+    for await (const { labels, image } of frames(mine.signal)) {
+      showImage(image);
+      showLabels(labels);
+      lateSince = 0;
+    }
+  } catch { /* the connection ended, or an image cannot be decoded */ }
+  setTimeout(() => { if (events && video === mine) showVideo(); }, 3000);
+}
 
-at("video").addEventListener("load", () => at("frame").classList.add("has-picture"));
-at("video").addEventListener("error", () => { if (events && at("video").src) setTimeout(() => events && showVideo(), 3000); });
+function showImage(image) {
+  const canvas = at("video");
+  if (canvas.width !== image.width || canvas.height !== image.height) Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  image.close();
+  at("frame").classList.add("has-picture");
+}
+
+/** Where no images come though frames do, as when they cannot be encoded, the labels of the latest frame are shown. */
+function showLateLabels() {
+  if (!state.labels || state.labels.sequence === shown) return;
+  lateSince ||= Date.now();
+  if (Date.now() - lateSince > LATE_AFTER) showLabels(state.labels);
+}
 
 document.addEventListener("visibilitychange", () => document.hidden ? disconnect() : connect());
 addEventListener("pagehide", disconnect);
@@ -110,12 +138,14 @@ function showStatus() {
   document.body.classList.toggle("is-old", old);
   at("veil").hidden = !old;
   put(at("veil"), text);
-  document.title = state && !old ? `${state.facts.model} · edge-camera` : `${text} · edge-camera`;
+  document.title = [old || !state ? text : state.facts.model, state?.facts.device_name ?? "edge-camera"].join(" · ");
 }
 
 // Labels.
 
 function showLabels(labels) {
+  shown = labels.sequence;
+  put(at("labels-frame"), `frame ${number(labels.sequence)}`);
   const list = at("labels");
   while (list.children.length > labels.top.length) list.lastChild.remove();
   labels.top.forEach(({ label, probability }, rank) => {
@@ -131,8 +161,9 @@ function showLabels(labels) {
   });
   list.classList.toggle("is-doubtful", labels.decision === null);
   at("doubt").hidden = labels.decision !== null;
+  tile("figures", "End-to-end", `${ms(labels.age_ms)} ms`);
   tile("figures", "Inference", `${ms(labels.infer_ms)} ms`);
-  tile("figures", "Frame age", `${ms(labels.age_ms)} ms`);
+  tile("figures", "Frames", number(labels.frames));
   spoken = labels.decision ?? "";
 }
 
@@ -153,14 +184,14 @@ function tile(list, name, text, kind = "", values = null) {
   if (values) sparkline(value, values, name);
 }
 
-for (const name of ["Rate", "Inference", "Frame age", "Frames", "Skipped", "Restarts"]) tile("figures", name, "–");
+for (const name of ["End-to-end", "Throughput", "Inference", "Frames", "Skipped", "Restarts"]) tile("figures", name, "–");
 
 function showState() {
   const { facts } = state;
+  put(at("device-name"), facts.device_name);
   put(at("model"), `${facts.model} ${facts.precision}`);
-  tile("figures", "Rate", `${number(state.fps, 1)} fps`);
-  if (state.labels) showLabels(state.labels);
-  tile("figures", "Frames", number(state.frames));
+  tile("figures", "Throughput", `${number(state.fps, 1)} fps`);
+  showLateLabels();
   tile("figures", "Skipped", number(state.skipped), state.skipped ? "warn" : "");
   tile("figures", "Restarts", number(state.restarts), state.restarts ? "warn" : "");
   showLatency();
@@ -171,9 +202,7 @@ function showState() {
 
 function showLatency() {
   const body = at("stages").tBodies[0];
-  const order = [...parts(), "total", ...STAGES.filter((stage) => !parts().includes(stage)), "age"];
-  if (body.dataset.order !== String(order)) body.replaceChildren(...order.map(stageRow));
-  body.dataset.order = order;
+  if (!body.children.length) body.replaceChildren(...Object.keys(ROWS).map(stageRow));
   at("elsewhere").hidden = !state.decoded_elsewhere;
   for (const row of body.children) {
     const summary = state.latency[row.dataset.stage];
@@ -182,14 +211,14 @@ function showLatency() {
   draw();
 }
 
-/** The stages that make up the total. */
-function parts() { return STAGES.filter((stage) => stage !== "decode" || !state.decoded_elsewhere); }
-
 function stageRow(stage) {
-  const isPart = parts().includes(stage);
+  const isLine = stage === "age";
   const swatch = make("span", { className: "swatch" });
-  const name = make(isPart ? "button" : "span", { className: "name" });
-  if (isPart) {
+  const name = make(isLine ? "span" : "button", { className: "name" });
+  if (isLine) {
+    swatch.classList.add("line");
+    swatch.style.setProperty("--colour", "var(--ink)");
+  } else {
     swatch.style.setProperty("--colour", `var(--${stage})`);
     name.type = "button";
     name.setAttribute("aria-pressed", String(!left.has(stage)));
@@ -198,11 +227,8 @@ function stageRow(stage) {
       name.setAttribute("aria-pressed", String(!left.has(stage)));
       draw();
     };
-  } else if (stage === "total") {
-    swatch.classList.add("line");
-    swatch.style.setProperty("--colour", "var(--ink)");
-  } else swatch.style.visibility = "hidden";
-  name.append(swatch, stage === "age" ? "frame age" : stage);
+  }
+  name.append(swatch, ROWS[stage]);
   const row = make("tr", {}, make("th", { scope: "row" }, name), ...[0, 1, 2, 3].map(() => make("td")));
   row.dataset.stage = stage;
   return row;
@@ -210,15 +236,15 @@ function stageRow(stage) {
 
 function draw() {
   if (!state) return;
-  const shown = parts().filter((stage) => !left.has(stage));
-  const isWhole = shown.length === parts().length;
-  at("chart").setAttribute("aria-label", drawChart(at("chart"), state.history, shown, isWhole, state.at));
+  const stacked = [...WORK, "capture"].filter((stage) => !left.has(stage));
+  const isWhole = WORK.every((stage) => !left.has(stage)); // else the line would stand above nothing
+  at("chart").setAttribute("aria-label", drawChart(at("chart"), state.history, stacked, isWhole, state.at, ROWS));
 }
 new ResizeObserver(draw).observe(at("chart"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 
 function showDevice() {
-  put(at("device-name"), state.facts.device_name);
+  put(at("hardware"), state.facts.hardware);
   const { sample, samples } = state;
   const series = (name) => samples.map((one) => one[name]).filter((value) => value !== null);
   const value = (name, text) => (!sample || sample[name] === null ? ["not told", "none"] : [text(sample[name]), ""]);
@@ -250,7 +276,7 @@ function showSession() {
     Running: `for ${duration(state.at - state.started)}`,
     Log: log.dropped ? `${logged}, ${number(log.dropped)} rows dropped` : logged,
     System: [facts.device.os, facts.device.kernel].filter(Boolean).join(", "),
-    Device: facts.fingerprint,
+    Device: `${facts.device_name}, id ${facts.device_id.split("-")[0]}`,
     Program: `edge-pipeline ${facts.program}`,
   };
   const list = at("session");

@@ -15,6 +15,7 @@ from edge_apps.camera.log import merge, schema
 from edge_apps.camera.log.export import export
 from edge_apps.camera.sources import Event
 from edge_apps.errors import BadInput, MissingExtra
+from edge_apps.runtime.device import this_device
 from edge_apps.runtime.histogram import Histogram
 
 TABLES = tuple(schema.TABLES)
@@ -32,8 +33,16 @@ def path(logs, tmp_path: Path, monkeypatch) -> Path:
 
 
 def stored(logs, path: Path, table: str) -> list[tuple]:
+    """What the table holds, and at the end of each row which device, model and file it is of."""
     key = "id" if table == "session" else "session"
-    return logs.rows(path, f"SELECT {', '.join(schema.columns(table))} FROM {table} ORDER BY {key}")
+    rows = logs.rows(path, f"SELECT {', '.join(schema.columns(table))} FROM {table} ORDER BY {key}")
+    device = this_device()
+    added = () if table == "session" else (device.fingerprint, device.hardware, "colours", "colours-int8.fake")
+    return [(*row, *added) for row in rows]
+
+
+def names_of(table: str) -> list[str]:
+    return schema.columns(table) + ([] if table == "session" else ["device", "device_name", "model", "file"])
 
 
 def as_text(value: object) -> str:
@@ -49,7 +58,7 @@ def test_csv(logs, path: Path, table: str) -> None:
     assert export(path, table, "csv", out) == len(rows)
     with out.open(newline="") as stream:
         names, *found = csv.reader(stream)
-    assert names == schema.columns(table)
+    assert names == names_of(table)
     shown = [
         [base64.b64encode(v).decode() if isinstance(v, bytes) else "" if v is None else str(v) for v in r] for r in rows
     ]
@@ -63,9 +72,9 @@ def test_json_lines(logs, path: Path, table: str) -> None:
     assert export(path, table, "jsonl", out) == len(rows)
     for line, row in zip(out.read_text().splitlines(), rows, strict=True):
         document = json.loads(line)
-        assert list(document) == schema.columns(table)
+        assert list(document) == names_of(table)
         for name, value in zip(document, row, strict=True):
-            if name in ("device", "throttled") and value is not None:
+            if (table, name) in (("session", "device"), ("sample", "throttled")) and value is not None:
                 assert document[name] == json.loads(value)
             else:
                 assert document[name] == (base64.b64encode(value).decode() if isinstance(value, bytes) else value)
@@ -79,7 +88,7 @@ def test_parquet(logs, path: Path, table: str, monkeypatch) -> None:
     rows = stored(logs, path, table)
     assert export(path, table, "parquet", out) == len(rows)
     read = parquet.read_table(out)
-    assert read.column_names == schema.columns(table)
+    assert read.column_names == names_of(table)
     assert [tuple(row.values()) for row in read.to_pylist()] == rows
     if table == "window":
         assert Histogram.from_bytes(read["histogram"][0].as_py()).n == 20
@@ -88,7 +97,7 @@ def test_parquet(logs, path: Path, table: str, monkeypatch) -> None:
 def test_a_table_without_a_row_is_a_file_with_its_names(logs, tmp_path: Path) -> None:
     logs.write(tmp_path / "latency.db")
     assert export(tmp_path / "latency.db", "frame", "csv", tmp_path / "out.csv") == 0
-    assert (tmp_path / "out.csv").read_text() == ",".join(schema.columns("frame")) + "\n"
+    assert (tmp_path / "out.csv").read_text() == ",".join(names_of("frame")) + "\n"
     assert export(tmp_path / "latency.db", "frame", "jsonl", tmp_path / "out.jsonl") == 0
     assert (tmp_path / "out.jsonl").read_text() == ""
 

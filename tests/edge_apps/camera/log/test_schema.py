@@ -9,6 +9,7 @@ import pytest
 from edge_apps.camera.log import read_log, schema
 from edge_apps.camera.log.merge import merge_logs
 from edge_apps.camera.log.summary import summarize_log
+from edge_apps.runtime.device import this_device
 
 OLD_FRAMES = (
     "session, sequence, name, captured_at, capture_ns, preprocess_ns, infer_ns, postprocess_ns, total_ns, label"
@@ -36,7 +37,8 @@ def test_version_1_is_read_as_it_is(old: Path) -> None:
     before = old.read_bytes()
     (group,) = summarize_log(old)
     assert (len(group.started), group.unfinished, group.load_ms) == (2, 1, (10.5, 11.5))
-    assert group.device.board == "Raspberry Pi 4 Model B Rev 1.4"
+    assert group.device.board == group.device_name == "Raspberry Pi 4 Model B Rev 1.4"
+    assert group.device_id == group.fingerprint == "abcdef012345"
     assert group.events == {"corrupt": 3}
     assert list(group.stages) == ["capture", "preprocess", "infer", "postprocess", "total"], "what it measured"
     assert group.stages["infer"].p50 == 310e-6
@@ -91,6 +93,38 @@ def test_version_2_is_read_and_upgraded(logs, tmp_path: Path) -> None:
     logs.write(path, [logs.frame(1)])
     assert logs.rows(path, "SELECT settings FROM session") == [("",), ("",)]
     assert logs.rows(path, "PRAGMA user_version") == [(schema.SCHEMA_VERSION,)]
+
+
+def test_version_3_is_read_and_upgraded_and_its_device_is_the_old_one(logs, tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    for _ in range(2):
+        logs.write(path, [logs.frame(0)])
+    for column in ("device_id", "device_name"):
+        logs.change(path, f"ALTER TABLE session DROP COLUMN {column}")
+    logs.change(path, "PRAGMA user_version = 3")
+    before = path.read_bytes()
+    (group,) = summarize_log(path)
+    device = this_device()
+    assert (group.device_id, group.device_name, len(group.started)) == (device.fingerprint, device.hardware, 2)
+    assert path.read_bytes() == before
+    logs.write(path, [logs.frame(1)], device_id="3f2a91c0-6f0e-4b6a-9a51-0c2f3d4e5f60", device_name="kitchen-pi")
+    assert logs.rows(path, "PRAGMA user_version") == [(schema.SCHEMA_VERSION,)]
+    assert [(g.device_name, len(g.started)) for g in summarize_log(path)] == [(device.hardware, 2), ("kitchen-pi", 1)]
+
+
+def test_logs_of_all_versions_are_merged(logs, old: Path, tmp_path: Path) -> None:
+    third, new = tmp_path / "3.db", tmp_path / "4.db"
+    for path, name in ((third, ""), (new, "kitchen-pi")):
+        logs.write(path, [logs.frame(0)], device_id=name and "3f2a91c0-6f0e-4b6a-9a51-0c2f3d4e5f60", device_name=name)
+    for column in ("device_id", "device_name"):
+        logs.change(third, f"ALTER TABLE session DROP COLUMN {column}")
+    logs.change(third, "PRAGMA user_version = 3")
+    assert merge_logs(tmp_path / "all.db", [old, third, new]) == 4
+    assert [(group.device_name, group.device_id) for group in summarize_log(tmp_path / "all.db")] == [
+        ("Raspberry Pi 4 Model B Rev 1.4", "abcdef012345"),
+        (this_device().hardware, this_device().fingerprint),
+        ("kitchen-pi", "3f2a91c0-6f0e-4b6a-9a51-0c2f3d4e5f60"),
+    ]
 
 
 def test_copies_of_a_log_of_version_1_are_the_same_sessions(logs, old: Path, tmp_path: Path) -> None:

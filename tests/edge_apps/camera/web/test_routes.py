@@ -1,10 +1,12 @@
 """Every route, as a program sees it."""
 
 import http.client
+import itertools
 import json
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import msgspec
@@ -17,7 +19,7 @@ from edge_apps.camera.sources import Event, Skipped
 from edge_apps.camera.web.routes import PAGE
 from edge_apps.runtime.latency import STAGES
 
-PATHS = [*PAGE, "/snapshot.jpg", "/api/state", "/metrics", "/healthz", "/stream", "/events"]
+PATHS = [*PAGE, "/snapshot.jpg", "/api/state", "/metrics", "/healthz", "/stream", "/frames", "/events"]
 
 
 def wait_for_frames(camera) -> None:
@@ -85,13 +87,14 @@ def test_headers_of_every_answer(serve: Callable) -> None:
         assert headers["Server"] is None
 
 
-def test_the_state_is_the_documented_one(serve: Callable) -> None:
+def test_the_state_is_the_documented_one(serve: Callable, live_camera) -> None:
     camera = serve()
     wait_for_frames(camera)
     answer = camera.get("/api/state")
     state = msgspec.json.decode(answer.body, type=State, strict=True)
     assert answer.headers["Content-Type"] == "application/json"
-    assert state.version == 1
+    assert state.version == 2
+    assert (state.facts.device_name, state.facts.device_id) == ("kitchen-pi", live_camera.DEVICE_ID)
     assert state.health.ok
     assert state.frames >= 3
     assert state.labels is not None
@@ -158,6 +161,67 @@ def test_the_video_is_a_row_of_different_jpegs(serve: Callable) -> None:
         time.sleep(0.01)
 
 
+def of_frame(sequence: int) -> np.ndarray:
+    """An image that says in its brightness which frame it is."""
+    return np.full((480, 640, 3), 3 * (sequence % 80), np.uint8)
+
+
+def shown_in(jpeg: bytes) -> int:
+    """Which frame an encoded image is of, from its middle, where nothing is drawn."""
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    return round(float(np.median(image[200:280, 400:600])) / 3)
+
+
+def parts_of(answer: http.client.HTTPResponse, boundary: str) -> Iterator[tuple[str, bytes]]:
+    """Type and content of the parts of an endless answer."""
+    assert answer.readline() == f"--{boundary}\r\n".encode()
+    while True:
+        content_type = answer.readline().decode().removeprefix("Content-Type: ").strip()
+        length = int(answer.readline().removeprefix(b"Content-Length: "))
+        assert answer.readline() == b"\r\n"
+        yield content_type, answer.read(length)
+        assert answer.readline() == b"\r\n"
+        assert answer.readline() == f"--{boundary}\r\n".encode()
+
+
+def test_labels_and_image_of_a_pair_are_of_one_frame(serve: Callable, live_camera) -> None:
+    """Also while frames come faster than they are encoded, and a viewer is slower than both."""
+    camera = serve(frames=False)
+    stop = threading.Event()
+
+    def publish() -> None:
+        for sequence in itertools.count():
+            if stop.wait(0.004):
+                return
+            label = live_camera.LABELS[sequence % 4]
+            camera.live.publish(live_camera.some_result(sequence, of_frame(sequence), label))
+
+    thread = threading.Thread(target=publish, daemon=True)
+    thread.start()
+    connection = http.client.HTTPConnection("127.0.0.1", camera.port, timeout=30)
+    connection.request("GET", "/frames")
+    answer = connection.getresponse()
+    kind, _, boundary = answer.headers["Content-Type"].partition("; boundary=")
+    assert kind == "multipart/mixed"
+    parts, seen = parts_of(answer, boundary), []
+    for _ in range(5):
+        (first, said), (second, jpeg) = next(parts), next(parts)
+        assert (first, second) == ("application/json", "image/jpeg")
+        labels = json.loads(said)
+        assert shown_in(jpeg) == labels["sequence"] % 80
+        assert labels["top"][0]["label"] == live_camera.LABELS[labels["sequence"] % 4]
+        seen.append(labels["sequence"])
+        time.sleep(0.15)
+    assert seen == sorted(set(seen))
+    for _ in range(2):
+        shot = camera.get("/snapshot.jpg")
+        assert shown_in(shot.body) == int(shot.headers["X-Frame-Sequence"]) % 80
+    stop.set()
+    thread.join()
+    answer.close()
+    connection.close()
+
+
 def test_events_bring_labels_and_the_state(serve: Callable) -> None:
     camera = serve()
     connection = http.client.HTTPConnection("127.0.0.1", camera.port, timeout=30)
@@ -206,6 +270,7 @@ def test_metrics_are_what_prometheus_reads(serve: Callable, live_camera) -> None
     assert abs(values["edge_camera_last_frame_timestamp_seconds",] - time.time()) < 60
     build = families["edge_camera_build_info"].samples[0]
     assert (build.value, build.labels["model"], build.labels["precision"]) == (1, "mobilenet_v2", "int8")
+    assert (build.labels["device_name"], build.labels["device_id"]) == ("kitchen-pi", live_camera.DEVICE_ID)
     stage = families["edge_camera_stage_duration_seconds"]
     assert (stage.type, families["edge_camera_frames"].type) == ("histogram", "counter")
     infer = "edge_camera_stage_duration_seconds"

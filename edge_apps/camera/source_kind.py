@@ -1,0 +1,96 @@
+"""What kind of source a user means who writes only a path or a number: of a file, its content decides."""
+
+from __future__ import annotations
+
+import re
+import stat
+import tarfile
+from pathlib import Path
+
+from edge_apps.camera.mjpeg import Bytes, JpegStream, StreamEnded
+
+KINDS = ("folder", "image", "video", "test-pattern", "usb", "v4l2", "csi", "rtsp", "http", "https")
+"""What may stand in front of the colon."""
+
+PATHS = ("folder", "image", "video", "v4l2")
+"""Kinds that are written with a path behind the colon."""
+
+SEVERAL_IN_ONE = b"MPF\0"
+"""In a photograph that carries further images behind it, as its preview or its gain map (CIPA DC-007)."""
+
+
+def split_source(text: str, folder: Path = Path()) -> tuple[str, str]:
+    """Return the kind of a source and what follows its colon; an empty kind where there is no such source.
+
+    A kind that is written is taken as it is. A number is that of a camera. Of anything else that exists, the kind is
+    found: a device, a folder, an image, a tar, or else a video. Relative paths count from ``folder``.
+    """
+    written, colon, rest = text.partition(":")
+    if not text:
+        return "", ""
+    path = path_from(folder, text)
+    if (colon and written.lower() in KINDS) or (written.lower() in KINDS and _mode(path) is None):
+        return written.lower(), rest
+    if re.fullmatch(r"[0-9]{1,3}", text):
+        return "usb", text
+    kind = kind_of(path)
+    if not kind and text.startswith("/dev/") and not text.startswith(("/dev/shm/", "/dev/fd/")):
+        kind = "v4l2"  # it may be plugged in later
+    return kind, text
+
+
+def path_from(folder: Path, text: str) -> Path:
+    """Return a path as a shell would: ``~`` is the home folder, and a relative path counts from ``folder``."""
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError:  # no such user: a file may have such a name
+        return folder / text
+
+
+def looks_like_path(text: str) -> bool:
+    """Return whether a source that does not exist was meant as a path; one with a colon or an @ may be an address."""
+    return not re.search("[:@]", text) and ("/" in text or "." in text)
+
+
+def kind_of(path: Path) -> str:
+    """Return the kind of source that a path is; empty for one that does not exist or that nothing can be read from."""
+    mode = _mode(path)
+    if mode is None:
+        return ""
+    if stat.S_ISCHR(mode):
+        return "v4l2"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return kind_of_file(path) if stat.S_ISREG(mode) else ""
+
+
+def kind_of_file(path: Path) -> str:
+    """Return "image", "folder" for a tar, or "video" for anything else, by what is in the file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+        if head.startswith(b"\xff\xd8\xff"):
+            return "video" if _is_mjpeg(path) else "image"
+        if head.startswith((b"\x89PNG\r\n\x1a\n", b"BM")) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
+            return "image"
+        return "folder" if tarfile.is_tarfile(path) else "video"
+    except OSError:
+        return "video"  # whoever opens it says why that fails
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: it holds a NUL
+        return None
+
+
+def _is_mjpeg(path: Path) -> bool:
+    """Return whether at least three JPEG images follow each other in a file: a photograph may carry a preview too."""
+    with path.open("rb") as file:
+        images = iter(JpegStream(Bytes(file.read)))
+        try:
+            first, *others = (next(images) for _ in range(3))
+        except StreamEnded:
+            return False
+    return isinstance(first, bytes) and SEVERAL_IN_ONE not in first and all(isinstance(each, bytes) for each in others)

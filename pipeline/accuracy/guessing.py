@@ -1,0 +1,16 @@
+"""Whether a network is right more often than guessing would be."""
+
+from __future__ import annotations
+
+from scipy.stats import binomtest
+
+LEVEL = 0.01
+"""Right answers are beyond guessing where guessing gives as many with a probability below this."""
+
+
+def explained_by_guessing(correct: int, images: int, share: float) -> bool:
+    """Return whether a guess that is right with probability ``share`` is right on ``correct`` of ``images`` or more.
+
+    By a one-sided binomial test.
+    """
+    return bool(binomtest(correct, images, share, alternative="greater").pvalue > LEVEL)

@@ -1,0 +1,59 @@
+"""What an int8 graph computes in float."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from calibration.dataset import CalibrationSet
+from calibration.float_operators import float_operators
+from calibration.quantize import find_ranges, quantize
+from calibration.ranges import Ranges
+from calibration.recipe import Recipe
+from edge_apps.chatter import hushed
+from edge_apps.runtime.preprocess import Preprocess
+from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+
+PREPROCESS = Preprocess(height=16, width=16)
+
+
+def quantized(network: nn.Module, recipe: Recipe) -> Any:
+    with hushed():
+        graph = graph_of(capture_images(ImageInput(network.eval(), PREPROCESS).eval(), PREPROCESS))
+        pixels = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 255
+        found = find_ranges(graph, [pixels], recipe, input_range(PREPROCESS))
+        ranges = Ranges(
+            preprocess=PREPROCESS,
+            checkpoint_sha256="",
+            recipe=recipe,
+            calibration_set=CalibrationSet(source="", how="", seed=0, images=()),
+            values=found.values,
+        )
+        return quantize(graph, ranges, fold_weights=True)[0]
+
+
+def chain(*middle: nn.Module) -> nn.Sequential:
+    last = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), *middle, *last)
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [
+        ((), ()),
+        ((nn.Conv2d(8, 8, 1), nn.LeakyReLU(), nn.MaxPool2d(2)), ()),
+        ((nn.Conv2d(8, 8, 1), nn.Tanh()), ("3:tanh",)),
+        ((nn.Conv2d(8, 8, 1), nn.GroupNorm(2, 8), nn.ReLU()), ("3:group_norm",)),
+    ],
+)
+def test_operators_without_an_integer_kernel(middle: tuple[nn.Module, ...], expected: tuple[str, ...]) -> None:
+    pooled = float_operators(quantized(nn.Sequential(*chain(*middle)), Recipe()))
+    assert tuple(name for name in pooled if "pool" not in name) == expected
+
+
+def test_a_layer_that_the_recipe_keeps_in_float() -> None:
+    graph = quantized(chain(nn.Conv2d(8, 8, 1), nn.ReLU()), Recipe(float_layers=("2",)))
+    assert "2:conv2d" in float_operators(graph)

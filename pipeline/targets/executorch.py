@@ -16,6 +16,7 @@ from typing import Any
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
+from pipeline.targets.executorch_kernels import check_kernels
 
 LAYERS = {"XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"}
 HEADER_BYTES = 30
@@ -71,6 +72,7 @@ class ExecuTorchTarget:
 
         program = deserialize_pte_binary(path.read_bytes()).program
         plan = next(plan for plan in program.execution_plan if plan.name == "forward")
+        check_kernels(plan.operators)
         calls = [
             (plan.operators[call.instr_args.op_index].name, call.instr_args.args)
             for chain in plan.chains

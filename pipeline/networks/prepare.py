@@ -14,7 +14,9 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.planes import to_planes
 from pipeline.networks.rewrites import rewrite
+from pipeline.networks.scaling import drop_expansions, fold_channel_arithmetic
 
 LARGEST_BATCH = 4096
 
@@ -46,7 +48,10 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     drop_dropouts(prepared)
     make_functional(prepared)
     fold_constants(prepared)
+    to_planes(prepared)
+    drop_expansions(prepared)
     fold_batch_norms(prepared)
+    fold_channel_arithmetic(prepared)
     rewrite(prepared)
     _check_same(network, prepared, _noise(preprocess) if example is None else example)
     return Prepared(prepared.eval(), program)

@@ -12,9 +12,11 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
+from pipeline.networks.attention import constant_products_to_linear
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
 from pipeline.networks.planes import to_planes
+from pipeline.networks.ranks import rewrite_ranks
 from pipeline.networks.rewrites import rewrite
 from pipeline.networks.scaling import drop_expansions, fold_channel_arithmetic
 
@@ -50,9 +52,11 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     fold_constants(prepared)
     to_planes(prepared)
     drop_expansions(prepared)
+    constant_products_to_linear(prepared)
     fold_batch_norms(prepared)
     fold_channel_arithmetic(prepared)
     rewrite(prepared)
+    rewrite_ranks(prepared)
     _check_same(network, prepared, _noise(preprocess) if example is None else example)
     return Prepared(prepared.eval(), program)
 

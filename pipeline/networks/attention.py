@@ -93,7 +93,9 @@ def batch_products(network: FlatNetwork) -> None:
 
 
 def _attention(network: FlatNetwork, node: Node) -> None:
-    given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale"), node.args, strict=False))
+    given = dict(
+        zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale"), node.args, strict=False)
+    )
     given |= node.kwargs
     q, k, v, mask = (given.get(name) for name in ("query", "key", "value", "attn_mask"))
     if not _agree((q, k, v)) or given.get("dropout_p") or given.get("enable_gqa") or _is_boolean(mask):

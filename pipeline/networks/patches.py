@@ -47,7 +47,9 @@ def write_patches(network: FlatNetwork) -> None:
     for node in network.nodes:
         unit = {aten.im2col.default: _unfold, aten.col2im.default: _fold}.get(node.target, lambda _: None)(node)
         if unit is not None:
-            network.replace(node, unit, node.all_input_nodes, "unfold" if node.target == aten.im2col.default else "fold")
+            network.replace(
+                node, unit, node.all_input_nodes, "unfold" if node.target == aten.im2col.default else "fold"
+            )
     network.clean()
 
 

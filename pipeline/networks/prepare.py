@@ -13,6 +13,7 @@ from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
 from pipeline.networks.attention import constant_products_to_linear
+from pipeline.networks.class_token import add_joined_constants
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
 from pipeline.networks.planes import to_planes
@@ -52,6 +53,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     fold_constants(prepared)
     to_planes(prepared)
     drop_expansions(prepared)
+    add_joined_constants(prepared)
     constant_products_to_linear(prepared)
     fold_batch_norms(prepared)
     fold_channel_arithmetic(prepared)

@@ -4,8 +4,8 @@
 
     cat([token.expand(N, 1, C), x], 1)   →   pad(x, one row of zeros) + [token, 0, …, 0]
 
-One concatenation has one int8 scale: that of x would clip a token with a wider range. Padded zeros pass in int8, and the
-sum is in float like any sum with a constant.
+One concatenation has one int8 scale: that of x would clip a token with a wider range. Padded zeros pass in int8, and
+the sum is in float like any sum with a constant.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def _pairs(down: int, *across: Any) -> list[list[int]]:
 
 
 def _weight_with_row(network: FlatNetwork, node: Node, weight: Any) -> Any:
-    """The weight ``[outputs, inputs, k]`` as ``[outputs, inputs, 1, k]``, under its own name if nobody else reads it."""
+    """The weight ``[outputs, inputs, k]`` as ``[outputs, inputs, 1, k]``, under its name if nobody else reads it."""
     value = network.constant(weight)
     if value is None:
         return _insert(network, node, aten.unsqueeze.default, (weight, ROW))

@@ -58,7 +58,9 @@ class Captured:
     def features(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the last layer with weights sees of each picture, averaged over positions: float32 ``[N, D]``."""
         found = answers(_before_the_last_layer(self.graph()), self.batches(pictures))
-        return found.reshape(len(pictures), -1, found.shape[-1]).mean(1)  # a batch axis may hold windows of an image
+        # The batch axis may hold several windows of an image.
+        features: NDArray[np.float32] = found.reshape(len(pictures), -1, found.shape[-1]).mean(1)
+        return features
 
     def with_repairs(self, repairs: Repairs) -> Captured:
         """The same with these edits, captured again."""

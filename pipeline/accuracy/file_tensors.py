@@ -113,7 +113,8 @@ class _OpenedUp:
         """Logits ``[K]`` of one picture; its tensors can be read until the next."""
         self._interpreter.set_tensor(self._input, picture[None])
         self._interpreter.invoke()
-        return self.tensor(self._logits)[0]
+        logits: NDArray[np.float32] = self.tensor(self._logits)[0]
+        return logits
 
     def tensor(self, index: int) -> NDArray[np.float32]:
         """As real numbers, in the layout of the file."""
@@ -179,7 +180,8 @@ def _fingerprint(weights: NDArray[np.int8]) -> str:
 def of_image(values: NDArray[np.float32], axis: int, row: int, count: int) -> NDArray[np.float32]:
     """Return the part of one image of a batch of ``count``, whose entries lie on ``axis``, some for each image."""
     entries = values.shape[axis] // count
-    return values.take(range(row * entries, (row + 1) * entries), axis)
+    own: NDArray[np.float32] = np.take(values, range(row * entries, (row + 1) * entries), axis)
+    return own
 
 
 def layouts(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.flat import FlatNetwork, arguments_of
 from pipeline.networks.reshaping import INFERRED, sides_of
 
 aten: Any = torch.ops.aten
@@ -63,15 +63,15 @@ def constant_products_to_linear(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target not in CONSTANT_PRODUCTS or node.kwargs:
             continue
-        *bias, source, weight = node.args
-        matrix = network.constant(weight)
-        known = not bias or (network.constant(bias[0]) is not None and network.constant(bias[0]).dim() == 1)  # type: ignore[union-attr]
+        *biases, source, weight = arguments_of(node)
+        matrix, rows = network.constant(weight), [network.constant(bias) for bias in biases]
+        known = all(row is not None and row.dim() == 1 for row in rows)
         if matrix is None or matrix.dim() != 2 or network.constant(source) is not None or not known:
             continue
         turned = network.add_constant("weight", _turned(matrix), node)
         network.note(str(turned.target), _turned, [weight])
         turned.meta["val"] = None
-        node.target, node.args = aten.linear.default, (source, turned, *bias)
+        node.target, node.args = aten.linear.default, (source, turned, *biases)
     network.clean()
 
 
@@ -93,21 +93,22 @@ def batch_products(network: FlatNetwork) -> None:
 
 
 def _attention(network: FlatNetwork, node: Node) -> None:
-    given = dict(
+    given: dict[str, Any] = dict(
         zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale"), node.args, strict=False)
     )
     given |= node.kwargs
-    q, k, v, mask = (given.get(name) for name in ("query", "key", "value", "attn_mask"))
+    q, k, v = (given[name] for name in ("query", "key", "value"))
+    mask = given.get("attn_mask")
     if not _agree((q, k, v)) or given.get("dropout_p") or given.get("enable_gqa") or _is_boolean(mask):
         return
-    shape = q.meta["val"].shape  # type: ignore[union-attr]
+    shape = q.meta["val"].shape
     scale = given.get("scale")
     unit = Attention(
-        float(shape[-1]) ** -0.5 if scale is None else float(scale),  # type: ignore[arg-type]
+        float(shape[-1]) ** -0.5 if scale is None else float(scale),
         int(shape[-2]) if given.get("is_causal") else None,
     )
     sources = [q, k, v] if mask is None else [q, k, v, mask]
-    network.replace(node, unit, sources, "attention")  # type: ignore[arg-type]
+    network.replace(node, unit, sources, "attention")
 
 
 def _agree(tensors: Sequence[Any]) -> bool:

@@ -10,14 +10,13 @@ the sum is in float like any sum with a constant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.flat import FlatNetwork, arguments_of
 
 aten: Any = torch.ops.aten
 
@@ -46,12 +45,12 @@ def add_joined_constants(network: FlatNetwork) -> None:
 
 
 def _add(network: FlatNetwork, node: Node) -> None:
-    parts: Sequence[Node] = node.args[0]  # type: ignore[assignment]
+    parts, axis = arguments_of(node, None, 0)
     sources = [_constant(network, part) for part in parts]
     rank = len(node.meta["val"].shape)
-    axis = int(node.args[1] if len(node.args) > 1 else 0) % rank  # type: ignore[call-overload]
+    axis %= rank
     moving = [index for index, source in enumerate(sources) if source is None]
-    if len(moving) != 1 or len(parts) == 1 or not all(_is_one_for_all(network, source) for source in sources if source):
+    if len(moving) != 1 or len(parts) == 1:
         return
     (at,) = moving
     x = parts[at]
@@ -59,25 +58,29 @@ def _add(network: FlatNetwork, node: Node) -> None:
     sides = [side if isinstance(side, int) else 1 for side in x.meta["val"].shape]
     if not all(isinstance(length, int) for length in lengths):
         return
+    shapes = [[*sides[:axis], length, *sides[axis + 1 :]] for length in lengths]
     constants = [source for source in sources if source is not None]
+    if not all(
+        source is None or _broadcasts(network.constant(source), shape)
+        for source, shape in zip(sources, shapes, strict=True)
+    ):
+        return
 
     def joined(*values: torch.Tensor) -> torch.Tensor:
         """Constants at their places, zeros where x goes, one for all images."""
         given = iter(values)
         shaped = [
-            torch.zeros(sides)
-            if source is None
-            else _broadcast(next(given), [*sides[:axis], length, *sides[axis + 1 :]])
-            for source, length in zip(sources, lengths, strict=True)
+            torch.zeros(sides) if source is None else next(given).expand(shape)
+            for source, shape in zip(sources, shapes, strict=True)
         ]
         return torch.cat(shaped, axis)
 
     with torch.no_grad():
-        value = joined(*[network.constant(constant) for constant in constants])  # type: ignore[misc]
-    tensor = network.add_constant("joined", value, node)
-    network.note(str(tensor.target), joined, constants)
+        value = joined(*[tensor for constant in constants if (tensor := network.constant(constant)) is not None])
+    held = network.add_constant("joined", value, node)
+    network.note(str(held.target), joined, constants)
     unit = PaddedSum(axis, sum(lengths[:at]), sum(lengths[at + 1 :]))
-    network.replace(node, unit, [x, tensor], "cat")
+    network.replace(node, unit, [x, held], "cat")
 
 
 def _constant(network: FlatNetwork, part: Node) -> Node | None:
@@ -86,11 +89,8 @@ def _constant(network: FlatNetwork, part: Node) -> Node | None:
     return source if isinstance(source, Node) and network.constant(source) is not None else None
 
 
-def _is_one_for_all(network: FlatNetwork, source: Node) -> bool:
-    """Whether a constant is the same for every image: float, with one entry on the axis of the batch."""
-    value = network.constant(source)
-    return value is not None and value.is_floating_point()
-
-
-def _broadcast(value: torch.Tensor, sides: list[int]) -> torch.Tensor:
-    return value.expand(sides)
+def _broadcasts(value: torch.Tensor | None, shape: list[int]) -> bool:
+    """Whether a constant is float and one for all images, of this shape or repeated to it."""
+    if value is None or not value.is_floating_point() or value.dim() > len(shape):
+        return False
+    return all(side in (1, wanted) for side, wanted in zip(value.shape[::-1], shape[::-1], strict=False))

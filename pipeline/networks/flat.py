@@ -15,6 +15,12 @@ from torch.fx import Graph, Interpreter, Node
 from pipeline.errors import BadInput
 
 
+def arguments_of(node: Node, *defaults: Any) -> list[Any]:
+    """Return an operator's arguments in order; a graph leaves those out that have their default."""
+    given: list[Any] = list(node.args)
+    return [*given, *defaults[len(given) :]]
+
+
 class Place(nn.Module):
     """Where in the network an operator was written: its path, and the tensors of the module that wrote it."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.flat import FlatNetwork, arguments_of
 from pipeline.networks.reshaping import INFERRED, Shape, sides_of
 
 aten: Any = torch.ops.aten
@@ -45,10 +45,11 @@ def means_of_planes(network: FlatNetwork) -> None:
 
 
 def _mean(node: Node) -> AxesMean | None:
-    before, result = sides_of(node.args[0]), sides_of(node)
+    source, over = arguments_of(node)[:2]
+    before, result = sides_of(source), sides_of(node)
     if before is None or result is None:
         return None
-    axes = sorted(axis % len(before) for axis in node.args[1] or ())  # type: ignore[union-attr,operator]
+    axes = sorted(int(axis) % len(before) for axis in over or ())
     if not axes or (len(before) == 4 and axes == PLANE) or any(before[axis] == INFERRED for axis in axes):
         return None
     left = [axis for axis in range(len(before)) if axis not in axes]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.flat import FlatNetwork, arguments_of
 
 aten: Any = torch.ops.aten
 
@@ -48,17 +48,19 @@ def to_planes(network: FlatNetwork) -> None:
             if not others or node.target == aten.batch_norm.default:
                 _compute_with_row(network, node, rows)
         if node.target == aten.unsqueeze.default and node.args[1] == ROW and _is_without_row(node.args[0]):
-            network.redirect(node, node.args[0].args[0])  # type: ignore[union-attr,arg-type]
+            (row,) = node.all_input_nodes
+            network.redirect(node, row.all_input_nodes[0])
     network.clean()
 
 
 def _convolution(network: FlatNetwork, node: Node, plane: Node) -> None:
-    _, weight, *rest = node.args
-    bias, stride, padding, dilation, groups = [*rest, *(None, [1], [0], [1], 1)[len(rest) :]]
+    _, weight, bias, stride, padding, dilation, groups = arguments_of(node, None, None, None, [1], [0], [1], 1)
     if padding == "valid":
         padding = [0]
     elif padding == "same":
-        reach = dilation[0] * (weight.meta["val"].shape[-1] - 1)  # type: ignore[union-attr,index]
+        value = network.constant(weight)
+        taps = (weight.meta["val"] if value is None else value).shape[-1]
+        reach = dilation[0] * (taps - 1)
         padding = [reach // 2]
         if reach % 2:
             plane = _insert(network, node, aten.pad.default, (plane, [0, 1]))
@@ -68,9 +70,9 @@ def _convolution(network: FlatNetwork, node: Node, plane: Node) -> None:
 
 
 def _transposed_convolution(network: FlatNetwork, node: Node, plane: Node) -> None:
-    _, weight, *rest = node.args
-    defaults = (None, [1], [0], [0], 1, [1])
-    bias, stride, padding, output_padding, groups, dilation = [*rest, *defaults[len(rest) :]]
+    _, weight, bias, stride, padding, output_padding, groups, dilation = arguments_of(
+        node, None, None, None, [1], [0], [0], 1, [1]
+    )
     row = _weight_with_row(network, node, weight)
     node.target = aten.conv_transpose2d.input
     node.args = (
@@ -80,16 +82,14 @@ def _transposed_convolution(network: FlatNetwork, node: Node, plane: Node) -> No
 
 def _maximum(network: FlatNetwork, node: Node, plane: Node) -> None:
     del network
-    kernel, *rest = node.args[1:]
-    stride, padding, dilation, ceil = [*rest, *([], [0], [1], False)[len(rest) :]]
+    _, kernel, stride, padding, dilation, ceil = arguments_of(node, None, None, [], [0], [1], False)
     node.target = aten.max_pool2d.default
     node.args = (plane, *_pairs(1, kernel, stride or kernel), *_pairs(0, padding), *_pairs(1, dilation), ceil)
 
 
 def _average(network: FlatNetwork, node: Node, plane: Node) -> None:
     del network
-    kernel, *rest = node.args[1:]
-    stride, padding, *options = [*rest, *([], [0])[len(rest) :]]
+    _, kernel, stride, padding, *options = arguments_of(node, None, None, [], [0])
     node.target = aten.avg_pool2d.default
     node.args = (plane, *_pairs(1, kernel, stride or kernel), *_pairs(0, padding), *options)
 
@@ -145,13 +145,15 @@ def _without_row(network: FlatNetwork, node: Node) -> None:
 
 def _is_without_row(node: Any) -> bool:
     """Whether a node only drops the row of a plane."""
-    return isinstance(node, Node) and node.target == aten.squeeze.dim and node.args[1] == ROW and _rank(node) == 3
+    if not isinstance(node, Node) or node.target != aten.squeeze.dim:
+        return False
+    return bool(node.args[1] == ROW) and _rank(node) == 3
 
 
 def _compute_with_row(network: FlatNetwork, node: Node, rows: list[Node]) -> None:
     """Turn squeeze → operator into operator → squeeze."""
     for row in rows:
-        node.replace_input_with(row, row.args[0])  # type: ignore[arg-type]
+        node.replace_input_with(row, row.all_input_nodes[0])
     _without_row(network, node)
 
 

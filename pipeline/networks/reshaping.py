@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.flat import FlatNetwork, arguments_of
 
 aten: Any = torch.ops.aten
 
@@ -133,46 +133,53 @@ def _reshaped(node: Node) -> nn.Module | None:
 
 
 def _select(node: Node) -> nn.Module | None:
-    source, axis, index = node.args
+    source, axis, index = arguments_of(node)
     before, after = sides_of(source), sides_of(node)
     if before is None or after is None or not isinstance(index, int):
         return None
-    axis = int(axis) % len(before)  # type: ignore[arg-type]
+    axis %= len(before)
     length = before[axis]
     return None if length == INFERRED else Picked(axis, index % length, index % length + 1, after)
 
 
 def _unbind(node: Node) -> nn.Module | None:
-    before = sides_of(node.args[0])
+    source, axis = arguments_of(node, None, 0)
+    before = sides_of(source)
     if before is None:
         return None
-    axis = int(node.args[1]) % len(before) if len(node.args) > 1 else 0  # type: ignore[arg-type]
+    axis %= len(before)
     return None if before[axis] == INFERRED else Unbound(axis, before[axis], before[:axis] + before[axis + 1 :])
 
 
 def _every_nth(node: Node) -> nn.Module | None:
-    source, axis, start, _, step = (*node.args, *(None, 0, 0, None, 1)[len(node.args) :])
+    source, axis, start, _, step = arguments_of(node, None, 0, 0, None, 1)
     before, after = sides_of(source), sides_of(node)
     if before is None or after is None or not isinstance(step, int) or step == 1:
         return None
-    axis, start = int(axis) % len(before), int(start or 0)  # type: ignore[call-overload]
+    axis, start = axis % len(before), start or 0
     side = before[axis]
-    whole = side != INFERRED and side % step == 0 and 0 <= start < step and after[axis] == side // step
+    whole = (
+        isinstance(start, int)
+        and side != INFERRED
+        and side % step == 0
+        and 0 <= start < step
+        and after[axis] == side // step
+    )
     return EveryNth(axis, start, step, after) if whole else None
 
 
 def _roll(node: Node) -> nn.Module | None:
-    source, shifts, axes = (*node.args, [])[:3]
+    source, shifts, axes = arguments_of(node, None, None, [])
     before = sides_of(source)
     if before is None or not axes:
         return None
     starts = []
-    for shift, axis in zip(shifts, axes, strict=True):  # type: ignore[arg-type]
-        side = before[int(axis) % len(before)]
+    for shift, axis in zip(shifts, axes, strict=True):
+        side = before[axis % len(before)]
         if side == INFERRED or not isinstance(shift, int):
             return None
         if shift % side:
-            starts.append((int(axis) % len(before), -shift % side))
+            starts.append((axis % len(before), -shift % side))
     return Roll(starts)
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.networks.flat import FlatNetwork
+from calibration.axes import channel_axis
+from pipeline.networks.flat import FlatNetwork, arguments_of
 from pipeline.networks.folding import own_tensor
 from pipeline.networks.layer_before import LayerBefore, layer_before
 
@@ -46,7 +47,7 @@ def fold_channel_arithmetic(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target not in SUMS | PRODUCTS or node.kwargs or len(node.args) != 2:
             continue
-        one, other = node.args
+        one, other = arguments_of(node)
         if node.target in COMMUTING and network.constant(one) is not None:
             one, other = other, one
         constant = network.constant(other)
@@ -55,7 +56,7 @@ def fold_channel_arithmetic(network: FlatNetwork) -> None:
             continue
         tensors = [_folded(network, node, found.layer, index, other) for index in (1, 2)]
         found.layer.args = (found.layer.args[0], *tensors, *found.layer.args[3:])
-        network.redirect(node, one)  # type: ignore[arg-type]
+        network.redirect(node, one)
     network.clean()
 
 
@@ -70,13 +71,13 @@ def _is_per_channel(constant: torch.Tensor, source: Any, node: Node, found: Laye
 
 def _folded(network: FlatNetwork, node: Node, layer: Node, index: int, constant: Any) -> Node | None:
     """The layer's weight (1) or bias (2) with the constant in it."""
-    old = layer.args[index] if len(layer.args) > index else None
+    old: Node | None = arguments_of(layer, None, None, None)[index]
     is_sum = node.target in SUMS
     if (index == 1 and is_sum) or (old is None and not is_sum):
-        return old  # type: ignore[return-value]
-    weight: Any = layer.args[1]
-    outputs = len(network.constant(weight))  # type: ignore[arg-type]
-    compute = partial(_bias if is_sum else _product, node.target, outputs)
+        return old
+    operator: Any = node.target
+    outputs = int(layer.meta["val"].shape[channel_axis(layer.target)])
+    compute = partial(_bias if is_sum else _product, operator, outputs)
     return own_tensor(network, layer, index, ("weight", "bias")[index - 1], compute, (old, constant))
 
 

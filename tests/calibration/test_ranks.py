@@ -179,9 +179,12 @@ BETWEEN: dict[str, tuple[Any, Any, Any, ChannelPlace | None]] = {
     "mean of channels": (conv(), lambda x: x.mean(1).flatten(1), nn.Linear(64, 4), None),
     "layer norm": (conv(), lambda x: nn.functional.layer_norm(x.permute(0, 2, 3, 1), (8,)), nn.Linear(8, 4), None),
     "padded channels": (
-        conv(), lambda x: nn.functional.pad(x.permute(0, 2, 3, 1), (1, 1)), nn.Linear(10, 4), None,
+        conv(),
+        lambda x: nn.functional.pad(x.permute(0, 2, 3, 1), (1, 1)),
+        nn.Linear(10, 4),
+        None,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BETWEEN)
@@ -215,8 +218,12 @@ def test_islands_are_what_int8_files_compute_in_float(captured: Capture) -> None
         def __init__(self) -> None:
             super().__init__()
             self.stem, self.norm, self.q, self.k, self.last = (
-                nn.Conv2d(3, 8, 8, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3),
-            )  # fmt: skip
+                nn.Conv2d(3, 8, 8, 8),
+                nn.LayerNorm(8),
+                nn.Linear(8, 8),
+                nn.Linear(8, 8),
+                nn.Linear(8, 3),
+            )
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = self.norm(self.stem(x).flatten(2).transpose(1, 2))

@@ -20,9 +20,24 @@ from pipeline.networks.reshaping import merged
 
 SIZE = Preprocess(height=32, width=32)
 LEFT_OUTSIDE = {
-    "conv1d", "max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "batch_norm", "matmul", "mm", "addmm", "select",
-    "unbind", "roll", "squeeze", "unsqueeze", "scaled_dot_product_attention", "im2col", "col2im", "expand",
-}  # fmt: skip
+    "conv1d",
+    "max_pool1d",
+    "avg_pool1d",
+    "adaptive_avg_pool1d",
+    "batch_norm",
+    "matmul",
+    "mm",
+    "addmm",
+    "select",
+    "unbind",
+    "roll",
+    "squeeze",
+    "unsqueeze",
+    "scaled_dot_product_attention",
+    "im2col",
+    "col2im",
+    "expand",
+}
 """Operators that no delegate takes as they are, or not in int8."""
 
 
@@ -83,34 +98,88 @@ def drawn(*shape: int) -> torch.Tensor:
 
 
 BODIES: dict[str, Callable[[], Body]] = {
-    "conv1d": lambda: Body(lambda x, *c: c[2](c[1](c[0](x.flatten(2)))), nn.Conv1d(16, 8, 3), nn.ReLU(), nn.Conv1d(8, 4, 5, 2, 4, 2, 2)),
-    "conv1d, same": lambda: Body(lambda x, *c: c[1](c[0](x.flatten(2))), nn.Conv1d(16, 8, 4, padding="same"), nn.Conv1d(8, 4, 3, padding="same", bias=False)),
-    "conv1d, batch norm": lambda: Body(lambda x, *c: c[2](c[1](c[0](x.flatten(2)))), nn.Conv1d(16, 8, 3), nn.BatchNorm1d(8), nn.ReLU6()),
-    "channel attention": lambda: Body(lambda x, c: x * c(x.mean((2, 3)).unsqueeze(1)).squeeze(1).sigmoid()[:, :, None, None], nn.Conv1d(1, 1, 3, padding=1)),
+    "conv1d": lambda: Body(
+        lambda x, *c: c[2](c[1](c[0](x.flatten(2)))), nn.Conv1d(16, 8, 3), nn.ReLU(), nn.Conv1d(8, 4, 5, 2, 4, 2, 2)
+    ),
+    "conv1d, same": lambda: Body(
+        lambda x, *c: c[1](c[0](x.flatten(2))),
+        nn.Conv1d(16, 8, 4, padding="same"),
+        nn.Conv1d(8, 4, 3, padding="same", bias=False),
+    ),
+    "conv1d, batch norm": lambda: Body(
+        lambda x, *c: c[2](c[1](c[0](x.flatten(2)))), nn.Conv1d(16, 8, 3), nn.BatchNorm1d(8), nn.ReLU6()
+    ),
+    "channel attention": lambda: Body(
+        lambda x, c: x * c(x.mean((2, 3)).unsqueeze(1)).squeeze(1).sigmoid()[:, :, None, None],
+        nn.Conv1d(1, 1, 3, padding=1),
+    ),
     "conv1d that is shared": lambda: Body(lambda x, c: c(c(x.flatten(2))), nn.Conv1d(16, 16, 3)),
-    "1-d pooling": lambda: Body(lambda x, *c: torch.cat([m(x.flatten(2)) for m in c], 2), nn.MaxPool1d(3, 2, 1), nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(4), nn.AdaptiveAvgPool1d(1)),
-    "batch norm of tokens": lambda: Body(lambda x, *c: c[1](c[0](tokens(x)).transpose(1, 2)).relu(), nn.Linear(16, 8), nn.BatchNorm1d(8)),
-    "batch norm of another axis": lambda: Body(lambda x, *c: c[1](c[0](tokens(x))), nn.Linear(16, 8), nn.BatchNorm1d(64)),
+    "1-d pooling": lambda: Body(
+        lambda x, *c: torch.cat([m(x.flatten(2)) for m in c], 2),
+        nn.MaxPool1d(3, 2, 1),
+        nn.AvgPool1d(2),
+        nn.AdaptiveAvgPool1d(4),
+        nn.AdaptiveAvgPool1d(1),
+    ),
+    "batch norm of tokens": lambda: Body(
+        lambda x, *c: c[1](c[0](tokens(x)).transpose(1, 2)).relu(), nn.Linear(16, 8), nn.BatchNorm1d(8)
+    ),
+    "batch norm of another axis": lambda: Body(
+        lambda x, *c: c[1](c[0](tokens(x))), nn.Linear(16, 8), nn.BatchNorm1d(64)
+    ),
     "batch norm of frames": lambda: Body(lambda x, c: c(x.view(-1, 4, 4, 8, 8).relu()), nn.BatchNorm3d(4)),
     "layer scale": lambda: Body(lambda x, c, scale: c(x.permute(0, 2, 3, 1)) * scale, nn.Linear(16, 8), scale=drawn(8)),
-    "layer scale of a map": lambda: Body(lambda x, c, scale: scale * c(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), nn.Linear(16, 8, bias=False), scale=drawn(8, 1, 1)),
-    "a bias that is added": lambda: Body(lambda x, c, bias: c(tokens(x)) - bias, nn.Linear(16, 8, bias=False), bias=drawn(8)),
-    "products with weights": lambda: Body(lambda x, one, two, bias: torch.addmm(bias, (tokens(x) @ one).relu().reshape(-1, 8), two), one=drawn(16, 8), two=drawn(8, 4), bias=drawn(4)),
+    "layer scale of a map": lambda: Body(
+        lambda x, c, scale: scale * c(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        nn.Linear(16, 8, bias=False),
+        scale=drawn(8, 1, 1),
+    ),
+    "a bias that is added": lambda: Body(
+        lambda x, c, bias: c(tokens(x)) - bias, nn.Linear(16, 8, bias=False), bias=drawn(8)
+    ),
+    "products with weights": lambda: Body(
+        lambda x, one, two, bias: torch.addmm(bias, (tokens(x) @ one).relu().reshape(-1, 8), two),
+        one=drawn(16, 8),
+        two=drawn(8, 4),
+        bias=drawn(4),
+    ),
     "class token": lambda: Body(joined, token=drawn(1, 1, 16) * 9, position=drawn(1, 65, 16)),
     "attention": lambda: Body(attend),
     "causal attention": lambda: Body(lambda x: attend(x, is_causal=True, scale=0.3)),
     "attention with a mask": lambda: Body(lambda x, mask: attend(x, attn_mask=mask), mask=drawn(2, 64, 64)),
-    "attention in words": lambda: Body(lambda x: (heads(x)[0] @ heads(x)[1].transpose(-2, -1)).softmax(-1) @ heads(x)[2]),
-    "attention of a module": lambda: Body(lambda x, c: c(tokens(x), tokens(x), tokens(x), need_weights=False)[0], nn.MultiheadAttention(16, 2, batch_first=True)),
-    "attention, tokens in front": lambda: Body(lambda x, c: c(*[x.flatten(2).permute(2, 0, 1)] * 3, need_weights=False)[0].transpose(0, 1), nn.MultiheadAttention(16, 2)),
+    "attention in words": lambda: Body(
+        lambda x: (heads(x)[0] @ heads(x)[1].transpose(-2, -1)).softmax(-1) @ heads(x)[2]
+    ),
+    "attention of a module": lambda: Body(
+        lambda x, c: c(tokens(x), tokens(x), tokens(x), need_weights=False)[0],
+        nn.MultiheadAttention(16, 2, batch_first=True),
+    ),
+    "attention, tokens in front": lambda: Body(
+        lambda x, c: c(*[x.flatten(2).permute(2, 0, 1)] * 3, need_weights=False)[0].transpose(0, 1),
+        nn.MultiheadAttention(16, 2),
+    ),
     "windows": lambda: Body(windows),
-    "patch merging": lambda: Body(lambda x: torch.cat([x[:, :, ::2, ::2], x[:, :, 1::2, ::2], x[:, :, ::2, 1::2], x[..., 1::2, 1::2]], 1)),
-    "parts": lambda: Body(lambda x: torch.stack([a * b for a, b in [x.view(-1, 8, 2, 64).unbind(2)]], 1) + x.select(1, -1).reshape(-1, 1, 1, 64)),
-    "patches": lambda: Body(lambda x: functional.fold(functional.unfold(x, (2, 4), stride=(2, 4)).relu(), (8, 8), (2, 4), stride=(2, 4))),
+    "patch merging": lambda: Body(
+        lambda x: torch.cat([x[:, :, ::2, ::2], x[:, :, 1::2, ::2], x[:, :, ::2, 1::2], x[..., 1::2, 1::2]], 1)
+    ),
+    "parts": lambda: Body(
+        lambda x: (
+            torch.stack([a * b for a, b in [x.view(-1, 8, 2, 64).unbind(2)]], 1) + x.select(1, -1).reshape(-1, 1, 1, 64)
+        )
+    ),
+    "patches": lambda: Body(
+        lambda x: functional.fold(functional.unfold(x, (2, 4), stride=(2, 4)).relu(), (8, 8), (2, 4), stride=(2, 4))
+    ),
     "patches that overlap": lambda: Body(lambda x: functional.unfold(x, 3, padding=1, stride=2)),
-    "means": lambda: Body(lambda x: x.mean(1, keepdim=True) + x.mean((1, 3), keepdim=True) + tokens(x).mean(1)[:, :, None, None].mean(1, keepdim=True)),
+    "means": lambda: Body(
+        lambda x: (
+            x.mean(1, keepdim=True)
+            + x.mean((1, 3), keepdim=True)
+            + tokens(x).mean(1)[:, :, None, None].mean(1, keepdim=True)
+        )
+    ),
     "mean of tokens in front": lambda: Body(lambda x: x.flatten(2).permute(2, 0, 1).mean(0)),
-}  # fmt: skip
+}
 
 
 def rewritten(name: str) -> tuple[nn.Module, FlatNetwork]:
@@ -143,9 +212,20 @@ def test_the_same_in_operators_that_delegates_take(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["conv1d", "conv1d, batch norm", "conv1d that is shared", "batch norm of tokens", "batch norm of another axis",
-             "layer scale", "layer scale of a map", "a bias that is added", "products with weights", "class token"],
-)  # fmt: skip
+    "name",
+    [
+        "conv1d",
+        "conv1d, batch norm",
+        "conv1d that is shared",
+        "batch norm of tokens",
+        "batch norm of another axis",
+        "layer scale",
+        "layer scale of a map",
+        "a bias that is added",
+        "products with weights",
+        "class token",
+    ],
+)
 def test_rewritten_weights_follow_from_the_parameters(name: str) -> None:
     """Training computes with the rewritten weights, and learns those of the network."""
     network, prepared = rewritten(name)

@@ -174,8 +174,12 @@ class Sequence(nn.Module):
         self.pixels, self.up, self.down = nn.Linear(16, 16), nn.Linear(16, WIDTH), nn.Linear(WIDTH, 16)
         self.mix, self.front = nn.Linear(16, 16), nn.Linear(WIDTH, WIDTH)
         self.along = nn.Sequential(
-            nn.Conv1d(16, WIDTH, 3, padding=1), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(WIDTH, WIDTH, 3, groups=4)
-        )  # fmt: skip
+            nn.Conv1d(16, WIDTH, 3, padding=1),
+            nn.BatchNorm1d(WIDTH),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(WIDTH, WIDTH, 3, groups=4),
+        )
         self.attention, self.head = nn.Conv1d(1, 1, 3, padding=1, bias=False), nn.Linear(WIDTH, len(LABELS))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

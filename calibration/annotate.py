@@ -22,6 +22,7 @@ from torchao.quantization.pt2e.quantizer import (
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from calibration.errors import BadRecipe
+from calibration.float_region import in_float_region
 from calibration.observers import Bystander, Fixed, make_observer
 from calibration.ranges import INPUT, QMAX, QMIN, Range, Ranges
 from calibration.recipe import Recipe
@@ -214,7 +215,7 @@ class TensorKeys:
         return not only_passes and node not in self._parts
 
     def _computes_in_int8(self, node: Node, recipe: Recipe) -> bool:
-        if not is_float(node):
+        if not is_float(node) or in_float_region(node):
             return False
         sources = node.all_input_nodes
         if node.target in PASSING:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Graph, Interpreter, Node
+from torch.fx.node import map_arg
 
 from pipeline.errors import BadInput
 
@@ -117,14 +118,32 @@ class FlatNetwork(nn.Module):
 
         Returns the module's path.
         """
-        path = self._free(f"{node.meta['path']}.{name}".removeprefix("."))
+        new = self.add_unit(unit, source, name, node)
+        self.redirect(node, new)
+        return str(new.target)
+
+    def add_unit(self, unit: nn.Module, source: Node, name: str, before: Node) -> Node:
+        """Add a call of a module on ``source`` in front of an operator, below the path of that operator."""
+        path = self._free(f"{before.meta['path']}.{name}".removeprefix("."))
         place, last = self._parent(path)
         place.add_module(last, unit.eval())
-        with self._flat.inserting_before(node):
+        with self._flat.inserting_before(before):
             new = self._flat.create_node("call_module", path, (source,))
-        new.meta = dict(node.meta)
-        self.redirect(node, new)
-        return path
+        new.meta = dict(before.meta)
+        return new
+
+    def add_call(self, operator: Any, arguments: tuple[Any, ...], before: Node, value: Any = None) -> Node:
+        """Add an operator in front of another, written in the same place.
+
+        ``value`` is what its result looks like (a fake tensor); where it is None it is computed from those of the
+        arguments.
+        """
+        if value is None:
+            value = operator(*map_arg(arguments, lambda node: node.meta["val"]))
+        with self._flat.inserting_before(before):
+            new = self._flat.create_node("call_function", operator, arguments)
+        new.meta = {"path": before.meta["path"], "val": value}
+        return new
 
     def redirect(self, node: Node, new: Node) -> None:
         """Let the readers of a node read another, and drop it."""

@@ -14,7 +14,9 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.norms import instance_norms_as_batch_norms
 from pipeline.networks.rewrites import rewrite
+from pipeline.networks.slice_writes import make_slice_writes_functional
 
 LARGEST_BATCH = 4096
 
@@ -45,7 +47,9 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     prepared = FlatNetwork(program, batch)
     drop_dropouts(prepared)
     make_functional(prepared)
+    make_slice_writes_functional(prepared)
     fold_constants(prepared)
+    instance_norms_as_batch_norms(prepared)
     fold_batch_norms(prepared)
     rewrite(prepared)
     _check_same(network, prepared, _noise(preprocess) if example is None else example)

@@ -16,6 +16,7 @@ from typing import Any
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
+from pipeline.targets.memory_order import contiguous_pass
 
 LAYERS = {"XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"}
 HEADER_BYTES = 30
@@ -59,6 +60,7 @@ class ExecuTorchTarget:
             program = capture_bytes(graph, manifest.preprocess)
         edge = to_edge_transform_and_lower(
             program,
+            transform_passes=[contiguous_pass()],
             partitioner=[XnnpackPartitioner(configs=_configs())],
             constant_methods={EMBEDDED_NAME: to_json(manifest)},
         )

@@ -58,7 +58,8 @@ class TFLiteTarget:
             graph, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
-        with _fewest_transposes(), _only_as_annotated() if float_layers else contextlib.nullcontext():
+        strict = bool(float_layers) or (manifest.precision == "int8" and _has_rules_of_its_own(graph))
+        with _fewest_transposes(), _only_as_annotated() if strict else contextlib.nullcontext():
             model = litert_torch.convert(graph, example, quant_config=config)
         data = _flatbuffer(model)
         if manifest.precision in ("fp16", "int8-weights"):
@@ -121,8 +122,9 @@ def _fewest_transposes() -> Iterator[None]:
 def _only_as_annotated() -> Iterator[None]:
     """The converter's strict mode, for which litert-torch has no parameter.
 
-    Without it a layer that is to stay in float between two int8 tensors is put into int8 all the same. Not for files
-    wholly in int8: their logits would be dequantized in the file.
+    Without it a layer or an operator that is to stay in float between two int8 tensors is put into int8 all the same,
+    and a softmax with another scale than 1/256 makes a file that cannot be loaded. Not for files wholly in int8: their
+    logits would be dequantized in the file.
     """
     from litert_torch._convert import litert_converter
 
@@ -139,6 +141,18 @@ def _only_as_annotated() -> Iterator[None]:
         yield
     finally:
         api.ConvertToTFLConfig = default
+
+
+def _has_rules_of_its_own(graph: Any) -> bool:
+    """Whether a graph has operators in float that LiteRT also knows in int8, rounded or scaled in another way."""
+    import torch
+
+    aten: Any = torch.ops.aten
+    known = {
+        aten.softmax.int, aten.log_softmax.int, aten.tanh.default, aten.gelu.default,
+        aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.minimum.default, aten.maximum.default,
+    }  # fmt: skip
+    return any(node.target in known for node in graph.graph.nodes)
 
 
 def _is_computed(interpreter: Any, index: int) -> bool:

@@ -226,7 +226,10 @@ class TensorKeys:
         if node.target in WEIGHTED:
             return True
         if node.target == CONCATENATION:
-            return all(source in self._quantized for source in sources)
+            # A float part (zeros that fill a shifted map) takes the scale that all share. The image has its own.
+            return any(source in self._quantized for source in sources) and all(
+                is_float(source) and self._names[source] != INPUT for source in sources
+            )
         return node.target in ARITHMETIC and _joins_tensors(node) and any(s in self._quantized for s in sources)
 
     def _note(self, node: Node) -> None:

@@ -51,7 +51,7 @@ class LogSigmoid(FloatRegion):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Element by element; any shape."""
-        return (x - torch.clamp(x, min=0.0)) + torch.log(torch.sigmoid(x.abs()))
+        return (x - torch.relu(x)) + torch.log(torch.sigmoid(x.abs()))
 
 
 class Mish(FloatRegion):
@@ -71,7 +71,7 @@ class Elu(FloatRegion):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Element by element; any shape."""
-        positive = torch.clamp(x, min=0.0)
+        positive = torch.relu(x)
         negative = torch.exp((x - positive) * self.beta) - 1.0
         return positive * self.scale + negative * (self.alpha * self.scale)
 
@@ -95,7 +95,7 @@ class Softshrink(FloatRegion):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Element by element; any shape."""
         above, below = x - self.bound, -x - self.bound
-        return torch.clamp(above, min=0.0) - torch.clamp(below, min=0.0)
+        return torch.relu(above) - torch.relu(below)
 
 
 class Clamp(FloatRegion):
@@ -108,9 +108,9 @@ class Clamp(FloatRegion):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Element by element; any shape."""
         if self.low is not None:
-            x = torch.clamp(x - self.low, min=0.0) + self.low
+            x = torch.relu(x - self.low) + self.low
         if self.high is not None:
-            x = self.high - torch.clamp(self.high - x, min=0.0)
+            x = self.high - torch.relu(self.high - x)
         return x
 
 
@@ -130,7 +130,7 @@ class GatedLinear(nn.Module):
 
 def _softplus(x: torch.Tensor) -> torch.Tensor:
     """σ(|x|) lies between ½ and 1: its logarithm is exact where −log σ(−x) is infinite in float32 (x > 88)."""
-    return torch.clamp(x, min=0.0) - torch.log(torch.sigmoid(x.abs()))
+    return torch.relu(x) - torch.log(torch.sigmoid(x.abs()))
 
 
 def _rewritten_softplus(node: Node) -> nn.Module:

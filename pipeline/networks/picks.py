@@ -20,20 +20,16 @@ from torch import nn
 from torch.fx import Node
 from torch.nn import functional
 
-from calibration.float_region import FloatRegion
 from pipeline.networks.arguments import shape_of, with_defaults
 from pipeline.networks.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-LARGEST_INDEX = 2**63 - 1
-"""How a graph writes that a slice has no end."""
-
 MOST_RUNS = 64
 """A list of more runs of neighbours stays one operator: each run is a kernel call."""
 
 
-MOST_JOINED = 5
+MOST_JOINED = 4
 """LiteRT's delegate takes no concatenation of more tensors."""
 
 
@@ -53,10 +49,10 @@ class Pick(nn.Module):
         return parts[0]
 
 
-class Border(FloatRegion):
+class Border(nn.Module):
     """A border of one value, by padding with zeros and adding: a delegate takes no other padding in int8.
 
-    It is added in float, so that an int8 file finds a range that holds the value. ``sides`` are those of the result
+    It is added in float, as all constants are, so that an int8 file finds a range that holds the value. ``sides`` are those of the result
     without the batch; ``widths`` are pairs from the last axis on, none negative.
     """
 
@@ -87,17 +83,6 @@ def runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
         if i == len(positions) or positions[i] != positions[i - 1] + 1:
             yield positions[start], positions[i - 1] + 1
             start = i
-
-
-def _whole(node: Node) -> nn.Module | None:
-    """A slice of everything, and an alias, are operators of their own in a file."""
-    if node.target == aten.slice.Tensor:
-        source, axis, start, end, step = with_defaults(node, None, 0, None, None, 1)
-        axis %= source.meta["val"].dim()
-        batch = axis == 0 and (start or 0) == 0 and (end is None or end >= LARGEST_INDEX) and step == 1
-        if not batch and (axis == 0 or source.meta["val"].shape != node.meta["val"].shape):
-            return None
-    return nn.Identity()
 
 
 def _pad(node: Node) -> nn.Module | None:
@@ -205,8 +190,6 @@ def _repeat_interleave(node: Node) -> nn.Module | None:
 
 
 UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
-    aten.alias.default: _whole,
-    aten.slice.Tensor: _whole,
     aten.pad.default: _pad,
     aten.constant_pad_nd.default: _constant_pad_nd,
     **dict.fromkeys(

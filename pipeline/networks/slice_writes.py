@@ -162,7 +162,9 @@ def _inverse(network: FlatNetwork, view: Node, value: Node, before: Node) -> Nod
         return network.add_call(aten.permute.default, (value, back), before)
     axis, positions = _positions(view)
     if view.target == aten.select.int:
-        value = network.add_call(aten.unsqueeze.default, (value, axis), before)
+        shape = list(shape_of(source))
+        shape[axis] = 1
+        value = network.add_call(aten.reshape.default, (value, shape), before)
     return _joined(network, source, value, axis, positions, before)
 
 

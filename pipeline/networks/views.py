@@ -70,7 +70,8 @@ class Strided(nn.Module):
         before = (slice(None),) * self.axis
         parts = []
         if self.whole:
-            rows = x[(*before, slice(self.start, self.start + self.step * self.whole))]
+            end = self.start + self.step * self.whole
+            rows = x if (self.start, end) == (0, x.shape[self.axis]) else x[(*before, slice(self.start, end))]
             rows = rows.reshape(-1, self.outer * self.whole, self.step, self.inner)
             parts.append(rows[:, :, :1].reshape(-1, *self.shape))
         if self.whole < self.count:

@@ -9,9 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from edge_apps.runtime.preprocess import Preprocess
+
 CHANNELS = 8
 SIDE = 16
 """Of the image; the chain's operators work on a map of half of it."""
+
+PREPROCESS = Preprocess(height=SIDE, width=SIDE)
 
 
 class Call(nn.Module):
@@ -87,7 +91,7 @@ def written_by_steps(x: torch.Tensor) -> torch.Tensor:
 
 
 def written_in_place(x: torch.Tensor) -> torch.Tensor:
-    y = x * 1
+    y = x.clone()
     y[:, 2:5].relu_()
     y[:, 0] += 1
     y[:, 1, 2] = 0
@@ -139,7 +143,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "rrelu": nn.RReLU,
     "prelu": lambda: nn.PReLU(CHANNELS),
-    "glu": lambda: Call(lambda x: functional.glu(torch.cat([x, x], 1), 1)),
+    "glu": lambda: Call(lambda x: functional.glu(torch.cat([x, x * 0.5], 1), 1)),
     "log-softmax": lambda: nn.LogSoftmax(1),
     "softmax": lambda: nn.Softmax(1),
 }

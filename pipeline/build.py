@@ -270,6 +270,7 @@ def _make(folder: Path, target: Target, precision: Precision, material: Material
         precision=precision,
         float_layers=float_layers,
         operators=dict(sorted(census.operators.items())),
+        float_operators=dict(sorted(census.float_operators.items())) if int8 else {},
         delegated=_delegated(census.delegation),
         comparison=_compare(path, material, precision),
     )

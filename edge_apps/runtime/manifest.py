@@ -77,6 +77,7 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision | None = None
     float_layers: tuple[str, ...] = ()
     operators: dict[str, int] = {}
+    float_operators: dict[str, int] = {}
     delegated: dict[str, Any] = {}
     comparison: dict[str, Any] = {}
 

@@ -33,7 +33,7 @@ LARGEST_BOUND = 100
 
 
 class Softplus(FloatRegion):
-    """``log(1 + exp(β·x)) / β``; without PyTorch's threshold, above which it differs from ``x`` by less than 2e-9 / β."""
+    """``log(1 + exp(β·x)) / β``; PyTorch's threshold is left out: above it both differ by less than 2e-9 / β."""
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
@@ -117,15 +117,15 @@ class Clamp(FloatRegion):
 class GatedLinear(nn.Module):
     """``a · σ(b)`` of the two halves of an axis: int8 as a product and a sigmoid are."""
 
-    def __init__(self, axis: int, half: int) -> None:
+    def __init__(self, axis: int, size: int) -> None:
         super().__init__()
-        self.axis, self.half = axis, half
+        self.axis, self.size = axis, size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[…, 2·half, …]`` to ``[…, half, …]``."""
+        """``[…, 2·size, …]`` to ``[…, size, …]``."""
         before = (slice(None),) * self.axis
-        gate = torch.sigmoid(x[(*before, slice(self.half, 2 * self.half))])
-        return x[(*before, slice(0, self.half))] * gate
+        gate = torch.sigmoid(x[(*before, slice(self.size, 2 * self.size))])
+        return x[(*before, slice(0, self.size))] * gate
 
 
 def _softplus(x: torch.Tensor) -> torch.Tensor:

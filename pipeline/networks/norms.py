@@ -36,7 +36,9 @@ class Standardize(FloatRegion):
     ``grouped`` is a shape ``[groups, a, b]`` of one image: every group is its own mean over a and b.
     """
 
-    def __init__(self, grouped: tuple[int, int, int], shape: Sequence[int], eps: float, *, centred: bool = True) -> None:
+    def __init__(
+        self, grouped: tuple[int, int, int], shape: Sequence[int], eps: float, *, centred: bool = True
+    ) -> None:
         super().__init__()
         self.grouped, self.shape, self.eps, self.centred = grouped, tuple(shape), eps, centred
 
@@ -56,7 +58,9 @@ class Variance(FloatRegion):
     of its result.
     """
 
-    def __init__(self, order: Sequence[int], grouped: tuple[int, int, int], shape: Sequence[int], correction: float) -> None:  # fmt: skip
+    def __init__(
+        self, order: Sequence[int], grouped: tuple[int, int, int], shape: Sequence[int], correction: float
+    ) -> None:
         super().__init__()
         self.order, self.grouped, self.shape = list(order), grouped, tuple(shape)
         self.factor = grouped[2] / (grouped[2] - correction)
@@ -116,9 +120,7 @@ def _group_norm(node: Node) -> Norm | None:
 
 
 def _instance_norm(node: Node) -> Norm | None:
-    source, weight, bias, _, _, by_image, _, eps = with_defaults(
-        node, None, None, None, None, None, True, 0.1, 1e-5
-    )
+    source, weight, bias, _, _, by_image, _, eps = with_defaults(node, None, None, None, None, None, True, 0.1, 1e-5)
     _, channels, *sides = shape_of(source)
     if not by_image:
         return None  # it has running statistics: a batch norm
@@ -137,7 +139,9 @@ def _rms_norm(node: Node) -> Norm | None:
     return _of_last_axes(source, normalized, weight, None, small, centred=False)
 
 
-def _of_last_axes(source: Any, normalized: Sequence[int], weight: Any, bias: Any, eps: float, *, centred: bool) -> Norm | None:  # fmt: skip
+def _of_last_axes(
+    source: Any, normalized: Sequence[int], weight: Any, bias: Any, eps: float, *, centred: bool
+) -> Norm | None:
     shape = shape_of(source)
     if len(normalized) >= len(shape):
         return None  # it normalizes across the batch
@@ -196,7 +200,9 @@ def _variance(kind: type[Variance], *, with_mean: bool) -> Callable[[Node], nn.M
         named.update(zip(named, node.args, strict=False))
         named.update(node.kwargs)
         correction = named["correction"] if "correction" in named else int(named["unbiased"])
-        found = _over(kind, shape_of(node.args[0]), named["dim"], 1 if correction is None else correction, named["keepdim"])
+        found = _over(
+            kind, shape_of(node.args[0]), named["dim"], 1 if correction is None else correction, named["keepdim"]
+        )
         return found if with_mean or found is None else First(found)
 
     return unit

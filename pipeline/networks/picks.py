@@ -52,8 +52,8 @@ class Pick(nn.Module):
 class Border(nn.Module):
     """A border of one value, by padding with zeros and adding: a delegate takes no other padding in int8.
 
-    It is added in float, as all constants are, so that an int8 file finds a range that holds the value. ``sides`` are those of the result
-    without the batch; ``widths`` are pairs from the last axis on, none negative.
+    It is added in float, as all constants are, so that an int8 file finds a range that holds the value. ``sides`` are
+    those of the result without the batch; ``widths`` are pairs from the last axis on, none negative.
     """
 
     border: torch.Tensor
@@ -70,6 +70,18 @@ class Border(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[N, …]`` to ``[N, *sides]``."""
         return functional.pad(x, self.widths) + self.border
+
+
+class _Zeros(nn.Module):
+    """A border of zeros."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = list(widths)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, …]``, larger by the widths."""
+        return functional.pad(x, self.widths)
 
 
 def _joined(parts: list[torch.Tensor], axis: int) -> torch.Tensor:
@@ -110,8 +122,10 @@ def _constant_pad(source: Any, widths: Sequence[int], value: float) -> nn.Module
     for i in range(len(widths) // 2):
         shape[-1 - i] += widths[2 * i] + widths[2 * i + 1]
     if value == 0:
-        return nn.Sequential(cropped, nn.ConstantPad2d(grown, 0)) if any(grown) else cropped
-    return nn.Sequential(cropped, Border(grown, value, shape[1:]))
+        border: nn.Module = _Zeros(grown) if any(grown) else nn.Identity()
+    else:
+        border = Border(grown, value, shape[1:])
+    return nn.Sequential(cropped, border)
 
 
 def _named_pad(positions: Callable[[int, int, int], list[int]]) -> Callable[[Node], nn.Module | None]:
@@ -167,8 +181,10 @@ def _roll(node: Node) -> nn.Module | None:
 
 def _flip(*fixed: int) -> Callable[[Node], nn.Module | None]:
     def unit(node: Node) -> nn.Module | None:
-        shape, axes = shape_of(node.args[0]), fixed or node.args[1]
-        return _picks([(axis % len(shape), list(range(shape[axis % len(shape)]))[::-1]) for axis in axes])  # type: ignore[union-attr, operator, misc]
+        source, axes = with_defaults(node, None, fixed)
+        shape = shape_of(source)
+        axes = [axis % len(shape) for axis in axes]
+        return _picks([(axis, list(range(shape[axis]))[::-1]) for axis in axes])
 
     return unit
 
@@ -222,6 +238,8 @@ def pick_by_constants(network: FlatNetwork) -> None:
 
 
 def _constant_positions(network: FlatNetwork, node: Node) -> tuple[int, list[int]] | None:
+    axis: Any
+    index: Any
     if node.target == aten.index_select.default:
         axis, index = node.args[1:3]
     elif node.target == aten.index.Tensor:
@@ -235,4 +253,4 @@ def _constant_positions(network: FlatNetwork, node: Node) -> tuple[int, list[int
     positions = network.constant(index)
     if positions is None or positions.dim() != 1 or positions.is_floating_point() or positions.dtype == torch.bool:
         return None
-    return axis % len(shape_of(node.args[0])), positions.tolist()  # type: ignore[operator]
+    return axis % len(shape_of(node.args[0])), positions.tolist()

@@ -127,11 +127,10 @@ def _replace_base(network: FlatNetwork, node: Node, views: list[Node], value: No
     order = {other: i for i, other in enumerate(network.nodes)}
     now = {views[-1]: value}
 
-    def current(alias: Node) -> Node:
+    def current(alias: Any) -> Node:
         if alias not in now:
-            now[alias] = network.add_call(
-                alias.target, (current(alias.args[0]), *alias.args[1:]), node, alias.meta["val"]  # type: ignore[arg-type]
-            )
+            arguments = (current(alias.args[0]), *alias.args[1:])
+            now[alias] = network.add_call(alias.target, arguments, node, alias.meta["val"])
             now[alias].kwargs = alias.kwargs
         return now[alias]
 

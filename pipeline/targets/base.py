@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -64,7 +64,8 @@ class Census:
 
     operators: count by type, as the format names them. delegation: None where the format has no delegate on this
     machine. integer_layers and float_layers: convolution and linear layers that compute in int8, and that do not.
-    activations: scale and zero point of every quantized activation.
+    activations: scale and zero point of every quantized activation. float_operators: operators whose result is
+    float, by type, those outside the delegate left to ``delegation``; in an int8 file what stays in float.
     """
 
     operators: Counter[str]
@@ -72,6 +73,7 @@ class Census:
     integer_layers: int
     float_layers: int
     activations: frozenset[QParams]
+    float_operators: Counter[str] = field(default_factory=Counter)
 
 
 class Target(Protocol):

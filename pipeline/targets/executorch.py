@@ -94,6 +94,7 @@ class ExecuTorchTarget:
             integer_layers=integer,
             float_layers=len(layers) - integer + len(left),
             activations=frozenset(q for graph in graphs for q in _activations(graph)),
+            float_operators=Counter(node["xnode_union_type"] for node, graph in nodes if _is_in_float(node, graph)),
         )
 
 
@@ -120,9 +121,13 @@ def _call_mult_adds(name: str, arguments: list[int], values: list[Any]) -> int:
 
 
 def _configs() -> list[Any]:
-    """The partitioner's own, with those of two operators that XNNPACK has in int8 and executorch leaves in float."""
+    """The partitioner's own, those widened that take less than XNNPACK does.
+
+    It has sigmoid and leaky ReLU in int8, and it joins a tensor with itself.
+    """
     from executorch.backends.xnnpack.partition.config import (
         ALL_PARTITIONER_CONFIGS,
+        CatConfig,
         LeakyReLUConfig,
         SigmoidConfig,
     )
@@ -132,8 +137,14 @@ def _configs() -> list[Any]:
         both = [ConfigPrecisionType.FP32, ConfigPrecisionType.STATIC_QUANT]
         return type(config.__name__, (config,), {"supported_precision_types": lambda _self: both})
 
-    widened = {SigmoidConfig, LeakyReLUConfig}
-    return [in_int8_too(config) if config in widened else config for config in ALL_PARTITIONER_CONFIGS]
+    def with_itself(config: Any) -> Any:
+        def check(self: Any, node: Any, program: Any) -> bool:
+            return len(node.args[0]) >= 2 and bool(self.check_common_constraints(node, program))
+
+        return type(config.__name__, (config,), {"check_constraints": check})
+
+    widened = {SigmoidConfig: in_int8_too, LeakyReLUConfig: in_int8_too, CatConfig: with_itself}
+    return [widened[config](config) if config in widened else config for config in ALL_PARTITIONER_CONFIGS]
 
 
 def _payload(data: bytes) -> dict[str, Any]:
@@ -177,6 +188,12 @@ def _scale(flatbuffer: bytes, index: int) -> float:
 
 def _is_quantized(value: dict[str, Any]) -> bool:
     return bool(value["xvalue_union_type"] == "XNNQuantizedTensorValue")
+
+
+def _is_in_float(node: dict[str, Any], graph: dict[str, Any]) -> bool:
+    """Whether a node computes a float tensor; a conversion computes nothing."""
+    output = graph["xvalues"][node["xnode_union"]["output_id"]]
+    return node["xnode_union_type"] != "XNNConvert" and not _is_quantized(output)
 
 
 def _activations(graph: dict[str, Any]) -> list[Any]:

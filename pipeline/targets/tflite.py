@@ -99,6 +99,7 @@ class TFLiteTarget:
             integer_layers=integer,
             float_layers=len(layers) - integer,
             activations=frozenset(_activations(model, graph)),
+            float_operators=Counter(name for name, operator in operators if _is_in_float(graph, name, operator)),
         )
 
 
@@ -141,6 +142,14 @@ def _only_as_annotated() -> Iterator[None]:
         yield
     finally:
         api.ConvertToTFLConfig = default
+
+
+def _is_in_float(graph: Any, name: str, operator: Any) -> bool:
+    """Whether an operator computes a float tensor; a conversion computes nothing."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    is_float = graph.tensors[int(operator.outputs[0])].type == TensorType.FLOAT32
+    return is_float and name not in ("CAST", "QUANTIZE", "DEQUANTIZE")
 
 
 def _has_rules_of_its_own(graph: Any) -> bool:

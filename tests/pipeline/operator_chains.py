@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -220,10 +221,15 @@ def alone(name: str) -> Chain:
 
 
 def chain(seed: int) -> tuple[tuple[str, ...], Chain]:
-    """Three operators by a seed: names and network."""
-    names = tuple(random.Random(seed).choices(list(OPERATORS), k=3))
-    torch.manual_seed(seed)
-    return names, Chain(*(OPERATORS[name]() for name in names)).eval().requires_grad_(False)
+    """Three operators by a seed, of those that fit one another: names and network."""
+    chance = random.Random(seed)
+    while True:
+        names = tuple(chance.choices(list(OPERATORS), k=3))
+        torch.manual_seed(seed)
+        network = Chain(*(OPERATORS[name]() for name in names)).eval().requires_grad_(False)
+        with contextlib.suppress(RuntimeError):  # a map that became smaller than a window or a border
+            network(images(1))
+            return names, network
 
 
 def images(count: int = 32) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Normalizations as means over a plane: the same numbers, and their weights still follow those of the user's network."""
+"""Normalizations as means over a plane: the same numbers, and weights that follow those of the user's network."""
 
 from __future__ import annotations
 

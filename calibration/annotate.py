@@ -22,6 +22,7 @@ from torchao.quantization.pt2e.quantizer import (
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from calibration.errors import BadRecipe
+from calibration.float_region import in_float_region
 from calibration.observers import Bystander, Fixed, make_observer
 from calibration.ranges import INPUT, QMAX, QMIN, Range, Ranges
 from calibration.recipe import Recipe
@@ -214,7 +215,7 @@ class TensorKeys:
         return not only_passes and node not in self._parts
 
     def _computes_in_int8(self, node: Node, recipe: Recipe) -> bool:
-        if not is_float(node) or (node.target == SIGMOID and is_answer(node)):
+        if not is_float(node) or in_float_region(node) or (node.target == SIGMOID and is_answer(node)):
             return False
         sources = node.all_input_nodes
         if node.target in PASSING:
@@ -225,7 +226,10 @@ class TensorKeys:
         if node.target in WEIGHTED:
             return True
         if node.target == CONCATENATION:
-            return all(source in self._quantized for source in sources)
+            # A float part (zeros that fill a shifted map) takes the scale that all share. The image has its own.
+            return any(source in self._quantized for source in sources) and all(
+                is_float(source) and self._names[source] != INPUT for source in sources
+            )
         return node.target in ARITHMETIC and _joins_tensors(node) and any(s in self._quantized for s in sources)
 
     def _note(self, node: Node) -> None:

@@ -14,6 +14,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from calibration.annotate import WEIGHTED, EdgeQuantizer
 from calibration.errors import BadCalibration, BadRecipe
+from calibration.float_region import dequantize_for_each_reader
 from calibration.kernel_limits import fit_kernels
 from calibration.observers import FIXED, Fixed, RangeObserver, Together, make_observer
 from calibration.ranges import INPUT, QMAX, Range, Ranges
@@ -116,6 +117,7 @@ def quantize(graph: GraphModule, ranges: Ranges, *, fold_weights: bool) -> tuple
         _observe_weights(prepared)
         _round_parameters(prepared)
     converted: Any = convert_pt2e(prepared, fold_quantize=fold_weights)
+    dequantize_for_each_reader(converted)
     return converted, tuple(quantizer.float_layers)
 
 

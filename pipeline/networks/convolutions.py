@@ -16,8 +16,7 @@ import torch
 from torch.fx import Node
 from torch.nn import functional
 
-from pipeline.networks.calls import add_call, sides
-from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.flat import FlatNetwork, sides
 
 aten: Any = torch.ops.aten
 
@@ -41,7 +40,14 @@ def plain_paddings(network: FlatNetwork) -> None:
         before, odd = [total // 2 for total in reach], [total % 2 for total in reach]
         if any(odd):
             (top, left), (down, across) = before, odd
-            source = add_call(network, node, aten.pad.default, source, [left, left + across, top, top + down])
+            source = network.add_call(
+                aten.pad.default,
+                (
+                    source,
+                    [left, left + across, top, top + down],
+                ),
+                node,
+            )
             before = [0, 0]
         node.target, node.kwargs = aten.conv2d.default, {}
         node.args = (source, weight, bias, _pair(stride), before, _pair(dilation), groups)
@@ -66,10 +72,9 @@ def plain_transposed_convolutions(network: FlatNetwork) -> None:
         if any(zeros):
             weight = _with_zeros(network, node, weight, zeros)
         starts = [0 if z else o for o, z in zip(extra, zeros, strict=True)]
-        whole = add_call(
-            network, node, node.target, source, weight, bias, _pair(stride),
-            [p - start for p, start in zip(padding, starts, strict=True)], [0, 0], groups, dilation,
-        )  # fmt: skip
+        kept = [p - start for p, start in zip(padding, starts, strict=True)]
+        arguments = (source, weight, bias, _pair(stride), kept, [0, 0], groups, dilation)
+        whole = network.add_call(node.target, arguments, node)
         network.redirect(node, _cut(network, node, whole, starts))
     network.clean()
 
@@ -80,7 +85,16 @@ def _cut(network: FlatNetwork, node: Node, whole: Node, starts: list[int]) -> No
     for axis, start in zip((ROWS, COLUMNS), starts, strict=True):
         length = sides(node)[axis]
         if sides(whole)[axis] != length:
-            cut = add_call(network, node, aten.slice.Tensor, cut, axis, start, start + length)
+            cut = network.add_call(
+                aten.slice.Tensor,
+                (
+                    cut,
+                    axis,
+                    start,
+                    start + length,
+                ),
+                node,
+            )
     return cut
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch.export import ExportedProgram
 from torch.fx import Graph, Interpreter, Node
+from torch.fx.node import map_arg
 
 from pipeline.errors import BadInput
 
@@ -103,18 +106,6 @@ class FlatNetwork(nn.Module):
         node.meta = {"path": before.meta["path"], "val": None}
         return node
 
-    def insert(
-        self, before: Node, operator: Any, arguments: tuple[Any, ...], value: Any, like: Node | None = None
-    ) -> Node:
-        """A node for one more operator in front of ``before``, written where ``like`` or ``before`` was.
-
-        ``value`` is what capture would have noted of its result: a tensor without memory.
-        """
-        with self._flat.inserting_before(before):
-            node = self._flat.call_function(operator, arguments)
-        node.meta = {"path": (like or before).meta["path"], "val": value}
-        return node
-
     def note(self, path: str, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> None:
         """Remember that a tensor is what ``compute`` makes of those that these nodes stand for; None stays None."""
         paths = tuple(str(source.target) if isinstance(source, Node) else None for source in sources)
@@ -136,14 +127,58 @@ class FlatNetwork(nn.Module):
 
         Returns the module's path.
         """
-        path = self._free(f"{node.meta['path']}.{name}".removeprefix("."))
+        new = self.add_unit(unit, source, name, node)
+        self.redirect(node, new)
+        return str(new.target)
+
+    def add_unit(self, unit: nn.Module, source: Node | Sequence[Node], name: str, before: Node) -> Node:
+        """Add a call of a module on ``source`` in front of an operator, below the path of that operator."""
+        path = self._free(f"{before.meta['path']}.{name}".removeprefix("."))
         place, last = self._parent(path)
         place.add_module(last, unit.eval())
-        with self._flat.inserting_before(node):
+        with self._flat.inserting_before(before):
             new = self._flat.create_node("call_module", path, (source,) if isinstance(source, Node) else tuple(source))
-        new.meta = dict(node.meta)
-        self.redirect(node, new)
-        return path
+        new.meta = dict(before.meta)
+        return new
+
+    def add_call(
+        self,
+        operator: Any,
+        arguments: tuple[Any, ...],
+        before: Node,
+        *,
+        value: torch.Tensor | None = None,
+        like: Node | None = None,
+    ) -> Node:
+        """Add an operator in front of another, written where ``like``, or else ``before``, was.
+
+        ``value`` is what capture would have noted of its result (a tensor without memory); where it is None it is
+        computed from those of the arguments.
+        """
+        if value is None:
+            value = self._noted(operator, arguments, before)
+        with self._flat.inserting_before(before):
+            new = self._flat.create_node("call_function", operator, arguments)
+        new.meta = {"path": (like or before).meta["path"], "val": value}
+        return new
+
+    def _noted(self, operator: Any, arguments: tuple[Any, ...], before: Node) -> Any:
+        """What capture notes of an operator's result.
+
+        Computed as capture does. Otherwise C++ would ask for the size of a free batch, and the program that was
+        captured, which has the same symbol, would hold that one size for good.
+        """
+        noting = next(
+            node.meta["val"] for node in (before, *before.all_input_nodes) if node.meta.get("val") is not None
+        )
+
+        def of(node: Node) -> Any:
+            found, constant = node.meta.get("val"), self.constant(node)
+            return found if found is not None or constant is None else noting.fake_mode.from_tensor(constant)
+
+        symbols = noting.fake_mode.shape_env
+        with enable_python_dispatcher(), nullcontext() if symbols is None else symbols.suppress_guards():
+            return operator(*map_arg(arguments, of))
 
     def redirect(self, node: Node, new: Node) -> None:
         """Let the readers of a node read another, and drop it."""
@@ -202,6 +237,11 @@ class FlatNetwork(nn.Module):
         while hasattr(place, tried):
             tried, count = f"{name}_{count}", count + 1
         return path[: len(path) - len(name)] + tried
+
+
+def sides(node: Any) -> tuple[int, ...]:
+    """Return the shape of a node's tensor; a side that is free (the batch) is −1."""
+    return tuple(side if isinstance(side, int) else -1 for side in node.meta["val"].shape)
 
 
 class _Walk(Interpreter):

@@ -133,12 +133,12 @@ def _with_row(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _insert(network: FlatNetwork, before: Node, operator: Any, arguments: tuple[Any, ...]) -> Node:
-    return network.insert(before, operator, arguments, operator(arguments[0].meta["val"], *arguments[1:]))
+    return network.add_call(operator, arguments, before)
 
 
 def _without_row(network: FlatNetwork, node: Node) -> None:
     """Let the readers of a node, which now has a row, read it without."""
-    without = network.insert(node.next, aten.squeeze.dim, (node, ROW), node.meta["val"], like=node)
+    without = network.add_call(aten.squeeze.dim, (node, ROW), node.next, value=node.meta["val"], like=node)
     node.replace_all_uses_with(without, delete_user_cb=lambda reader: reader is not without)
     node.meta = {**node.meta, "val": node.meta["val"].unsqueeze(ROW)}
 

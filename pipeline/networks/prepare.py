@@ -18,11 +18,13 @@ from pipeline.networks.class_token import add_joined_constants
 from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.norms import instance_norms_as_batch_norms
 from pipeline.networks.planes import to_planes
 from pipeline.networks.products import plain_products
 from pipeline.networks.ranks import rewrite_ranks
 from pipeline.networks.rewrites import rewrite
 from pipeline.networks.scaling import drop_expansions, fold_channel_arithmetic
+from pipeline.networks.slice_writes import make_slice_writes_functional
 
 LARGEST_BATCH = 4096
 
@@ -53,6 +55,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     prepared = FlatNetwork(program, batch)
     drop_dropouts(prepared)
     make_functional(prepared)
+    make_slice_writes_functional(prepared)
     fold_constants(prepared)
     plain_paddings(prepared)
     plain_transposed_convolutions(prepared)
@@ -61,6 +64,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     drop_expansions(prepared)
     add_joined_constants(prepared)
     constant_products_to_linear(prepared)
+    instance_norms_as_batch_norms(prepared)
     fold_batch_norms(prepared)
     fold_channel_arithmetic(prepared)
     rewrite(prepared)

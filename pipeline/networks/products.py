@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Node
 
-from pipeline.networks.calls import add_call, sides
-from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.flat import FlatNetwork, sides
 
 aten: Any = torch.ops.aten
 
@@ -111,7 +110,14 @@ def _summed(network: FlatNetwork, node: Node, tensor: Node, letters: str, elsewh
     kept = "".join(letter for letter in letters if letter in elsewhere)
     if network.constant(tensor) is not None:
         return _constant(network, node, tensor, lambda value: value.sum(lonely)), kept
-    return add_call(network, node, aten.sum.dim_IntList, tensor, lonely), kept
+    return network.add_call(
+        aten.sum.dim_IntList,
+        (
+            tensor,
+            lonely,
+        ),
+        node,
+    ), kept
 
 
 def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: _Terms) -> Node:
@@ -122,17 +128,37 @@ def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: 
     at_channels = len(terms.left) == 4 and terms.summed == terms.left[1] and len(terms.columns) == 1
     if at_channels and terms.out == terms.left.replace(terms.summed, terms.columns):
         kernel = _constant(network, node, weight, lambda value: value.permute(order).reshape(outputs, inputs, 1, 1))
-        return add_call(network, node, aten.conv2d.default, source, kernel)
+        return network.add_call(
+            aten.conv2d.default,
+            (
+                source,
+                kernel,
+            ),
+            node,
+        )
     matrix = _constant(network, node, weight, lambda value: value.permute(order).reshape(outputs, inputs))
     last = _arranged(network, node, source, terms.left, terms.rows + terms.summed)
     rows = sides(last)[: len(terms.rows)]
     if len(terms.summed) != 1:
-        last = add_call(network, node, aten.reshape.default, last, [*rows, inputs])
-    product = add_call(network, node, aten.linear.default, last, matrix)
-    if len(terms.columns) != 1:
-        product = add_call(
-            network, node, aten.reshape.default, product, [*rows, *map(lengths.__getitem__, terms.columns)]
+        last = network.add_call(
+            aten.reshape.default,
+            (
+                last,
+                [*rows, inputs],
+            ),
+            node,
         )
+    product = network.add_call(
+        aten.linear.default,
+        (
+            last,
+            matrix,
+        ),
+        node,
+    )
+    if len(terms.columns) != 1:
+        shape = [*rows, *map(lengths.__getitem__, terms.columns)]
+        product = network.add_call(aten.reshape.default, (product, shape), node)
     return _arranged(network, node, product, terms.rows + terms.columns, terms.out)
 
 
@@ -148,18 +174,34 @@ def _product(network: FlatNetwork, node: Node, left: Node, right: Node, terms: _
         ordered = _arranged(network, node, tensor, letters, terms.batch + down + across)
         shape = [*map(lengths.__getitem__, terms.batch), length(down), length(across)]
         same = len(down) == len(across) == 1
-        return ordered if same else add_call(network, node, aten.reshape.default, ordered, shape)
+        return (
+            ordered
+            if same
+            else network.add_call(
+                aten.reshape.default,
+                (
+                    ordered,
+                    shape,
+                ),
+                node,
+            )
+        )
 
-    product = add_call(
-        network,
-        node,
-        aten.matmul.default,
+    factors = (
         matrices(left, terms.left, terms.rows, terms.summed),
         matrices(right, terms.right, terms.summed, terms.columns),
     )
+    product = network.add_call(aten.matmul.default, factors, node)
     letters = terms.batch + terms.rows + terms.columns
     if not len(terms.rows) == len(terms.columns) == 1:
-        product = add_call(network, node, aten.reshape.default, product, [lengths[letter] for letter in letters])
+        product = network.add_call(
+            aten.reshape.default,
+            (
+                product,
+                [lengths[letter] for letter in letters],
+            ),
+            node,
+        )
     return _arranged(network, node, product, letters, terms.out)
 
 
@@ -167,7 +209,14 @@ def _arranged(network: FlatNetwork, node: Node, tensor: Node, letters: str, want
     """A tensor with its axes in another order."""
     if letters == wanted:
         return tensor
-    return add_call(network, node, aten.permute.default, tensor, [letters.index(letter) for letter in wanted])
+    return network.add_call(
+        aten.permute.default,
+        (
+            tensor,
+            [letters.index(letter) for letter in wanted],
+        ),
+        node,
+    )
 
 
 def _constant(network: FlatNetwork, node: Node, source: Node, compute: Callable[[torch.Tensor], torch.Tensor]) -> Node:

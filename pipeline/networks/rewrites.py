@@ -15,7 +15,13 @@ from torch import nn
 from torch.fx import Node
 
 from calibration.annotate import PASSING, is_answer
+from pipeline.networks import activations, norms, picks, slice_writes, views
+from pipeline.networks.arguments import shape_of as _shape
+from pipeline.networks.arguments import with_defaults as _with_defaults
 from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.norms import rewrite_norms
+from pipeline.networks.numbers import make_numbers_float
+from pipeline.networks.picks import pick_by_constants
 from pipeline.networks.units import ChannelScale, HardSigmoid, HardSwish, Mean, OverhangingMaximum, Split
 from pipeline.zoo.units.activations import SiLU
 from pipeline.zoo.units.normalisation import LocalResponseNorm
@@ -35,6 +41,9 @@ LARGEST_WINDOW = 8
 
 def rewrite(network: FlatNetwork) -> None:
     """Put units in the places of all operators that have one."""
+    make_numbers_float(network)
+    rewrite_norms(network)
+    pick_by_constants(network)
     for node in network.nodes:
         if node.target in PATTERNS and (found := PATTERNS[node.target](node)) is not None:
             pattern, source = found
@@ -234,6 +243,11 @@ UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
     aten.split.Tensor: _split,
     aten.split_with_sizes.default: _split_with_sizes,
     aten.channel_shuffle.default: _channel_shuffle,
+    **activations.UNITS,
+    **norms.UNITS,
+    **picks.UNITS,
+    **slice_writes.UNITS,
+    **views.UNITS,
 }
 
 
@@ -311,21 +325,6 @@ def _scalar(value: Any, target: Any) -> tuple[Any, float | None]:
     if not _is(value, target) or not isinstance(value.args[1], (int, float)) or value.kwargs:
         return None, None
     return value.args[0], float(value.args[1])
-
-
-def _with_defaults(node: Node, *defaults: Any) -> tuple[Any, ...]:
-    """All arguments: a graph leaves those out that have their default."""
-    given = list(node.args)
-    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
-    return tuple(
-        given[i] if i < len(given) else node.kwargs.get(names[i], default) for i, default in enumerate(defaults)
-    )
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    """The shape of a node's tensor; the batch, which may be free, is −1."""
-    shape = value.meta["val"].shape
-    return (-1, *(int(side) for side in shape[1:]))
 
 
 def _pair(value: Any) -> tuple[int, int]:

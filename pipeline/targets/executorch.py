@@ -18,6 +18,7 @@ from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
 from pipeline.targets.executorch_kernels import check_kernels
+from pipeline.targets.memory_order import contiguous_pass
 
 LAYERS = {"XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"}
 PRODUCT, PRODUCT_OUTSIDE = "XNNBatchMatrixMultiply", "aten::bmm"
@@ -64,6 +65,7 @@ class ExecuTorchTarget:
             program = capture_bytes(graph, manifest.preprocess)
         edge = to_edge_transform_and_lower(
             program,
+            transform_passes=[contiguous_pass()],
             partitioner=[XnnpackPartitioner(configs=_configs())],
             constant_methods={EMBEDDED_NAME: to_json(manifest)},
         )
@@ -138,9 +140,13 @@ def _call_mult_adds(name: str, arguments: list[int], values: list[Any]) -> int:
 
 
 def _configs() -> list[Any]:
-    """The partitioner's own, with those of two operators that XNNPACK has in int8 and executorch leaves in float."""
+    """The partitioner's own, those widened that take less than XNNPACK does.
+
+    It has sigmoid and leaky ReLU in int8, and it joins a tensor with itself.
+    """
     from executorch.backends.xnnpack.partition.config import (
         ALL_PARTITIONER_CONFIGS,
+        CatConfig,
         LeakyReLUConfig,
         SigmoidConfig,
     )
@@ -150,8 +156,14 @@ def _configs() -> list[Any]:
         both = [ConfigPrecisionType.FP32, ConfigPrecisionType.STATIC_QUANT]
         return type(config.__name__, (config,), {"supported_precision_types": lambda _self: both})
 
-    widened = {SigmoidConfig, LeakyReLUConfig}
-    return [in_int8_too(config) if config in widened else config for config in ALL_PARTITIONER_CONFIGS]
+    def with_itself(config: Any) -> Any:
+        def check(self: Any, node: Any, program: Any) -> bool:
+            return len(node.args[0]) >= 2 and bool(self.check_common_constraints(node, program))
+
+        return type(config.__name__, (config,), {"check_constraints": check})
+
+    widened = {SigmoidConfig: in_int8_too, LeakyReLUConfig: in_int8_too, CatConfig: with_itself}
+    return [widened[config](config) if config in widened else config for config in ALL_PARTITIONER_CONFIGS]
 
 
 def _payload(data: bytes) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class TFLiteTarget:
         from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
         from litert_torch.quantize.quant_config import QuantConfig
 
-        from calibration.islands import float_islands
+        from calibration.float_operators import float_operators
         from calibration.quantize import quantize
         from pipeline.capture import BytesInput, capture_bytes, graph_of
         from pipeline.networks.padding import pad_before_pooling
@@ -62,9 +62,8 @@ class TFLiteTarget:
         config = None
         mixed = False
         if manifest.precision == "int8":
-            islands = float_islands(graph, source.required_ranges.recipe)
             graph, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
-            mixed = bool(islands or float_layers)
+            mixed = bool(float_operators(graph))
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
         with _fewest_transposes(), _only_as_annotated() if mixed else contextlib.nullcontext():
@@ -133,8 +132,8 @@ def _only_as_annotated() -> Iterator[None]:
     """The converter's strict mode, for which litert-torch has no parameter.
 
     Without it what is to stay in float between two int8 tensors (a layer, a GELU, the product with a constant) is put
-    into int8 all the same, with ranges that nothing was calibrated for. Not for files
-    wholly in int8: their logits would be dequantized in the file.
+    into int8 all the same, with ranges that nothing was calibrated for, and a softmax with another scale than 1/256
+    makes a file that cannot be loaded. Not for files wholly in int8: their logits would be dequantized in the file.
     """
     from litert_torch._convert import litert_converter
 

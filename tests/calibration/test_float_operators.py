@@ -57,3 +57,23 @@ def test_operators_without_an_integer_kernel(middle: tuple[nn.Module, ...], expe
 def test_a_layer_that_the_recipe_keeps_in_float() -> None:
     graph = quantized(chain(nn.Conv2d(8, 8, 1), nn.ReLU()), Recipe(float_layers=("2",)))
     assert "2:conv2d" in float_operators(graph)
+
+
+class Attention(nn.Module):
+    """One head over the four positions of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.last = nn.Conv2d(3, 8, 8, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+        self.q, self.k = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, 3, 16, 16]`` to ``[N, 3]``."""
+        x = self.norm(self.stem(x).flatten(2).transpose(1, 2))
+        weights = torch.bmm(self.q(x), self.k(x).transpose(1, 2)).softmax(-1)
+        return self.last(torch.bmm(weights, x).mean(1))
+
+
+def test_attention_is_in_float_between_layers_in_int8() -> None:
+    found = float_operators(quantized(Attention(), Recipe()))
+    assert found == ("norm:layer_norm", ":bmm", ":softmax", ":mean")

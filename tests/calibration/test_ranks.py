@@ -14,12 +14,10 @@ from torch.fx import GraphModule
 
 from calibration import adaround
 from calibration.adaround import round_adaptively
-from calibration.annotate import TensorKeys
 from calibration.bias import correct_biases
 from calibration.channel_flow import ChannelPlace, follow, place_of_output
 from calibration.equalize import equalize
 from calibration.fake_quantize import fake_quantize
-from calibration.islands import float_islands
 from calibration.layers import layers_of
 from calibration.quantize import quantize
 from calibration.ranges import Ranges
@@ -211,31 +209,6 @@ def test_a_factor_per_channel_passes_what_only_moves_values(
             assert moved is not None
             place = moved
         assert place == expected
-
-
-def test_islands_are_what_int8_files_compute_in_float(captured: Capture) -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.norm, self.q, self.k, self.last = (
-                nn.Conv2d(3, 8, 8, 8),
-                nn.LayerNorm(8),
-                nn.Linear(8, 8),
-                nn.Linear(8, 8),
-                nn.Linear(8, 3),
-            )
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = self.norm(self.stem(x).flatten(2).transpose(1, 2))
-            weights = torch.bmm(self.q(x), self.k(x).transpose(1, 2)).softmax(-1)
-            return self.last(torch.bmm(weights, x).mean(1))
-
-    graph = captured(Attention())
-    names = [str(node.target).split(".")[1] for node in float_islands(graph, Recipe())]
-    assert names == ["layer_norm", "bmm", "softmax", "bmm", "mean"]
-    keys = TensorKeys(graph, Recipe())
-    assert all(keys.is_quantized(layer.node) for layer in layers_of(graph))
-    assert float_islands(captured(Mixing("tokens")), Recipe()) == ()
 
 
 def test_half_of_a_windows_axis_is_another_image(captured: Capture, pictures: torch.Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.cli import main
 from pipeline.zoo.spec import ModelSpec, Option
+
+sys.path.insert(0, str(Path(__file__).parent))  # operator_chains.py, which several files of tests parametrize over
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,59 @@
+"""Modules whose operators stay in float in an int8 file, because int8 steps between them would cost accuracy."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+from torch.fx import GraphModule, Node
+
+
+class FloatRegion(nn.Module):
+    """Base class of modules that compute in float between an int8 input and an int8 output.
+
+    ::
+
+        int8 → dequantize → exp → log → … → quantize → int8
+
+    Operators are recognised by the classes of the modules that wrote them, which a capture records by name.
+    """
+
+    NAMES: ClassVar[set[str]] = set()
+
+    def __init_subclass__(cls) -> None:
+        """Register the subclass under the name that a capture records."""
+        super().__init_subclass__()
+        FloatRegion.NAMES.add(f"{cls.__module__}.{cls.__qualname__}")
+
+
+def in_float_region(node: Node) -> bool:
+    """Whether an operator was written by a module that computes in float."""
+    return any(str(kind) in FloatRegion.NAMES for _, kind in node.meta.get("nn_module_stack", {}).values())
+
+
+def dequantize_for_each_reader(graph: GraphModule) -> None:
+    """Give every float region, and every other operator, a dequantize node of its own; changes the graph.
+
+    Where two share one, the passes by which ExecuTorch and LiteRT put channels last turn the axes of one reader's
+    tensor for the other too: they fail, or the file computes something else.
+    """
+    for node in list(graph.graph.nodes):
+        if "dequantize_per_tensor" not in str(node.target):
+            continue
+        taken: dict[object, Node] = {}
+        for reader in list(node.users):
+            region = _region(reader)
+            if not taken:
+                taken[region] = node
+            elif region not in taken:
+                with graph.graph.inserting_after(node):
+                    taken[region] = graph.graph.node_copy(node)
+            if taken[region] is not node:
+                reader.replace_input_with(node, taken[region])
+    graph.recompile()
+
+
+def _region(node: Node) -> object:
+    """The path of an operator's float region; outside one the operator itself."""
+    paths = [path for path, kind in node.meta.get("nn_module_stack", {}).values() if str(kind) in FloatRegion.NAMES]
+    return paths[0] if paths else node

@@ -80,26 +80,31 @@ def write(about: Callable[..., FileManifest], tmp_path_factory: pytest.TempPathF
     return written
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+LOGITS, SOFTMAX, SIGMOID = network(), network(nn.Softmax(1)), network(nn.Sigmoid())
+ATTENTION = network(middle=ChannelSoftmax())
+
+
 @pytest.mark.parametrize(
-    ("net", "kind", "softmaxes", "classified_by", "computed_from"),
+    ("net", "kind", "precision", "softmaxes", "classified_by"),
     [
-        (network(), "logits", 1, "softmax", "linear"),
-        (network(nn.Softmax(1)), "probabilities", 1, "softmax", "linear"),
-        (network(nn.Sigmoid()), "independent-probabilities", 0, "sigmoid", "linear"),
-        (network(middle=ChannelSoftmax()), "logits", 2, "softmax", "linear"),
+        (LOGITS, "logits", "fp32", 1, "softmax"),
+        (SOFTMAX, "probabilities", "fp32", 1, "softmax"),
+        (SOFTMAX, "probabilities", "fp16", 1, "softmax"),
+        (SOFTMAX, "probabilities", "int8", 1, "softmax"),
+        (SIGMOID, "independent-probabilities", "fp16", 0, "sigmoid"),
+        (SIGMOID, "independent-probabilities", "int8", 0, "sigmoid"),
+        (ATTENTION, "logits", "fp32", 2, "softmax"),
     ],
-    ids=["logits", "softmax", "sigmoid", "softmax within"],
+    ids=["logits", "softmax", "softmax-fp16", "softmax-int8", "sigmoid-fp16", "sigmoid-int8", "softmax within"],
 )
 def test_core_ml_classifies_by_the_networks_own_probabilities(
     source_of: Callable[[nn.Module], Source],
     write: Callable[..., Path],
     net: nn.Module,
     kind: OutputKind,
+    precision: Precision,
     softmaxes: int,
     classified_by: str,
-    computed_from: str,
-    precision: Precision,
 ) -> None:
     import coremltools as ct
 
@@ -108,7 +113,7 @@ def test_core_ml_classifies_by_the_networks_own_probabilities(
     assert sum(operation.op_type == "softmax" for operation in operations) == softmaxes
     (classify,) = (operation for operation in operations if operation.op_type == "classify")
     last = before(classify.inputs["probabilities"])
-    assert (last.op_type, before(last.inputs["x"]).op_type) == (classified_by, computed_from)
+    assert (last.op_type, before(last.inputs["x"]).op_type) == (classified_by, "linear")
     outputs = ct.models.MLModel(str(path), skip_model_load=True).get_spec().description.output
     array = "logits" if kind == "logits" else "probabilities"
     assert [output.name for output in outputs] == ["classLabel", "classLabel_probs", array]

@@ -203,6 +203,9 @@ def test_averaged_weights_can_be_chosen_and_the_taken_ones_are_said(name: str, l
     assert raw_place in said
     assert ema_place in said
     assert "--no-ema takes the raw weights" in " ".join(ema.notes)
+    assert ema.training == {"weights": ema.training["weights"]}
+    assert ema_place in ema.training["weights"]
+    assert loaded.training == {}
     assert loaded.sha256 == raw.sha256 != ema.sha256  # ranges of the one are not those of the other
 
 

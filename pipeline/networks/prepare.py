@@ -16,6 +16,7 @@ from pipeline.networks.blame import where_failed
 from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.foreign_operators import check_operators
 from pipeline.networks.products import plain_products
 from pipeline.networks.rewrites import rewrite
 
@@ -46,6 +47,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     """
     program, batch = export_network(network, preprocess)
     prepared = FlatNetwork(program, batch)
+    check_operators(prepared)
     drop_dropouts(prepared)
     make_functional(prepared)
     fold_constants(prepared)

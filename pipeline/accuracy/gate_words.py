@@ -106,8 +106,8 @@ def trained_on_some(names: Sequence[str], data: str) -> str:
     """Why images that trained the network cannot judge its files."""
     count = "1 image" if len(names) == 1 else f"{len(names):,} images"
     return (
-        f"The network was trained on {count} of '{data}', by content (first: '{names[0]}'), where it shows no drop that"
-        " others would not: remove them, or gate on images that it has not seen. 'pipeline evaluate --json' lists them."
+        f"The network was trained on {count} of '{data}', by content (first: '{names[0]}'): a drop on training images"
+        " says nothing about others. Gate on images that it has not seen; 'pipeline evaluate --json' lists these."
     )
 
 

@@ -65,4 +65,4 @@ def content_hash(images: ImageSet, index: int) -> bytes:
 
 def signatures(images: ImageSet) -> Iterator[bytes | None]:
     """Decode every image and yield its signature; raises ``BadImage``."""
-    return in_threads(lambda index: signature(images.image(index)), len(images), f"Comparing {images.name}")
+    return in_threads(lambda index: signature(images.image(index)), len(images), f"Hashing {images.name}")

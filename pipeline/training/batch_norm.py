@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 IMAGES = 1024
-"""How many images are enough: the paper finds no gain beyond 1,000 to 10,000 (section 3.2)."""
+"""How many images are enough; the paper finds 1,000 to 10,000 sufficient."""
 
 BATCH = 256
 """Images that are normalised together. Large, because statistics of small batches differ from the population's."""
@@ -30,7 +30,7 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
 
     ``batches`` are normalised images float32 ``[n, 3, H, W]``, n ≥ 2, each a mixture of all classes. They pass through
     the network in evaluation mode (no dropout, as on a device), except that each batch norm normalises with the
-    statistics of its batch. Then, over all values that a layer has seen:
+    statistics of its batch. Then, over all n values of a channel that a layer has seen, nᵦ of them in batch b:
 
         mean ← Σ nᵦ μᵦ / n        variance ← Σ nᵦ (σᵦ² + (μᵦ − mean)²) / (n − 1)
 
@@ -39,36 +39,32 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
     without running statistics, and layers that the images do not reach. The network is in evaluation mode afterwards.
     """
     network.train()
-    pooled = {id(mean): _Pooled(mean, variance) for mean, variance in _learnt(network)}
+    learning = [module for module in network.modules() if module.training]
     network.eval()
-    if not pooled:
+    buffers = {id(buffer) for module in learning for buffer in module.buffers(recurse=False)}
+    if not buffers:
         return 0
-    with _BatchStatistics(pooled):
+    with _BatchStatistics(buffers) as observed:
         for batch in batches:
             network(batch)
-    return sum(layer.store() for layer in pooled.values())
-
-
-def _learnt(network: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Running mean and variance of every module that has followed ``network`` into training mode."""
-    found = []
-    for module in network.modules():
-        held = dict(module.named_buffers(recurse=False))
-        mean, variance = held.get("running_mean"), held.get("running_var")
-        if module.training and mean is not None and variance is not None:
-            found.append((mean, variance))
-    return found
+    for layer in observed.layers.values():
+        layer.store()
+    return len(observed.layers)
 
 
 @dataclass
-class _Pooled:
-    """The statistics of one layer over all its batches, in float64: pixels are many."""
+class _Layer:
+    """The statistics of one layer over all its batches, in float64: pixels are many.
+
+    ``mean`` and ``variance`` are where the network keeps its running ones. ``squares`` is the sum of squared deviations
+    from ``centre``.
+    """
 
     mean: torch.Tensor
     variance: torch.Tensor
     count: int = 0
     centre: torch.Tensor | float = 0.0
-    squares: torch.Tensor | float = 0.0  # sum of squared deviations from the centre
+    squares: torch.Tensor | float = 0.0
 
     def add(self, values: torch.Tensor) -> None:
         """Take in a layer's input ``[n, C, …]``. Chan, Golub and LeVeque, "Updating formulae", 1979, equation 2.1."""
@@ -80,31 +76,29 @@ class _Pooled:
         self.squares = self.squares + variance.double() * count + apart.square() * (seen * count / self.count)
         self.centre = self.centre + apart * (count / self.count)
 
-    def store(self) -> bool:
+    def store(self) -> None:
         """Write the result where the network reads it; the variance is unbiased, as batch norm keeps it."""
-        if not isinstance(self.centre, torch.Tensor) or not isinstance(self.squares, torch.Tensor):
-            return False
-        self.mean.copy_(self.centre)
-        self.variance.copy_(self.squares / max(self.count - 1, 1))
-        return True
+        self.mean.copy_(torch.as_tensor(self.centre))
+        self.variance.copy_(torch.as_tensor(self.squares) / max(self.count - 1, 1))
 
 
 class _BatchStatistics(TorchFunctionMode):
-    """Let the batch norms in ``pooled`` (by the ``id`` of their running mean) normalise with their batch."""
+    """Let batch norms whose running mean is one of ``buffers``, by ``id``, normalise with their batch; observe them."""
 
-    def __init__(self, pooled: dict[int, _Pooled]) -> None:
+    def __init__(self, buffers: set[int]) -> None:
         super().__init__()
-        self._pooled = pooled
+        self.layers: dict[int, _Layer] = {}
+        self._buffers = buffers
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = {**dict(zip(_PARAMETERS.get(func, ()), args, strict=False)), **(kwargs or {})}
-        layer = self._pooled.get(id(named.get("running_mean")))
-        if func not in _PARAMETERS or layer is None:
+        key = id(named.get("running_mean"))
+        if func not in _PARAMETERS or key not in self._buffers:
             return func(*args, **(kwargs or {}))
         values = named["input"]
-        layer.add(values)
+        self.layers.setdefault(key, _Layer(named["running_mean"], named["running_var"])).add(values)
         return functional.batch_norm(
             values, None, None, named.get("weight"), named.get("bias"), training=True, eps=named.get("eps", 1e-5)
         )

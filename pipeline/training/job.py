@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -130,7 +131,7 @@ def train(job: Job, console: Console) -> Trained:
     saved = read_state(path)
     if saved is not None:
         check_same(job.settings, saved.settings)
-    data = load_all(images, job.preprocess)
+    data, hashes = load_all(images, job.preprocess), _hashes(job)
     val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network, forward = _start(job, device, console)
@@ -149,7 +150,7 @@ def train(job: Job, console: Console) -> Trained:
         saved.restore(training)
         console.out(f"Taken up after epoch {training.epochs_done} of {settings.epochs}, from '{path}'.")
     _epochs(training, path, val, job.preprocess, console)
-    trained = _write(job, training, data, val)
+    trained = _write(job, training, data, val, hashes)
     path.unlink(missing_ok=True)
     for warning in trained.warnings:
         console.out(f"Warning: {warning}")
@@ -232,18 +233,12 @@ def _share_correct(training: Training, val: Pixels, preprocess: Preprocess) -> f
     return training.count_correct(training.result(), val, preprocess) / len(val)
 
 
-def _write(job: Job, training: Training, data: Pixels, val: Pixels | None) -> Trained:
+def _write(job: Job, training: Training, data: Pixels, val: Pixels | None, hashes: Sequence[ImageHashes]) -> Trained:
     """Write the averaged network, and with it how it was made and how good it is."""
     network = copy.deepcopy(training.average.network)
     network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
     training.reestimate(network)  # last: the statistics belong to the weights as they are stored
-    correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
-    int8 = None if val is None or job.tuned is None else training.count_correct(network, val, job.preprocess)
-    some = _some(data, training.settings.seed)
-    on_training = Measured(len(some), count_correct(network, job.preprocess, some, training.device))
-    trained = Trained(
-        training.history[-1], on_training, correct, int8, _warnings(job, training, some, on_training, correct)
-    )
+    trained = _measured(job, training, network, data, val)
     checkpoint.save(
         job.out,
         network,
@@ -251,10 +246,25 @@ def _write(job: Job, training: Training, data: Pixels, val: Pixels | None) -> Tr
         options=job.settings.options,
         labels=job.labels,
         preprocess=job.preprocess,
-        training=_record(job, training, trained) | _result(job, correct, int8),
+        training=_record(job, training, trained, hashes) | _result(job, trained.correct, trained.int8_correct),
         dtype=job.dtype,
     )
     return trained
+
+
+def _measured(job: Job, training: Training, network: nn.Module, data: Pixels, val: Pixels | None) -> Trained:
+    """Measure the network that will be written, and find what to warn of."""
+    correct = None if val is None else count_correct(network, job.preprocess, val, training.device)
+    int8 = None if val is None or job.tuned is None else training.count_correct(network, val, job.preprocess)
+    some = _some(data, training.settings.seed)
+    on_training = Measured(len(some), count_correct(network, job.preprocess, some, training.device))
+    warnings = [about_guessing(on_training.correct, some.labels.tolist(), job.labels, job.data.name)]
+    if job.val is not None and val is not None and correct is not None:
+        warnings.append(about_guessing(correct, val.labels.tolist(), job.labels, job.val.name))
+    # As it computes in training: with --qat that is with int8 simulated.
+    again = training.count_correct(network, some, job.preprocess) if job.tuned else on_training.correct
+    warnings.append(about_gap(again, len(some), training.history[-1].top1, training.settings.ema))
+    return Trained(training.history[-1], on_training, correct, int8, tuple(filter(None, warnings)))
 
 
 def _some(data: Pixels, seed: int) -> Pixels:
@@ -263,20 +273,7 @@ def _some(data: Pixels, seed: int) -> Pixels:
     return Pixels(data.images[chosen], data.labels[chosen])
 
 
-def _warnings(
-    job: Job, training: Training, some: Pixels, on_training: Measured, correct: int | None
-) -> tuple[str, ...]:
-    """What a user should know before exporting this network."""
-    found = [about_guessing(on_training.correct, some.labels.tolist(), job.data.classes, job.data.name)]
-    if job.val is not None and correct is not None:
-        found.append(about_guessing(correct, job.val.labels, job.val.classes, job.val.name))
-    if job.tuned is None:  # with int8 simulated, "in training" is of another network
-        last = training.history[-1].top1
-        found.append(about_gap(on_training.correct, on_training.images, last, training.settings.ema))
-    return tuple(filter(None, found))
-
-
-def _record(job: Job, training: Training, trained: Trained) -> dict[str, Any]:
+def _record(job: Job, training: Training, trained: Trained, hashes: Sequence[ImageHashes]) -> dict[str, Any]:
     return {
         "command": job.command,
         "data": job.data.name,
@@ -286,7 +283,7 @@ def _record(job: Job, training: Training, trained: Trained) -> dict[str, Any]:
         "earlier_data": [] if job.weights is None else list(job.weights.training_sets),
         "device": training.device.type,
         "threads": torch.get_num_threads(),
-        checkpoint.HASHES: msgspec.to_builtins(_hashes(job)),
+        checkpoint.HASHES: msgspec.to_builtins(hashes),
         "versions": {package: version(package) for package in VERSIONS},
         "last_epoch": msgspec.to_builtins(trained.last),
         "on_training": msgspec.to_builtins(trained.on_training),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from scipy.stats import binomtest
+
 from pipeline.accuracy.guessing import LEVEL, explained_by_guessing
 
 GAP = 0.05
@@ -37,8 +39,6 @@ def about_gap(correct: int, images: int, in_training: float, ema: float) -> str 
     ``correct`` of ``images`` training images are right once saved, the share ``in_training`` was right in the last
     epoch: on augmented images, with dropout, and while it still learnt, so usually the lower of the two.
     """
-    from scipy.stats import binomtest
-
     if correct / images > in_training - GAP or binomtest(correct, images, in_training, "less").pvalue > LEVEL:
         return None
     averaging = ", or --ema 0 to save the last weights instead of their moving average" if ema else ""

@@ -34,6 +34,26 @@ class LowLevel(OwnBatchNorm):
         return torch.batch_norm(x, self.weight, self.bias, mean, variance, self.training, 0.1, 1e-3, False)
 
 
+class OtherNames(nn.Module):
+    """Its buffers are called as its author liked."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mu", torch.zeros(channels))
+        self.register_buffer("sigma2", torch.ones(channels))
+
+    @property
+    def running_mean(self) -> torch.Tensor:
+        return self.get_buffer("mu")
+
+    @property
+    def running_var(self) -> torch.Tensor:
+        return self.get_buffer("sigma2")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.batch_norm(x, running_mean=self.mu, running_var=self.sigma2, training=self.training)
+
+
 class Frozen(nn.BatchNorm2d):
     """Stays in evaluation mode, whatever the network is set to."""
 
@@ -45,6 +65,7 @@ KINDS = {
     "BatchNorm2d": nn.BatchNorm2d,
     "own": OwnBatchNorm,
     "torch.batch_norm": LowLevel,
+    "other names": OtherNames,
     "momentum None": lambda n: nn.BatchNorm2d(n, momentum=None),
     "momentum 0": lambda n: nn.BatchNorm2d(n, momentum=0.0),
     "without scale": lambda n: nn.BatchNorm2d(n, affine=False),

@@ -183,7 +183,7 @@ def load(
         labels=metadata.labels,
         preprocess=metadata.preprocess,
         state=_fitted(taken.tensors, expected, failure),
-        training=metadata.training,
+        training={**metadata.training, "weights": taken.other} if taken.other else metadata.training,
         notes=taken.notes,
     )
     if own.is_reference(spec.name):

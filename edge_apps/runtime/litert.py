@@ -42,7 +42,7 @@ class LiteRTRunner:
                 self._interpreter: Any = library.Interpreter(model_content=data, num_threads=threads, **kernels)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. Export it again.") from error
+            raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. {_remedy(error)}") from error
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
         check_outputs(int(self._output["shape"][-1]), self.manifest, path)
@@ -65,6 +65,13 @@ class LiteRTRunner:
         scale, zero_point = (1.0, 0) if values.dtype == np.float32 else self._output["quantization"]
         real: NDArray[np.float32] = (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
         return real
+
+
+def _remedy(error: Exception) -> str:
+    """Return what helps a file that is not loaded: another file, or where an operator is missing another runtime."""
+    if "builtin opcode" in str(error) or "custom op" in str(error):
+        return "This runtime does not have that operator: upgrade it, or write that layer with other operators."
+    return "Export it again."
 
 
 def _library() -> tuple[Any, str]:

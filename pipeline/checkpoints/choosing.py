@@ -40,6 +40,8 @@ NOT_WEIGHTS = frozenset({
 })  # fmt: skip
 """Last parts of names that hold nothing which a network computes with: counters, and what thop and losses add."""
 
+RAW, AVERAGE = "raw weights", "averaged weights (EMA)"
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -88,17 +90,22 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Match:
-    """One way of reading the network out of the file."""
+    """One way of reading the network out of the file.
+
+    ``left_out`` are names without use for the network, ``strange`` those of which nothing says so.
+    """
 
     source: StateDict
     prefix: str
     tensors: dict[str, torch.Tensor]
     left_out: tuple[str, ...]
+    strange: tuple[str, ...]
     removed: tuple[str, ...]
     shapes_fit: bool
 
     @property
     def averaged(self) -> bool:
+        """Whether something says that these are averaged weights."""
         return (
             self.source.averaged
             or is_averaged(self.prefix)
@@ -139,9 +146,11 @@ def take(sources: Sequence[StateDict], wanted: Wanted, averaged: bool | None, wh
         BadCheckpoint: averaged weights are asked for and there are none, or the others and there are only averaged
             ones; two sets that fit equally well; names that fit beside some that are not the network's.
     """
-    matches = sorted((match for source in sources for match in _matches(source, wanted, where)), key=_Match.rank)
+    found = [match for source in sources for match in _matches(source, wanted)]
+    matches = sorted((match for match in found if not match.strange), key=_Match.rank)
     if not matches:
         _check_asked(averaged, any(source.averaged for source in sources), where)
+        _check_strange(found, where)
         return Chosen(_nearest(sources, wanted))
     _check_asked(averaged, any(match.averaged for match in matches), where)
     asked = [match for match in matches if averaged in (None, match.averaged)]
@@ -164,13 +173,25 @@ def _check_asked(averaged: bool | None, any_averaged: bool, where: str) -> None:
         raise BadCheckpoint(f"{where} holds no averaged weights (EMA): leave --ema out.")
 
 
-def _matches(source: StateDict, wanted: Wanted, where: str) -> Iterator[_Match]:
+def _check_strange(found: Sequence[_Match], where: str) -> None:
+    """``BadCheckpoint`` where all tensors of the network are there, below a prefix, and others beside them."""
+    for match in found:
+        if match.prefix and not any(other.source is match.source and not other.prefix for other in found):
+            more = f" and {len(match.strange) - 3} more" if len(match.strange) > 3 else ""
+            raise BadCheckpoint(
+                f"{where} fits once '{match.prefix}' is taken off its names, but it also holds "
+                f"{', '.join(match.strange[:3])}{more}, which the network does not have. Save the state dict of the "
+                "network alone."
+            )
+
+
+def _matches(source: StateDict, wanted: Wanted) -> Iterator[_Match]:
     """The prefixes that leave names which fit. The names as they are come first, so that they stay where they fit."""
     for invisible in (frozenset[str](), INVISIBLE, INVISIBLE | {PARALLEL}):
         names = _visible(source.tensors, wanted, invisible)
-        found = [] if names is None else _by_prefix(source, names, wanted, where)
-        if found:
-            yield from found
+        found = [] if names is None else list(_by_prefix(source, names, wanted))
+        yield from found
+        if not all(match.strange for match in found):
             return
 
 
@@ -186,24 +207,25 @@ def _visible(tensors: Mapping[str, torch.Tensor], wanted: Wanted, invisible: fro
     return names if len(names) == len(tensors) and len(own) == len(wanted.shapes or ()) else None
 
 
-def _by_prefix(source: StateDict, names: Mapping[str, str], wanted: Wanted, where: str) -> list[_Match]:
+def _by_prefix(source: StateDict, names: Mapping[str, str], wanted: Wanted) -> Iterator[_Match]:
     """One match for each prefix that fits; ``names`` are the file's, by what they are called in the network."""
     fitting = [prefix for prefix in _prefixes(names, wanted) if all(prefix + name in names for name in wanted.needed)]
-    matches, unknown = [], {}
     for prefix in fitting:
         below = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         kept = {name: source.tensors[names[prefix + name]] for name in below if wanted.keeps(name)}
-        left = [name for name in names if not (name.startswith(prefix) and name.removeprefix(prefix) in kept)]
         copies = tuple(other for other in fitting if other not in ("", prefix))
-        strange = [name for name in left if not name.startswith(copies) and not _is_of_no_use(name, prefix)]
-        if strange:
-            unknown[prefix] = strange
-            continue
-        left_out = (*(names[name] for name in left), *(() if source.place else source.others))
-        matches.append(_Match(source, prefix, kept, left_out, _removed(names, prefix, kept), _fit(kept, wanted)))
-    if unknown and not matches and "" not in unknown:
-        raise BadCheckpoint(_beside(*next(iter(unknown.items())), where))
-    return matches
+        mine = {prefix + name for name in kept}
+        left = [name for name in names if name not in mine and not name.startswith(copies)]
+        useless = [name for name in left if _is_of_no_use(name, prefix)]
+        yield _Match(
+            source=source,
+            prefix=prefix,
+            tensors=kept,
+            left_out=(*(names[name] for name in useless), *(() if source.place else source.others)),
+            strange=tuple(names[name] for name in left if name not in useless),
+            removed=_removed(names, prefix, kept),
+            shapes_fit=_fit(kept, wanted),
+        )
 
 
 def _prefixes(names: Collection[str], wanted: Wanted) -> list[str]:
@@ -230,14 +252,6 @@ def _is_of_no_use(name: str, prefix: str) -> bool:
 
 def _is_training_only(part: str) -> bool:
     return not TRAINING_ONLY.isdisjoint(part.lower().split("_"))
-
-
-def _beside(prefix: str, strange: Sequence[str], where: str) -> str:
-    more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-    return (
-        f"{where} fits once '{prefix}' is taken off its names, but it also holds {', '.join(strange[:3])}{more}, which "
-        "the network does not have. Save the state dict of the network alone."
-    )
 
 
 def _removed(names: Mapping[str, str], prefix: str, kept: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
@@ -286,19 +300,18 @@ def _notes(taken: _Match, matches: Sequence[_Match]) -> Iterator[str]:
         parts.append(f"{' and '.join(map(repr, taken.removed))} was taken off the names of the tensors")
     if parts:
         yield f"In the checkpoint {', and '.join(parts)}."
-    others = [match for match in matches if match is not taken and not _equal(match.tensors, taken.tensors)]
+    others = [match for match in matches if match is not taken]
     other_kind = [match for match in others if match.averaged != taken.averaged]
     if other_kind:
-        mine, theirs = (
-            ("averaged weights (EMA)", "raw weights") if taken.averaged else ("raw weights", "averaged weights (EMA)")
-        )
+        mine, theirs = (RAW, AVERAGE) if not taken.averaged else (AVERAGE, RAW)
         option = "--no-ema" if taken.averaged else "--ema"
-        yield (f"The {mine}{_under(taken)} are taken; {option} takes the {theirs}{_under(other_kind[0])}.")
+        yield f"The {mine}{_under(taken)} are taken; {option} takes the {theirs}{_under(other_kind[0])}."
     elif taken.averaged:
-        yield f"These are averaged weights (EMA){_under(taken)}; the checkpoint holds no raw ones."
-    same_kind = [match.where for match in others if match.averaged == taken.averaged]
-    if same_kind:
-        under = ", ".join(map(repr, same_kind[:3]))
+        yield f"These are {AVERAGE}{_under(taken)}; the checkpoint holds no raw ones."
+    same_kind = [match for match in others if match.averaged == taken.averaged]
+    different = [match.where for match in same_kind if not _equal(match.tensors, taken.tensors)]
+    if different:
+        under = ", ".join(map(repr, different[:3]))
         yield f"The checkpoint also holds weights of this network under {under}: left out."
     if taken.left_out:
         more = f" and {len(taken.left_out) - 5} more" if len(taken.left_out) > 5 else ""

@@ -15,6 +15,8 @@ from pipeline.errors import BadCheckpoint
 DEEPEST = 3
 """Levels of dictionaries that are searched, as in ``{"state": {"model": {"module": …}}}``."""
 
+MOST_DICTIONARIES = 1000
+
 AVERAGED = re.compile(r"(^|_)(ema|averaged?|swa)(_|\d*$)")
 """A name of averaged weights: ``model_ema``, ``state_dict_ema``, ``params_ema``, ``ema_model``, ``swa_model``."""
 
@@ -62,15 +64,15 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
 
 
 def _walk(content: Mapping[Any, Any]) -> Iterator[StateDict]:
-    seen: set[int] = set()  # a file can hold one dictionary in many places, or in itself
+    visited = 0
     averages = isinstance(content.get(LIGHTNING_RAW), Mapping)
     level = [("", content)]
     for _ in range(DEEPEST + 1):
         inner: list[tuple[str, Mapping[Any, Any]]] = []
         for place, mapping in level:
-            if id(mapping) in seen:
-                continue
-            seen.add(id(mapping))
+            visited += 1
+            if visited > MOST_DICTIONARIES:  # a file can hold one dictionary in many places, or in itself
+                return
             entries = {name: value for name, value in mapping.items() if isinstance(name, str)}
             tensors = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
             if tensors:

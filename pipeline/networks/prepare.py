@@ -18,6 +18,7 @@ from pipeline.networks.class_token import add_joined_constants
 from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.foreign_operators import check_operators
 from pipeline.networks.norms import instance_norms_as_batch_norms
 from pipeline.networks.planes import to_planes
 from pipeline.networks.products import plain_products
@@ -53,14 +54,15 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     """
     program, batch = export_network(network, preprocess)
     prepared = FlatNetwork(program, batch)
+    check_operators(prepared)
     drop_dropouts(prepared)
     make_functional(prepared)
     make_slice_writes_functional(prepared)
     fold_constants(prepared)
+    to_planes(prepared)
     plain_paddings(prepared)
     plain_transposed_convolutions(prepared)
     plain_products(prepared)
-    to_planes(prepared)
     drop_expansions(prepared)
     add_joined_constants(prepared)
     constant_products_to_linear(prepared)

@@ -105,7 +105,7 @@ FOUND: dict[str, tuple[Any, str]] = {
     ),
     "lightning with a loss and a teacher": (
         {"state_dict": {**under("net."), "criterion.weight": torch.ones(3), **under("teacher.", EMA)}},
-        "Left out of the checkpoint, not part of the network: criterion.weight, teacher.0.weight",
+        "Left out of the checkpoint, not part of the network: criterion.weight.",
     ),
     "torch.compile": (under("_orig_mod."), "'_orig_mod.' was taken off the names of the tensors"),
     "DataParallel of a compiled one": (under("module._orig_mod."), "'module._orig_mod.' was taken off"),
@@ -203,6 +203,9 @@ def test_averaged_weights_can_be_chosen_and_the_taken_ones_are_said(name: str, l
     assert raw_place in said
     assert ema_place in said
     assert "--no-ema takes the raw weights" in " ".join(ema.notes)
+    assert ema.training == {"weights": ema.training["weights"]}
+    assert ema_place in ema.training["weights"]
+    assert loaded.training == {}
     assert loaded.sha256 == raw.sha256 != ema.sha256  # ranges of the one are not those of the other
 
 
@@ -225,6 +228,23 @@ def refused(load: Any, path: Path, match: str, **given: Any) -> None:
         load(path, **given)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 2
+
+
+def test_averages_that_are_still_equal_can_be_chosen(load: Any, tmp_path: Path) -> None:
+    torch.save({"state_dict": RAW, "state_dict_ema": RAW}, tmp_path / "x.pt")
+    assert "The averaged weights (EMA) under 'state_dict_ema' are taken" in " ".join(
+        load(tmp_path / "x.pt", ema=True).notes
+    )
+
+
+def test_a_copy_is_not_listed_as_left_out(load: Any, tmp_path: Path) -> None:
+    torch.save({**under("model."), **under("model_ema.", EMA), "loss.weight": torch.ones(3)}, tmp_path / "x.pt")
+    assert load(tmp_path / "x.pt").notes[-1] == "Left out of the checkpoint, not part of the network: loss.weight."
+
+
+def test_another_place_fits_where_the_first_does_not(load: Any, tmp_path: Path) -> None:
+    torch.save({"state_dict": {**under("model."), "head.x": torch.ones(3)}, "best": EMA}, tmp_path / "x.pt")
+    assert same(load(tmp_path / "x.pt"), EMA)
 
 
 def test_what_is_asked_for_and_not_there_is_refused(load: Any, tmp_path: Path) -> None:

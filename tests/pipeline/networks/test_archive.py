@@ -96,10 +96,12 @@ def _aim_at(target: str) -> Callable[[Any], None]:
     return lambda document: _first(document).update(target=target)
 
 
-def _with_argument(argument: dict[str, Any], target: str | None = None) -> Callable[[Any], None]:
+def _with_argument(
+    argument: dict[str, Any], target: str | None = None, name: str = "filename"
+) -> Callable[[Any], None]:
     def change(document: Any) -> None:
         node = _first(document)
-        node["inputs"].append({"name": "filename", "arg": argument, "kind": 1})
+        node["inputs"].append({"name": name, "arg": argument, "kind": 1})
         node["target"] = target or node["target"]
 
     return change
@@ -144,6 +146,9 @@ def _too_large(document: Any) -> None:
         (GRAPH, _aim_at("torch.ops.quantized_decomposed.add.default"), "none of ATen's"),
         (GRAPH, _aim_at("torch.ops.higher_order.cond"), "holds control flow.*without torch.cond"),
         (GRAPH, _with_argument({"as_string": "/etc/passwd"}, "torch.ops.aten.from_file.default"), "with a word for"),
+        (GRAPH, _with_argument({"as_string": "/etc"}, "torch.ops.aten.einsum.default", "equation"), "with a word"),
+        (GRAPH, _with_argument({"as_string": "../x"}, "torch.ops.aten.conv2d.padding", "padding"), "with a word for"),
+        (GRAPH, _with_argument({"as_string": "same"}, "torch.ops.aten.from_file.default", "padding"), "with a word"),
         (GRAPH, _with_argument({"as_operator": "torch.os.system"}), "an argument of another kind"),
         (GRAPH, _with_shape(EVIL), "the shape '"),
         (GRAPH, _with_shape("exec(chr(49))"), "the shape 'exec"),

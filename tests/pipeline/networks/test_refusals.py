@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput
+from pipeline.networks import archive, exported
 from pipeline.networks import own as networks
 from pipeline.networks.prepare import prepare
 
@@ -205,6 +206,21 @@ def test_a_layer_as_in_training_is_named(name: str) -> None:
     assert "network.eval()" not in str(refused.value)  # it is in evaluation mode
 
 
+@torch.library.custom_op("edge_test::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@twice.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+def test_an_operator_of_an_extension_is_named() -> None:
+    with pytest.raises(BadInput, match=r"calls 'edge_test::twice' in '1', which is not one of PyTorch's own operators"):
+        prepare(network(Called(lambda x: twice(x))), INPUT)
+
+
 class StandardizedConv(nn.Conv2d):
     """Weight standardization as timm and BiT write it: batch_norm(training=True) on the weight alone."""
 
@@ -235,3 +251,18 @@ def test_what_depends_on_weights_alone_is_computed_once(name: str) -> None:
         assert torch.allclose(prepared(x), whole(x), atol=1e-5)
     operators = [str(node.target) for node in prepared.nodes if node.op == "call_function"]
     assert not [name for name in operators if "norm" in name or "mv" in name or "linalg" in name]
+    if name in KEPT:
+        check_kept(whole)
+
+
+KEPT = ("weight standardization", "spectral norm")
+"""The original program, as a bundle keeps it, is read back as a network."""
+
+
+def check_kept(whole: nn.Module) -> None:
+    program, _ = archive.read(archive.write(prepare(whole, INPUT).original), "it")
+    again, height, width = exported.network_of(program, "it")
+    x = torch.randn(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        assert torch.allclose(prepare(again, INPUT).network(x), whole(x), atol=1e-5)
+    assert (height, width) == (SIDE, SIDE)

@@ -359,6 +359,26 @@ def test_the_file_that_torchvisions_training_writes(resnet, tmp_path) -> None:
     assert torch.equal(imported.checkpoint.state["fc.bias"], resnet.state_dict()["fc.bias"])
 
 
+def test_averaged_weights_of_torchvisions_training(resnet, tmp_path, pipeline) -> None:
+    """Its `model_ema` is an AveragedModel, which counts, and names as DataParallel does."""
+    raw = resnet.state_dict()
+    averaged = {f"module.{name}": tensor + 1 if name == "fc.bias" else tensor for name, tensor in raw.items()}
+    file, out = tmp_path / "t.pth", tmp_path / "t.safetensors"
+    torch.save({"model": raw, "model_ema": {"n_averaged": torch.tensor(4), **averaged}}, file)
+    for option, difference, note in (
+        ("--no-ema", 0, "The raw weights under 'model' are taken; --ema takes the averaged weights (EMA) under"),
+        ("--ema", 1, "The averaged weights (EMA) under 'model_ema.module' are taken; --no-ema takes the raw weights"),
+    ):
+        done = pipeline("import-weights", file, "--as", "resnet18", "--out", out, option, "--force")
+        assert done.status == 0, done.err
+        assert note in done.out
+        assert torch.equal(checkpoint.load(out).state["fc.bias"], raw["fc.bias"] + difference)
+    torch.save(raw, file)
+    refused = pipeline("import-weights", file, "--as", "resnet18", "--out", out, "--ema", "--force")
+    assert refused.status == 2
+    assert "holds no averaged weights (EMA): leave --ema out" in refused.err
+
+
 @pytest.mark.parametrize("model", importable())
 def test_published_weights_fit_the_default_network(model) -> None:
     """What is checked before a download lets every default through."""

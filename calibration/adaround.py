@@ -82,7 +82,8 @@ def round_adaptively(
     pictures = evenly(batches, PICTURES)
     layers = layers_of(graph)
     per_picture = math.ceil(ROWS / sum(map(len, pictures)))
-    seen = {layer.node: Positions(layer, per_picture, seed) for seed, layer in enumerate(layers)}
+    sizes = [len(batch) for batch in pictures]
+    seen = {layer.node: Positions(layer, sizes, per_picture, seed) for seed, layer in enumerate(layers)}
     watch(graph, pictures, lambda node, _source, output: seen[node].note(output))
     walk = Walk(quantize(graph, ranges, fold_weights=True)[0], pictures, Simulator)
     rounded: dict[str, torch.Tensor] = {}

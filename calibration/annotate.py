@@ -279,21 +279,33 @@ def fused_activation(node: Node) -> Node | None:
 
 
 def is_answer(node: Node) -> bool:
-    """Return whether no layer and no product reads what follows from a node: it is part of what the network answers.
+    """Return whether no layer and no gate reads what follows from a node: it is part of what the network answers.
 
-    A sigmoid there stays in float. In int8 it would give 0 or 1 to every class that the network is sure of, and which
-    of them is the surest could not be told.
+    A gate is a product, but not one of probabilities alone (that of a class with that of its group). A sigmoid of the
+    answer stays in float. In int8 it would give 0 or 1 to every class that the network is sure of, and which of them
+    is the surest could not be told.
     """
     seen: set[Node] = set()
     left = list(node.users)
     while left:
         reader = left.pop()
-        if reader.target in WEIGHTED or (reader.target in PRODUCTS and _joins_tensors(reader)):
+        if reader.target in WEIGHTED or _is_gate(reader):
             return False
         if reader not in seen:
             seen.add(reader)
             left.extend(reader.users)
     return True
+
+
+def _is_gate(node: Node) -> bool:
+    is_product = node.target in PRODUCTS and _joins_tensors(node)
+    return is_product and not all(_is_probability(operand) for operand in node.all_input_nodes)
+
+
+def _is_probability(node: Node) -> bool:
+    while node.target in PASSING:
+        node = node.all_input_nodes[0]
+    return node.target in (SIGMOID, aten.softmax.int)
 
 
 def is_float(node: Node) -> bool:

@@ -20,17 +20,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import FUSED_ACTIVATIONS, LEAKY, WEIGHTED
+from calibration.annotate import FUSED_ACTIVATIONS, WEIGHTED
+from calibration.channel_flow import follow, is_read_as_channels, place_of_output
 from calibration.layers import Layer, bounds_of, layers_of, tensor_of, watch
 from calibration.ranges import QMAX, QMIN
 from calibration.repairs import Repairs
-
-aten = torch.ops.aten
 
 MARGIN = 1.25
 """Other pictures may reach this much further than those of the calibration before a clamp acts on them."""
@@ -43,14 +41,6 @@ CONVERGED = 0.999
 # that it can be: the grid on which each pair's scales are searched.
 SHARES = torch.logspace(-2, 2, 25, dtype=torch.float64)
 MULTIPLES = torch.tensor([1, 1.25, 1.6, 2, 3, 5, 10, 30], dtype=torch.float64)
-
-# Between two layers, a factor per channel goes through these unchanged.
-TRANSPARENT = {
-    aten.dropout.default, aten.dropout_.default, aten.clone.default, aten.contiguous.default,
-    aten.max_pool2d.default, *LEAKY,
-}  # fmt: skip
-PADDING = {aten.pad.default, aten.constant_pad_nd.default}
-FLATTENING = {aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.squeeze.dims, aten.squeeze.dim}
 
 
 def equalize(graph: GraphModule, batches: Sequence[torch.Tensor]) -> Repairs:
@@ -253,31 +243,21 @@ def _pairs(layers: Sequence[Layer]) -> list[Pair]:
 def _follow(one: Layer, by_node: dict[Node, Layer]) -> Pair | None:
     """The pair that a layer begins: what reads its output is read by one operator only, up to the next layer."""
     low, high, here = -math.inf, math.inf, one.node
+    place = place_of_output(here)
+    channels = int(here.meta["val"].shape[place.axis])
     while len(here.users) == 1:
         (after,) = here.users
         if after.target in WEIGHTED:
             other = by_node[after]
             editable = one.weight and other.weight and (one.bias or not one.has_bias) and after.args[0] is here
-            return Pair(one, other, low, high) if editable else None
+            return Pair(one, other, low, high) if editable and is_read_as_channels(after, place) else None
         if after.target in FUSED_ACTIVATIONS:
             least, most = bounds_of(after)
             if least != 0:  # a hardtanh: its lower clamp does not scale either
                 return None
             low, high = 0.0, min(high, most)
-        elif not _is_transparent(after):
+        moved = follow(after, place, channels)
+        if moved is None:
             return None
-        here = after
+        place, here = moved, after
     return None
-
-
-def _is_transparent(node: Node) -> bool:
-    arguments: Any = node.args
-    if node.target in PADDING:
-        filled = any(value for value in arguments[2:] if not isinstance(value, str))  # a string says how
-        return len(arguments[1]) <= 4 and not filled
-    if node.target == aten.mean.dim:
-        return arguments[0].meta["val"].dim() == 4 and sorted(axis % 4 for axis in arguments[1]) == [2, 3]
-    if node.target in FLATTENING:
-        before, after = arguments[0].meta["val"].shape, node.meta["val"].shape
-        return len(before) == 4 and len(after) == 2 and after[1] == math.prod(before[1:])
-    return node.target in TRANSPARENT

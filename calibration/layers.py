@@ -12,6 +12,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from calibration.annotate import NETWORK, WEIGHTED, module_path
+from calibration.axes import channels_last
 
 aten = torch.ops.aten
 
@@ -59,7 +60,7 @@ class Layer:
 
     def rows(self, output: torch.Tensor) -> torch.Tensor:
         """Its output (or input) as ``[positions, channels]``."""
-        last = output.movedim(1, -1) if self.is_convolution else output
+        last = channels_last(self.node.target, output)
         return last.reshape(-1, last.shape[-1])
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.fx import Interpreter, Node
 
 from calibration.annotate import BINARY, FUSED_ACTIVATIONS, LEAKY, PRODUCTS, SUMS, WEIGHTED
+from calibration.axes import by_channel
 
 aten = torch.ops.aten
 
@@ -79,7 +80,7 @@ def _weighted(target: Any, int8: list[Operand], output: Output, rest: Any, keywo
     reach = x.abs().max() * w.abs().flatten(1).sum(1).max()
     exact = x.dtype if reach < EXACT_IN_FLOAT32 else torch.float64
     sums = target(x.to(exact), w.to(exact), None, *options, **keywords).double()
-    channels = (1, -1, *[1] * (sums.dim() - 2))
+    channels = by_channel(target)
     if bias is not None:
         sums = sums + (bias.double() / (input_scale.double() * weight_scale.double())).round().view(channels)
     factor = input_scale * weight_scale / output.scale

@@ -415,9 +415,10 @@ def _judge(path: Path, precision: Precision, references: References) -> FileComp
     except (NotRunHere, MissingExtra) as reason:
         return not_run(str(reason), precision, references)
     except BadInput as error:
+        cause = str(error).replace(str(path), path.name).partition(" Export it again")[0]
         raise LoweringFailed(
-            f"{path.name} was written, and cannot be used: {error} No bundle was written; leave this target or "
-            "precision out, or keep the layer in float (float_layers in the recipe)."
+            f"The file that was written cannot be used: {cause} No bundle was written: leave this target or precision "
+            "out, or keep the layer in float (float_layers in the recipe)."
         ) from error
     try:
         logits = runner.run(references.judged.pixels)

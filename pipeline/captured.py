@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from calibration.annotate import WEIGHTED, in_network
+from calibration.axes import batch_axis, channel_axis
 from calibration.repairs import Repairs, exchange
 from edge_apps.chatter import hushed
 from edge_apps.images import Image
@@ -56,7 +57,10 @@ class Captured:
 
     def features(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the last layer with weights sees of each picture, averaged over positions: float32 ``[N, D]``."""
-        return answers(_before_the_last_layer(self.graph()), self.batches(pictures))
+        found = answers(_before_the_last_layer(self.graph()), self.batches(pictures))
+        # The batch axis may hold several windows of an image.
+        features: NDArray[np.float32] = found.reshape(len(pictures), -1, found.shape[-1]).mean(1)
+        return features
 
     def with_repairs(self, repairs: Repairs) -> Captured:
         """The same with these edits, captured again."""
@@ -101,10 +105,14 @@ def _before_the_last_layer(graph: GraphModule) -> GraphModule:
     """The graph, ending where its last convolution or linear layer begins; changes it."""
     layers = [node for node in graph.graph.nodes if node.target in WEIGHTED and in_network(node)]
     output = next(node for node in graph.graph.nodes if node.op == "output")
-    source = layers[-1].args[0]
-    if source.meta["val"].dim() == 4:
+    last = layers[-1]
+    source = last.args[0]
+    rank = source.meta["val"].dim()
+    kept = {batch_axis(last), rank + channel_axis(last.target)}
+    positions = [axis for axis in range(rank) if axis not in kept]
+    if positions:
         with graph.graph.inserting_before(output):
-            source = graph.graph.call_function(torch.ops.aten.mean.dim, (source, [2, 3]))
+            source = graph.graph.call_function(torch.ops.aten.mean.dim, (source, positions))
     output.args = ((source,),) if isinstance(output.args[0], (tuple, list)) else (source,)
     graph.graph.eliminate_dead_code()
     graph.recompile()

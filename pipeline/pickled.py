@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,13 @@ def _inert(path: str) -> type[Inert]:
 
 
 def _dictionary(*_: object) -> dict[Any, Any]:
-    """An empty dictionary in place of one of another class; the pickle fills it."""
+    """Return an empty dictionary in place of one that is made by a call; the pickle fills it."""
     return {}
+
+
+def _list(*_: object) -> list[Any]:
+    """Return an empty list in place of a queue; the pickle fills it."""
+    return []
 
 
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -71,21 +77,27 @@ INERT = (
     "builtins.int",
     "builtins.float",
     "builtins.str",
+    "torch.torch_version.TorchVersion",
+    "typing.Any",
+    *(f"omegaconf.{kind}" for kind in ("dictconfig.DictConfig", "listconfig.ListConfig")),
+    *(f"omegaconf.base.{kind}" for kind in ("Metadata", "ContainerMetadata")),
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean", "Bytes", "Path")),
 )
 """Settings, numbers, dates and paths, as training scripts keep them, and the types that a dictionary makes them of."""
 
 DICTIONARIES = (
-    "collections.defaultdict",
     "pytorch_lightning.utilities.parsing.AttributeDict",
     "lightning.pytorch.utilities.parsing.AttributeDict",
     "lightning_fabric.utilities.data.AttributeDict",
     "lightning.fabric.utilities.data.AttributeDict",
 )
-"""Dictionaries of other classes."""
+"""Dictionaries of other classes, which a pickle makes without a call."""
 
 _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     *((_inert(path), path) for path in INERT),
-    *((_dictionary, path) for path in DICTIONARIES),
+    *((dict, path) for path in DICTIONARIES),
+    (_dictionary, "collections.defaultdict"),
+    (_list, "collections.deque"),
 ]
 """torch's unpickler takes these for the names beside them, and makes nothing that has no name here or in itself."""
 
@@ -97,7 +109,8 @@ def unpickled(data: bytes, path: Path) -> Any:
         BadCheckpoint: a truncated file, or another; objects that would have to be executed, by the name of the first.
     """
     try:
-        with torch.serialization.safe_globals(_ALLOWED):
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols and old formats: whatever cannot be read is an error
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can make the unpickler fail in any way
         raise BadCheckpoint(
@@ -110,6 +123,8 @@ def _why_not(error: Exception, data: bytes) -> str:
     """Why torch did not read it. Torch's own words are many, in bold, and advise to execute the file."""
     if not data.startswith((b"PK", pickle.PROTO)):
         return "it is no file of torch.save" if data else "it is empty"
+    if "Unsupported operand" in str(error) and data.startswith(b"PK"):
+        return "it is pickled in another protocol than torch.save's own, which is 2"
     if isinstance(error, pickle.UnpicklingError):
         return "it holds pickled objects that are not tensors"
     if zipfile.is_zipfile(io.BytesIO(data)):

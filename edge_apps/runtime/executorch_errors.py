@@ -46,9 +46,9 @@ def why_not_loaded(said: str, program: bytes) -> str:
         return f"there is not enough memory for it ({name}). End other programs, or take a smaller network or input."
     if name in DELEGATE:
         return (
-            f"the XNNPACK delegate does not take a part of it, or the file is damaged ({name}). Outside it, it "
-            f"calls {_operators(program)}. Export it again with this version of executorch, in another precision, or "
-            "with that layer in float (float_layers in the recipe)."
+            f"the XNNPACK delegate does not take a part of it, or the file is damaged ({name}). Outside the delegate "
+            f"it calls {_operators(program)}. Export it again with this version of executorch, in another precision, "
+            "or with that layer in float (float_layers in the recipe)."
         )
     if name is not None:
         return f"it is damaged, or of another version of ExecuTorch ({name}). Export it again."

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.axes import batch_axis
 from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.runner import open_runner
@@ -73,7 +74,7 @@ def compare_tensors(
         runner.close()
     opened = _OpenedUp(path)
     tensors = opened.match(walk.operators)
-    sums = {operator: _Sums() for operator in tensors}
+    sums = {operator: _AnyLayout() for operator in tensors}
     answers = []
     for at in range(0, len(pictures), walk.batch):
         part = pictures[at : at + walk.batch]
@@ -81,7 +82,8 @@ def compare_tensors(
         for row, picture in enumerate(part):
             answers.append(opened.run(picture))
             for operator, index in tensors.items():
-                sums[operator].add(walk.result_of(operator.result)[row], opened.tensor(index))
+                result = of_image(walk.result_of(operator.result), batch_axis(operator.result), row, len(part))
+                sums[operator].add(result, opened.tensor(index))
     if not np.array_equal(np.stack(answers), logits):
         return FileTensors(reason=f"'{entry.path}' computes something else when its tensors are handed out."), {}
     found = {operator: storable(pooled.decibels()) for operator, pooled in sums.items() if pooled.comparable}
@@ -111,16 +113,17 @@ class _OpenedUp:
         """Logits ``[K]`` of one picture; its tensors can be read until the next."""
         self._interpreter.set_tensor(self._input, picture[None])
         self._interpreter.invoke()
-        return self.tensor(self._logits)
+        logits: NDArray[np.float32] = self.tensor(self._logits)[0]
+        return logits
 
     def tensor(self, index: int) -> NDArray[np.float32]:
-        """As real numbers, without the batch, channels first."""
-        values = self._interpreter.get_tensor(index)[0]
+        """As real numbers, in the layout of the file."""
+        values = self._interpreter.get_tensor(index)
         real: NDArray[np.float32] = values.astype(np.float32)
         if values.dtype == np.int8:
             scale, zero_point = self._details[index]["quantization"]
             real = (real - np.float32(zero_point)) * np.float32(scale)
-        return np.moveaxis(real, -1, 0)
+        return real
 
     def match(self, operators: tuple[Operator, ...]) -> dict[Operator, int]:
         """The tensor that each operator outputs, where exactly one of the file and one operator look alike.
@@ -169,6 +172,43 @@ def _looks(operator: Operator) -> Hashable:
 def _fingerprint(weights: NDArray[np.int8]) -> str:
     """The same for every layout of the same weights."""
     return hashlib.sha256(np.sort(weights, axis=None).tobytes()).hexdigest()
+
+
+def of_image(values: NDArray[np.float32], axis: int, row: int, count: int) -> NDArray[np.float32]:
+    """Return the part of one image of a batch of ``count``, whose entries lie on ``axis``, some for each image."""
+    entries = values.shape[axis] // count
+    own: NDArray[np.float32] = np.take(values, range(row * entries, (row + 1) * entries), axis)
+    return own
+
+
+def layouts(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return a tensor of the file as it is and with channels first, both without axes of one value.
+
+    The converter puts channels last around convolutions, and leaves tokens as they are. Which of both a tensor is in
+    stands nowhere.
+    """
+    return [np.squeeze(values), np.squeeze(np.moveaxis(values, -1, 1))]
+
+
+class _AnyLayout:
+    """SQNR of a tensor in the layout of its file in which it is nearer: in another one it is noise."""
+
+    def __init__(self) -> None:
+        self._sums = [_Sums(), _Sums()]
+
+    def add(self, reference: NDArray[np.float32], measured: NDArray[np.float32]) -> None:
+        """Take in one image's tensor, with the axis of the batch."""
+        for sums, values in zip(self._sums, layouts(measured), strict=True):
+            sums.add(reference, values)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the shapes agree in one of the layouts."""
+        return any(sums.comparable for sums in self._sums)
+
+    def decibels(self) -> float:
+        """Return the SQNR in the better layout."""
+        return max(sums.decibels() for sums in self._sums if sums.comparable)
 
 
 class _Sums:

@@ -54,6 +54,7 @@ FOREIGN = (
     ),
     (b"<!DOCTYPE", 0, "a web page", "the download went wrong: fetch the file again"),
     (b"<!doctype", 0, "a web page", "the download went wrong: fetch the file again"),
+    (b"{", 0, "a JSON file", "give the file of the weights that it stands beside (.safetensors, .pt)"),
     (b"<html", 0, "a web page", "the download went wrong: fetch the file again"),
 )
 """Bytes that a format of others has at an offset, its name, and what to do."""

@@ -16,6 +16,12 @@ from torch.fx import Graph, Interpreter, Node
 from pipeline.errors import BadInput
 
 
+def arguments_of(node: Node, *defaults: Any) -> list[Any]:
+    """Return an operator's arguments in order; a graph leaves those out that have their default."""
+    given: list[Any] = list(node.args)
+    return [*given, *defaults[len(given) :]]
+
+
 class Place(nn.Module):
     """Where in the network an operator was written: its path, and the tensors of the module that wrote it."""
 
@@ -97,6 +103,18 @@ class FlatNetwork(nn.Module):
         node.meta = {"path": before.meta["path"], "val": None}
         return node
 
+    def insert(
+        self, before: Node, operator: Any, arguments: tuple[Any, ...], value: Any, like: Node | None = None
+    ) -> Node:
+        """A node for one more operator in front of ``before``, written where ``like`` or ``before`` was.
+
+        ``value`` is what capture would have noted of its result: a tensor without memory.
+        """
+        with self._flat.inserting_before(before):
+            node = self._flat.call_function(operator, arguments)
+        node.meta = {"path": (like or before).meta["path"], "val": value}
+        return node
+
     def note(self, path: str, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> None:
         """Remember that a tensor is what ``compute`` makes of those that these nodes stand for; None stays None."""
         paths = tuple(str(source.target) if isinstance(source, Node) else None for source in sources)
@@ -113,8 +131,8 @@ class FlatNetwork(nn.Module):
         mine = [path for path, _ in (*self.named_parameters(), *self.named_buffers())]
         return {path: values[path] for path in mine if path in values}
 
-    def replace(self, node: Node, unit: nn.Module, source: Node, name: str) -> str:
-        """Put a module that computes the same from ``source`` in a node's place, below the path of that node.
+    def replace(self, node: Node, unit: nn.Module, source: Node | Sequence[Node], name: str) -> str:
+        """Put a module that computes the same from ``source``, one or several, in a node's place, below its path.
 
         Returns the module's path.
         """
@@ -122,7 +140,7 @@ class FlatNetwork(nn.Module):
         place, last = self._parent(path)
         place.add_module(last, unit.eval())
         with self._flat.inserting_before(node):
-            new = self._flat.create_node("call_module", path, (source,))
+            new = self._flat.create_node("call_module", path, (source,) if isinstance(source, Node) else tuple(source))
         new.meta = dict(node.meta)
         self.redirect(node, new)
         return path

@@ -11,9 +11,11 @@ import torch
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from calibration.channel_flow import ChannelPlace
 from pipeline.errors import BadInput
 from pipeline.networks.evaluation_mode import BATCH_NORM, DROPOUTS, check_evaluation_mode, is_random, named
 from pipeline.networks.flat import FlatNetwork, writes
+from pipeline.networks.layer_before import layer_before
 from pipeline.networks.units import ChannelScale
 
 aten: Any = torch.ops.aten
@@ -77,7 +79,7 @@ def _as_function(node: Node) -> Callable[..., Any]:
 
 
 def fold_batch_norms(network: FlatNetwork) -> None:
-    """Fold each batch norm into the convolution or linear layer whose output nobody else reads.
+    """Fold each batch norm into the convolution or linear layer whose output nobody else reads, moved or not.
 
     By who reads what, not by the order in which modules were defined: weights that several calls share are folded
     for each call by itself. A batch norm that follows no such layer becomes a depthwise 1×1 convolution.
@@ -86,26 +88,28 @@ def fold_batch_norms(network: FlatNetwork) -> None:
         if node.target != BATCH_NORM:
             continue
         arguments: Any = node.args
-        layer, gamma, beta, mean, variance, _, _, eps = arguments[:8]
+        source, gamma, beta, mean, variance, _, _, eps = arguments[:8]
         if network.constant(mean) is None or network.constant(variance) is None:
             raise BadInput(
                 f"The batch norm {named(node)} computes its statistics while the network runs: they must be buffers."
             )
         scale, scale_of = partial(_scale, eps), (variance, gamma)
         shift, shift_of = partial(_shift, eps), (variance, gamma, mean, beta)
-        if _takes_batch_norm(network, layer):
+        found = layer_before(network, source)
+        if found is not None and found.place == ChannelPlace(1):
+            layer = found.layer
             weight, bias = (*layer.args[1:3], None)[:2]
             tensors = [
-                _own(network, layer, 1, "weight", scale, (weight, *scale_of)),
-                _own(network, layer, 2, "bias", shift, (bias, *shift_of)),
+                own_tensor(network, layer, 1, "weight", scale, (weight, *scale_of)),
+                own_tensor(network, layer, 2, "bias", shift, (bias, *shift_of)),
             ]
             layer.args = (layer.args[0], *tensors, *layer.args[3:])
-            network.redirect(node, layer)
-        elif node.meta["val"].dim() in (2, 4):
+            network.redirect(node, source)
+        else:
             one = ChannelScale(
                 _computed(network, scale, (None, *scale_of)), _computed(network, shift, (None, *shift_of))
             )
-            path = network.replace(node, one, layer, "scale")
+            path = network.replace(node, one, source, "scale")
             network.note(f"{path}.weight", scale, (None, *scale_of))
             network.note(f"{path}.bias", shift, (None, *shift_of))
     network.clean()
@@ -171,21 +175,13 @@ def _shift(
     return (shift if beta is None else shift + beta.double()).float()
 
 
-def _takes_batch_norm(network: FlatNetwork, layer: Node) -> bool:
-    if len(layer.users) != 1 or network.constant(layer.args[1] if len(layer.args) > 1 else None) is None:
-        return False
-    if layer.target != aten.conv2d.default and (layer.target != aten.linear.default or layer.meta["val"].dim() != 2):
-        return False  # of a linear layer on sequences the batch norm takes another axis
-    return len(layer.args) < 3 or layer.args[2] is None or network.constant(layer.args[2]) is not None
-
-
 def _computed(network: FlatNetwork, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> torch.Tensor:
     """What ``compute`` makes of the constants that these nodes stand for, None of None."""
     with torch.no_grad():
         return compute(*map(network.constant, sources))
 
 
-def _own(
+def own_tensor(
     network: FlatNetwork,
     layer: Node,
     index: int,

@@ -12,12 +12,17 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
+from pipeline.networks.attention import constant_products_to_linear
 from pipeline.networks.blame import where_failed
+from pipeline.networks.class_token import add_joined_constants
 from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
+from pipeline.networks.planes import to_planes
 from pipeline.networks.products import plain_products
+from pipeline.networks.ranks import rewrite_ranks
 from pipeline.networks.rewrites import rewrite
+from pipeline.networks.scaling import drop_expansions, fold_channel_arithmetic
 
 LARGEST_BATCH = 4096
 
@@ -52,8 +57,14 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     plain_paddings(prepared)
     plain_transposed_convolutions(prepared)
     plain_products(prepared)
+    to_planes(prepared)
+    drop_expansions(prepared)
+    add_joined_constants(prepared)
+    constant_products_to_linear(prepared)
     fold_batch_norms(prepared)
+    fold_channel_arithmetic(prepared)
     rewrite(prepared)
+    rewrite_ranks(prepared)
     _check_same(network, prepared, _noise(preprocess) if example is None else example)
     return Prepared(prepared.eval(), program)
 

@@ -1,11 +1,10 @@
-"""Products of tensors as linear layers, 1×1 convolutions and matrix products.
+"""``einsum`` as linear layers, 1×1 convolutions and matrix products.
 
 ::
 
     einsum("nchw,oc->nohw", x, w)   →  conv2d(x, w[:, :, None, None])
     einsum("nti,oi->nto", x, w)     →  linear(x, w)
     einsum("nqd,nkd->nqk", q, k)    →  matmul(q, k.transpose)
-    x @ w                           →  linear(x, w.T)
 
 ``w`` is a constant. A product with a constant is a layer with weights: it becomes int8 like every other.
 """
@@ -24,26 +23,13 @@ from pipeline.networks.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-PRODUCTS = {aten.matmul.default, aten.mm.default}
-
 
 def plain_products(network: FlatNetwork) -> None:
-    """Rewrite einsum of one or two tensors, and matrix products with a constant on the right."""
+    """Rewrite einsum of one or two tensors."""
     for node in network.nodes:
         if node.target == aten.einsum.default:
             _einsum(network, node)
-        elif node.target in PRODUCTS:
-            _matrix_product(network, node)
     network.clean()
-
-
-def _matrix_product(network: FlatNetwork, node: Node) -> None:
-    source, weight = node.all_input_nodes if len(node.all_input_nodes) == 2 else (node, node)
-    value = network.constant(weight)
-    if value is None or value.dim() != 2 or network.constant(source) is not None:
-        return
-    matrix = _constant(network, node, weight, lambda tensor: tensor.t().contiguous())
-    network.redirect(node, add_call(network, node, aten.linear.default, source, matrix))
 
 
 class _Terms(NamedTuple):

@@ -23,10 +23,10 @@ class ChannelScale(nn.Module):
         self.register_buffer("bias", shift, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, C, H, W]`` or ``[N, C]`` to the same shape."""
-        planes = x if x.dim() == 4 else x[:, :, None, None]
+        """``[N, C, …]`` of any rank to the same shape."""
+        planes = x if x.dim() == 4 else x.reshape(x.shape[0], len(self.bias), -1, 1)
         scaled = functional.conv2d(planes, self.weight, self.bias, groups=len(self.bias))
-        return scaled if x.dim() == 4 else scaled.flatten(1)
+        return scaled if x.dim() == 4 else scaled.reshape(x.shape)
 
 
 class HardSigmoid(nn.Module):

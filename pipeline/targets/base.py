@@ -38,7 +38,8 @@ class Delegation:
 
     partitions: into how many pieces. outside: operators it did not take, by type. entrance: of those, what may stay
     outside because it only brings the bytes of the picture into form. mult_adds: of all convolution and linear
-    layers in the file, constant ones (average pooling) included; inside: of those that the delegate took.
+    layers in the file, constant ones (average pooling) included, and of products of two tensors (attention); inside: of
+    those that the delegate took.
     """
 
     partitions: int

@@ -53,6 +53,7 @@ class CoreMLTarget:
             program = capture_image(graph, manifest.preprocess)
         half = manifest.precision == "fp16"
         program = program.run_decompositions({})
+        probabilities = program.graph_signature.user_outputs[0]  # attention may have taken the name "softmax"
         model = ct.convert(
             program,
             inputs=[
@@ -62,9 +63,7 @@ class CoreMLTarget:
                     color_layout=ct.colorlayout.RGB,
                 )
             ],
-            classifier_config=ct.ClassifierConfig(
-                list(manifest.labels), predicted_probabilities_output=program.graph_signature.user_outputs[0]
-            ),
+            classifier_config=ct.ClassifierConfig(list(manifest.labels), predicted_probabilities_output=probabilities),
             # From iOS 16 on, float16 would also become the outputs' type, which fails for a classifier with logits.
             minimum_deployment_target=ct.target.iOS15 if half else ct.target.iOS17,
             compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,

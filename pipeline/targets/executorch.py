@@ -10,14 +10,19 @@ import math
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
+from pipeline.targets.executorch_kernels import check_kernels
 
 LAYERS = {"XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"}
+PRODUCT, PRODUCT_OUTSIDE = "XNNBatchMatrixMultiply", "aten::bmm"
+"""Matrix products of two tensors, ``[B, M, K] · [B, K, N]``: no layers, because they have no weights."""
+
 HEADER_BYTES = 30
 ENTRANCE = Counter({"aten::permute_copy": 1, "dim_order_ops::_to_dim_order_copy": 1})
 """The picture's bytes as float, channels first."""
@@ -71,6 +76,7 @@ class ExecuTorchTarget:
 
         program = deserialize_pte_binary(path.read_bytes()).program
         plan = next(plan for plan in program.execution_plan if plan.name == "forward")
+        check_kernels(plan.operators)
         calls = [
             (plan.operators[call.instr_args.op_index].name, call.instr_args.args)
             for chain in plan.chains
@@ -85,10 +91,19 @@ class ExecuTorchTarget:
         ]
         integer = sum(_is_quantized(values[layer["input1_id"]]) for layer, values in layers)
         inside = sum(_layer_mult_adds(layer, values) for layer, values in layers)
+        products = [(n["xnode_union"], graph["xvalues"]) for n, graph in nodes if n["xnode_union_type"] == PRODUCT]
+        inside += sum(
+            _product_mult_adds(*(_shape(v[p[name]]) for name in ("input1_id", "output_id"))) for p, v in products
+        )
+        apart = sum(
+            _product_mult_adds(*(plan.values[arguments[i]].val.sizes for i in (0, -1)))
+            for name, arguments in calls
+            if name == PRODUCT_OUTSIDE
+        )
         left = [_call_mult_adds(name, arguments, plan.values) for name, arguments in calls if name in LAYER_WEIGHTS]
         return Census(
             operators=Counter(node["xnode_union_type"] for node, _ in nodes) + outside,
-            delegation=Delegation(len(graphs), outside, ENTRANCE, inside + sum(left), inside),
+            delegation=Delegation(len(graphs), outside, ENTRANCE, inside + sum(left) + apart, inside),
             integer_layers=integer,
             float_layers=len(layers) - integer + len(left),
             activations=frozenset(q for graph in graphs for q in _activations(graph)),
@@ -102,6 +117,11 @@ def _layer_mult_adds(layer: dict[str, Any], values: list[dict[str, Any]]) -> int
     """
     outputs, weights = (_shape(values[layer[name]]) for name in ("output_id", "filter_id"))
     return math.prod(outputs) * math.prod(weights) // outputs[-1]
+
+
+def _product_mult_adds(one: Sequence[int], output: Sequence[int]) -> int:
+    """Of ``[…, M, K] · […, K, N]``: every value of the output is a sum of K products."""
+    return math.prod(output) * one[-1]
 
 
 def _shape(value: dict[str, Any]) -> list[int]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from edge_apps.errors import first_line
@@ -17,6 +18,10 @@ OPERATORS = (
     re.compile(r"failed to legalize operation '([\w.]+)'"),  # MLIR, of litert-torch
     re.compile(r"Lowering not found:\s*([\w.:]+)"),  # litert-torch
     re.compile(r"convert function for op '(\w+)' not implemented"),  # coremltools
+    re.compile(r"Unsupported fx node (\w+?)(?:_\d+)?, kind"),  # coremltools
+    re.compile(r"builtin opcode '(\w+)'"),  # LiteRT
+    re.compile(r"unresolved custom op: (\w+)"),  # LiteRT
+    re.compile(r"Missing kernel: ([\w.:]+)"),  # ours, of what ExecuTorch's runtime has
     re.compile(r"Missing out variants: \{'([\w.:]+)'"),  # executorch
     re.compile(r"(?:torch\.ops\.|torch\._ops\.)?\b(aten[.:]+\w+)"),
 )
@@ -27,6 +32,9 @@ MADE_OF = {
     "reduce_window": ("pool", "cumsum"),
     "select_and_scatter": ("pool",),
     "fft": ("fft",),
+    "_fft_r2c": ("fft",),
+    "_fft_c2c": ("fft",),
+    "_fft_c2r": ("fft",),
     "sort": ("sort", "topk", "argsort"),
     "gather": ("index", "gather", "embedding", "grid_sampler"),
     "scatter": ("scatter", "index_put"),
@@ -47,6 +55,12 @@ def refusal(error: Exception, network: nn.Module) -> str:
     ``network`` is the flat network that was given to it.
     """
     operator = _operator(str(error))
+    if complex_places := list(_complex(network)):
+        return (
+            f"the network computes with complex numbers ({'; '.join(complex_places[:MOST_PLACES])}), which this target "
+            "does not. Write that layer with real numbers, or leave this target or precision out. Run with --debug for "
+            "the traceback."
+        )
     if operator is None:
         line = DUMP.sub("", first_line(error)).rstrip(":; ")
         return f"the exporter failed with {type(error).__name__}: {line}. Run with --debug for the traceback."
@@ -70,8 +84,21 @@ def _places(operator: str, network: nn.Module) -> Iterator[str]:
     nodes: Sequence[Any] = getattr(network, "nodes", ())
     name = re.split(r"[.:]+", operator)
     base = name[1] if name[0] in ("aten", "mhlo", "stablehlo", "tfl") and len(name) > 1 else name[0]
-    parts = MADE_OF.get(base, (base.removesuffix("_copy"),))
+    base = base.lower().removeprefix("stablehlo_")
+    parts = MADE_OF.get(base, (base.removesuffix("_copy").lstrip("_"),))
     for node in nodes:
         target = str(node.target)
         if node.op == "call_function" and any(part in target.partition(".")[2] for part in parts):
-            yield f"{target} in '{node.meta['path']}'" if node.meta["path"] else target
+            yield _placed(node)
+
+
+def _complex(network: nn.Module) -> Iterator[str]:
+    """The operators whose result is complex, with their modules."""
+    for node in getattr(network, "nodes", ()):
+        value = node.meta.get("val")
+        if node.op == "call_function" and isinstance(value, torch.Tensor) and value.is_complex():
+            yield _placed(node)
+
+
+def _placed(node: Any) -> str:
+    return f"{node.target} in '{node.meta['path']}'" if node.meta["path"] else str(node.target)

@@ -21,6 +21,9 @@ from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, t
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
 
 LAYERS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+PRODUCT = "BATCH_MATMUL"
+"""A matrix product of two tensors: no layer, because it has no weights."""
+
 IDENTIFIER = b"TFL3"
 ENTRANCE = Counter({"CAST": 1})
 """The picture's bytes as float."""
@@ -47,6 +50,7 @@ class TFLiteTarget:
         from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
         from litert_torch.quantize.quant_config import QuantConfig
 
+        from calibration.islands import float_islands
         from calibration.quantize import quantize
         from pipeline.capture import BytesInput, capture_bytes, graph_of
         from pipeline.networks.padding import pad_before_pooling
@@ -56,11 +60,14 @@ class TFLiteTarget:
         example = (torch.zeros(1, manifest.preprocess.height, manifest.preprocess.width, 3, dtype=torch.uint8),)
         float_layers: tuple[str, ...] = ()
         config = None
+        mixed = False
         if manifest.precision == "int8":
+            islands = float_islands(graph, source.required_ranges.recipe)
             graph, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
+            mixed = bool(islands or float_layers)
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
-        with _fewest_transposes(), _only_as_annotated() if float_layers else contextlib.nullcontext():
+        with _fewest_transposes(), _only_as_annotated() if mixed else contextlib.nullcontext():
             model = litert_torch.convert(graph, example, quant_config=config)
         data = _flatbuffer(model)
         if manifest.precision in ("fp16", "int8-weights"):
@@ -87,7 +94,9 @@ class TFLiteTarget:
             result = int(operator.outputs[0])
             return result not in taken and _is_computed(interpreter, result)
 
+        products = [operator for name, operator in operators if name == PRODUCT]
         costs = [(_mult_adds(graph, layer), is_outside(layer)) for layer in layers]
+        costs += [(_product_mult_adds(graph, product), is_outside(product)) for product in products]
         return Census(
             operators=Counter(name for name, _ in operators),
             delegation=Delegation(
@@ -123,7 +132,8 @@ def _fewest_transposes() -> Iterator[None]:
 def _only_as_annotated() -> Iterator[None]:
     """The converter's strict mode, for which litert-torch has no parameter.
 
-    Without it a layer that is to stay in float between two int8 tensors is put into int8 all the same. Not for files
+    Without it what is to stay in float between two int8 tensors (a layer, a GELU, the product with a constant) is put
+    into int8 all the same, with ranges that nothing was calibrated for. Not for files
     wholly in int8: their logits would be dequantized in the file.
     """
     from litert_torch._convert import litert_converter
@@ -156,6 +166,13 @@ def _mult_adds(graph: Any, layer: Any) -> int:
     """Outputs […, C] times the weights that each one sums over; a depthwise filter is [1, height, width, outputs]."""
     outputs, weights = (graph.tensors[i].shape for i in (layer.outputs[0], layer.inputs[1]))
     return math.prod(map(int, outputs)) * math.prod(map(int, weights)) // int(outputs[-1])
+
+
+def _product_mult_adds(graph: Any, product: Any) -> int:
+    """Every value of the output is a sum over the first input's last axis, or the one before it if transposed."""
+    output, one = (graph.tensors[i].shape for i in (product.outputs[0], product.inputs[0]))
+    summed = one[-2] if product.builtinOptions.adjX else one[-1]
+    return math.prod(map(int, output)) * int(summed)
 
 
 def _flatbuffer(model: Any) -> bytes:

@@ -145,7 +145,7 @@ def test_patches_times_weights_are_the_layers_output(layer: Any, captured: Captu
     torch.manual_seed(0)
     graph = captured(Network())
     found = layers_of(graph)[1]
-    positions, sources = Positions(found, 7, seed=3), []
+    positions, sources = Positions(found, [16, 16, 8], 7, seed=3), []
 
     def look(node: Any, source: torch.Tensor, output: torch.Tensor) -> None:
         if node is found.node:

@@ -314,6 +314,35 @@ def test_a_sigmoid_has_the_range_that_every_runtime_gives_it(calibrated: Calibra
     assert ranges.observers[":sigmoid:0"] == "fixed"
 
 
+@pytest.mark.parametrize(
+    ("head", "in_int8"),
+    [
+        (torch.sigmoid, False),
+        (lambda x: 0.5 * (torch.sigmoid(x) + torch.sigmoid(2 * x)), False),
+        (lambda x: torch.cat([torch.sigmoid(x[:, :2]), torch.sigmoid(x[:, 2:])], 1), False),
+        (lambda x: torch.sigmoid(x) * torch.softmax(x, 1), False),
+        (lambda x: torch.sigmoid(x)[:, :, None, None].flatten(1) * 100, False),
+        (lambda x: x * torch.sigmoid(x), True),
+        (lambda x: x + x * torch.sigmoid(x).reshape(-1, 4), True),
+    ],
+    ids=["last", "mean of two", "joined", "of a class and its group", "scaled", "gate", "gate before a sum"],
+)
+def test_a_sigmoid_of_the_answer_stays_in_float(preprocess: Preprocess, head: Any, in_int8: bool) -> None:
+    class Headed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = head(self.conv(x).mean((2, 3), keepdim=True).flatten(1))
+            return result
+
+    keys, nodes = keyed(Headed(), preprocess)
+    sigmoids = [node for node in nodes if node.target == torch.ops.aten.sigmoid.default]
+    assert sigmoids
+    assert {keys.is_quantized(node) for node in sigmoids} == {in_int8}
+
+
 def test_arithmetic_with_constants_and_between_float_tensors_stays_in_float(preprocess: Preprocess) -> None:
     class Roots(nn.Module):
         def __init__(self) -> None:

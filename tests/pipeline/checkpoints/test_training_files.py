@@ -7,6 +7,8 @@ import collections
 import datetime
 import io
 import pathlib
+import sys
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +264,8 @@ TRAINED = {
     "numpy type": np.dtype("float32"),
     "path": pathlib.PurePosixPath("/data"),
     "date": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    "queue": collections.deque([1.0, 2.0], maxlen=5),
+    "torch's version": torch.__version__,
     "default dictionary": collections.defaultdict(list, {"loss": [1.0]}),
 }
 
@@ -274,6 +278,19 @@ def test_settings_and_numbers_beside_the_weights_are_passed_over(
     content = {"model": RAW, "optimizer": {}, "epoch": 3, "args": TRAINED[name]}
     torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     assert same(load(tmp_path / "x.pth"), RAW)
+
+
+def test_settings_of_lightning_are_passed_over(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dictionary of a class of its own, which need not be installed to read it."""
+    module = types.ModuleType("lightning.fabric.utilities.data")
+    exec("class AttributeDict(dict): pass", vars(module))
+    module.AttributeDict.__module__ = module.__name__
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        patch.setitem(sys.modules, "lightning", types.ModuleType("lightning"))
+        content = {**LIGHTNING, "state_dict": RAW, "hyper_parameters": module.AttributeDict(lr=0.1)}
+        torch.save(content, tmp_path / "x.ckpt")
+    assert same(load(tmp_path / "x.ckpt"), RAW)
 
 
 def test_nothing_that_is_passed_over_is_made(tmp_path: Path) -> None:
@@ -321,6 +338,7 @@ FOREIGN = {
     "ExecuTorch": (b"\x1c\0\0\0ET12" + bytes(64), "is an ExecuTorch program"),
     "gzip": (b"\x1f\x8b\x08" + bytes(64), "is compressed with gzip"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git lfs pull"),
+    "JSON": (b'{"weight_map": {}}', "is a JSON file"),
     "web page": (b"<!DOCTYPE html><html></html>", "is a web page"),
 }
 

@@ -1,0 +1,92 @@
+"""Arithmetic with one constant per channel behind a layer (layer scale, a bias that is added) as part of the layer.
+
+::
+
+    linear(x, W, b) → permute → mul(γ)   →   linear(x, γ · W, γ · b) → permute
+
+Left alone it stays in float between two int8 tensors, because runtimes have no int8 form of it that keeps the constant
+exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from calibration.axes import channel_axis
+from pipeline.networks.flat import FlatNetwork, arguments_of
+from pipeline.networks.folding import own_tensor
+from pipeline.networks.layer_before import LayerBefore, layer_before
+
+aten: Any = torch.ops.aten
+
+SUMS = {aten.add.Tensor, aten.sub.Tensor}
+PRODUCTS = {aten.mul.Tensor, aten.div.Tensor}
+COMMUTING = {aten.add.Tensor, aten.mul.Tensor}
+
+
+def drop_expansions(network: FlatNetwork) -> None:
+    """Let arithmetic broadcast its constants itself: ``x + p.expand(N, −1, −1)`` is ``x + p``."""
+    for node in network.nodes:
+        if node.target not in SUMS | PRODUCTS:
+            continue
+        for source in node.all_input_nodes:
+            expands = source.target == aten.expand.default and network.constant(source.args[0]) is not None
+            others = [other for other in node.all_input_nodes if other is not source]
+            if expands and any(other.meta["val"].shape == node.meta["val"].shape for other in others):
+                node.replace_input_with(source, source.all_input_nodes[0])
+    network.clean()
+
+
+def fold_channel_arithmetic(network: FlatNetwork) -> None:
+    """Fold each sum and product with a constant per channel into the layer whose output nobody else reads."""
+    for node in network.nodes:
+        if node.target not in SUMS | PRODUCTS or node.kwargs or len(node.args) != 2:
+            continue
+        one, other = arguments_of(node)
+        if node.target in COMMUTING and network.constant(one) is not None:
+            one, other = other, one
+        constant = network.constant(other)
+        found = layer_before(network, one)
+        if found is None or constant is None or not _is_per_channel(constant, one, node, found):
+            continue
+        tensors = [_folded(network, node, found.layer, index, other) for index in (1, 2)]
+        found.layer.args = (found.layer.args[0], *tensors, *found.layer.args[3:])
+        network.redirect(node, one)
+    network.clean()
+
+
+def _is_per_channel(constant: torch.Tensor, source: Any, node: Node, found: LayerBefore) -> bool:
+    """Whether it broadcasts to the source as one value for each channel, or for all."""
+    shape = source.meta["val"].shape
+    if node.meta["val"].shape != shape or not constant.is_floating_point():
+        return False
+    longer = [axis for axis, side in enumerate(constant.shape, len(shape) - constant.dim()) if side != 1]
+    return not longer or (longer == [found.place.axis] and found.place.inner == 1)
+
+
+def _folded(network: FlatNetwork, node: Node, layer: Node, index: int, constant: Any) -> Node | None:
+    """The layer's weight (1) or bias (2) with the constant in it."""
+    old: Node | None = arguments_of(layer, None, None, None)[index]
+    is_sum = node.target in SUMS
+    if (index == 1 and is_sum) or (old is None and not is_sum):
+        return old
+    operator: Any = node.target
+    outputs = int(layer.meta["val"].shape[channel_axis(layer.target)])
+    compute = partial(_bias if is_sum else _product, operator, outputs)
+    return own_tensor(network, layer, index, ("weight", "bias")[index - 1], compute, (old, constant))
+
+
+def _product(operator: Callable[..., torch.Tensor], outputs: int, old: torch.Tensor, constant: torch.Tensor) -> Any:
+    factors = constant.double().flatten().expand(outputs).view(-1, *[1] * (old.dim() - 1))
+    return operator(old.double(), factors).float()
+
+
+def _bias(operator: Callable[..., torch.Tensor], outputs: int, old: torch.Tensor | None, constant: torch.Tensor) -> Any:
+    values = constant.double().flatten().expand(outputs)
+    before = torch.zeros_like(values) if old is None else old.double()
+    return operator(before, values).float()

@@ -31,9 +31,12 @@ aten: Any = torch.ops.aten
 LARGEST_BOUND = 100
 """Of a clamp written by ReLU: its differences round values near 0 to steps of the bound · 6e-8."""
 
+LEAST_THRESHOLD = 14
+"""Of a softplus: above it PyTorch returns β·x, which is less by exp(−threshold); a lower one shows."""
+
 
 class Softplus(FloatRegion):
-    """``log(1 + exp(β·x)) / β``; PyTorch's threshold is left out: above it both differ by less than 2e-9 / β."""
+    """``log(1 + exp(β·x)) / β``; PyTorch's threshold is left out: above 20 both differ by less than 2e-9 / β."""
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
@@ -133,9 +136,9 @@ def _softplus(x: torch.Tensor) -> torch.Tensor:
     return torch.relu(x) - torch.log(torch.sigmoid(x.abs()))
 
 
-def _rewritten_softplus(node: Node) -> nn.Module:
-    _, beta = with_defaults(node, None, 1)
-    return Softplus(float(beta))
+def _rewritten_softplus(node: Node) -> nn.Module | None:
+    _, beta, threshold = with_defaults(node, None, 1, 20)
+    return Softplus(float(beta)) if threshold >= LEAST_THRESHOLD else None
 
 
 def _elu(node: Node) -> nn.Module:

@@ -124,7 +124,7 @@ def tracked(norm: nn.InstanceNorm2d) -> nn.InstanceNorm2d:
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
-    "softplus of beta 2": lambda: nn.Softplus(beta=2, threshold=5),
+    "softplus of beta 2": lambda: nn.Softplus(beta=2),
     "mish": nn.Mish,
     "elu": nn.ELU,
     "elu of alpha": lambda: nn.ELU(alpha=0.5),

@@ -19,7 +19,8 @@ VALUES = (0.0, 1e-4, 0.01, 0.3, 0.5, 1.0, 3.0, 8.0, 15.0, 20.5, 50.0, 87.0, 89.0
 
 EXACT = {
     "softplus": nn.Softplus(),
-    "softplus of beta 3": nn.Softplus(beta=3, threshold=10),
+    "softplus of beta 3": nn.Softplus(beta=3),
+    "softplus with a low threshold": nn.Softplus(beta=3, threshold=2),
     "logsigmoid": nn.LogSigmoid(),
     "mish": nn.Mish(),
     "elu": nn.ELU(alpha=0.7),

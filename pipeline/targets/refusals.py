@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from edge_apps.errors import first_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 OPERATORS = (
     re.compile(r"failed to legalize operation '([\w.]+)'"),  # MLIR, of litert-torch
@@ -96,7 +96,7 @@ def _complex(network: nn.Module) -> Iterator[str]:
     """The operators whose result is complex, with their modules."""
     for node in getattr(network, "nodes", ()):
         value = node.meta.get("val")
-        if node.op == "call_function" and isinstance(value, torch.Tensor) and value.is_complex():
+        if node.op == "call_function" and getattr(getattr(value, "dtype", None), "is_complex", False):
             yield _placed(node)
 
 

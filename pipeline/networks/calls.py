@@ -16,8 +16,8 @@ def add_call(network: FlatNetwork, before: Node, operator: Any, *arguments: Any)
     """Add an operator in front of another, in the same module, with the value that capture would have noted."""
 
     def value(node: Node) -> Any:
-        found, constant = node.meta["val"], network.constant(node)
-        return found if found is not None or constant is None else before.meta["val"].fake_mode.from_tensor(constant)
+        constant = network.constant(node)  # rewriting may have given it another shape than was captured
+        return node.meta["val"] if constant is None else before.meta["val"].fake_mode.from_tensor(constant)
 
     with before.graph.inserting_before(before):
         node = before.graph.call_function(operator, arguments)
@@ -29,6 +29,8 @@ def add_call(network: FlatNetwork, before: Node, operator: Any, *arguments: Any)
     return node
 
 
-def sides(node: Any) -> tuple[int, ...]:
+def sides(network: FlatNetwork, node: Any) -> tuple[int, ...]:
     """Return the shape of a node's tensor; a side that is free (the batch) is −1."""
-    return tuple(side if isinstance(side, int) else -1 for side in node.meta["val"].shape)
+    constant = network.constant(node)
+    shape = (node.meta["val"] if constant is None else constant).shape
+    return tuple(side if isinstance(side, int) else -1 for side in shape)

@@ -35,7 +35,7 @@ def plain_paddings(network: FlatNetwork) -> None:
         if node.target != aten.conv2d.padding:
             continue
         source, weight, bias, stride, padding, dilation, groups = _arguments(node, None, 1, "valid", 1, 1)
-        reach = [d * (k - 1) for d, k in zip(_pair(dilation), sides(weight)[ROWS:], strict=True)]
+        reach = [d * (k - 1) for d, k in zip(_pair(dilation), sides(network, weight)[ROWS:], strict=True)]
         if padding == "valid":
             reach = [0, 0]
         before, odd = [total // 2 for total in reach], [total % 2 for total in reach]
@@ -78,8 +78,8 @@ def _cut(network: FlatNetwork, node: Node, whole: Node, starts: list[int]) -> No
     """The part of a result that has the size of a node's, from these rows and columns on."""
     cut = whole
     for axis, start in zip((ROWS, COLUMNS), starts, strict=True):
-        length = sides(node)[axis]
-        if sides(whole)[axis] != length:
+        length = sides(network, node)[axis]
+        if sides(network, whole)[axis] != length:
             cut = add_call(network, node, aten.slice.Tensor, cut, axis, start, start + length)
     return cut
 

@@ -63,7 +63,7 @@ class _Terms(NamedTuple):
 def _einsum(network: FlatNetwork, node: Node) -> None:
     arguments: Any = node.args
     equation, tensors = arguments[:2]
-    terms = _letters(equation, [len(sides(tensor)) for tensor in tensors])
+    terms = _letters(equation, [len(sides(network, tensor)) for tensor in tensors])
     if terms is None:
         return
     *inputs, out = terms
@@ -116,7 +116,7 @@ def _summed(network: FlatNetwork, node: Node, tensor: Node, letters: str, elsewh
 
 def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: _Terms) -> Node:
     """With a constant: a 1×1 convolution over channels, or a linear layer over the last axis."""
-    lengths = dict(zip(terms.right, sides(weight), strict=True))
+    lengths = dict(zip(terms.right, sides(network, weight), strict=True))
     order = [terms.right.index(letter) for letter in terms.columns + terms.summed]
     outputs, inputs = (math.prod(lengths[letter] for letter in part) for part in (terms.columns, terms.summed))
     at_channels = len(terms.left) == 4 and terms.summed == terms.left[1] and len(terms.columns) == 1
@@ -125,7 +125,7 @@ def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: 
         return add_call(network, node, aten.conv2d.default, source, kernel)
     matrix = _constant(network, node, weight, lambda value: value.permute(order).reshape(outputs, inputs))
     last = _arranged(network, node, source, terms.left, terms.rows + terms.summed)
-    rows = sides(last)[: len(terms.rows)]
+    rows = sides(network, last)[: len(terms.rows)]
     if len(terms.summed) != 1:
         last = add_call(network, node, aten.reshape.default, last, [*rows, inputs])
     product = add_call(network, node, aten.linear.default, last, matrix)
@@ -138,7 +138,7 @@ def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: 
 
 def _product(network: FlatNetwork, node: Node, left: Node, right: Node, terms: _Terms) -> Node:
     """Of two tensors: a matrix product for each entry of the axes that all three have."""
-    lengths = dict(zip(terms.left + terms.right, sides(left) + sides(right), strict=True))
+    lengths = dict(zip(terms.left + terms.right, sides(network, left) + sides(network, right), strict=True))
 
     def length(letters: str) -> int:
         known = [lengths[letter] for letter in letters]

@@ -16,7 +16,7 @@ import torch
 from torch.fx import Node
 from torch.nn import functional
 
-from pipeline.networks.flat import FlatNetwork, sides
+from pipeline.networks.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
@@ -34,20 +34,13 @@ def plain_paddings(network: FlatNetwork) -> None:
         if node.target != aten.conv2d.padding:
             continue
         source, weight, bias, stride, padding, dilation, groups = _arguments(node, None, 1, "valid", 1, 1)
-        reach = [d * (k - 1) for d, k in zip(_pair(dilation), sides(weight)[ROWS:], strict=True)]
+        reach = [d * (k - 1) for d, k in zip(_pair(dilation), network.sides(weight)[ROWS:], strict=True)]
         if padding == "valid":
             reach = [0, 0]
         before, odd = [total // 2 for total in reach], [total % 2 for total in reach]
         if any(odd):
             (top, left), (down, across) = before, odd
-            source = network.add_call(
-                aten.pad.default,
-                (
-                    source,
-                    [left, left + across, top, top + down],
-                ),
-                node,
-            )
+            source = network.add_call(aten.pad.default, (source, [left, left + across, top, top + down]), node)
             before = [0, 0]
         node.target, node.kwargs = aten.conv2d.default, {}
         node.args = (source, weight, bias, _pair(stride), before, _pair(dilation), groups)
@@ -83,18 +76,9 @@ def _cut(network: FlatNetwork, node: Node, whole: Node, starts: list[int]) -> No
     """The part of a result that has the size of a node's, from these rows and columns on."""
     cut = whole
     for axis, start in zip((ROWS, COLUMNS), starts, strict=True):
-        length = sides(node)[axis]
-        if sides(whole)[axis] != length:
-            cut = network.add_call(
-                aten.slice.Tensor,
-                (
-                    cut,
-                    axis,
-                    start,
-                    start + length,
-                ),
-                node,
-            )
+        length = network.sides(node)[axis]
+        if network.sides(whole)[axis] != length:
+            cut = network.add_call(aten.slice.Tensor, (cut, axis, start, start + length), node)
     return cut
 
 

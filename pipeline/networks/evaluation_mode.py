@@ -50,9 +50,8 @@ def check_evaluation_mode(network: FlatNetwork, first: str = IN_EVALUATION_MODE)
             raise BadInput(_chance(node, first))
         if writes(node) and network.constant(node.args[0]) is not None:
             raise BadInput(
-                f"The network computes '{node.target}' {place(node)} as in training: it changes a tensor that it "
-                f"keeps: {first}do that in training only (if self.training: …), and give functional calls "
-                "training=self.training."
+                f"The network computes '{node.target}' {place(node)} as in training: {first}change tensors that it "
+                "keeps in training only (if self.training: …), and give functional calls training=self.training."
             )
 
 

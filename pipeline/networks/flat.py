@@ -88,6 +88,12 @@ class FlatNetwork(nn.Module):
             return found
         return None
 
+    def sides(self, node: Any) -> tuple[int, ...]:
+        """Return the shape of a node's tensor; a side that is free (the batch) is −1."""
+        constant = self.constant(node)
+        shape = (node.meta["val"] if constant is None else constant).shape
+        return tuple(side if isinstance(side, int) else -1 for side in shape)
+
     def keep(self, path: str, tensor: torch.Tensor) -> None:
         """Hold a tensor under a path, in place of what was there."""
         place, name = self._parent(path)
@@ -173,8 +179,8 @@ class FlatNetwork(nn.Module):
         )
 
         def of(node: Node) -> Any:
-            found, constant = node.meta.get("val"), self.constant(node)
-            return found if found is not None or constant is None else noting.fake_mode.from_tensor(constant)
+            constant = self.constant(node)  # rewriting may have given it another shape than was captured
+            return node.meta["val"] if constant is None else noting.fake_mode.from_tensor(constant)
 
         symbols = noting.fake_mode.shape_env
         with enable_python_dispatcher(), nullcontext() if symbols is None else symbols.suppress_guards():
@@ -237,11 +243,6 @@ class FlatNetwork(nn.Module):
         while hasattr(place, tried):
             tried, count = f"{name}_{count}", count + 1
         return path[: len(path) - len(name)] + tried
-
-
-def sides(node: Any) -> tuple[int, ...]:
-    """Return the shape of a node's tensor; a side that is free (the batch) is −1."""
-    return tuple(side if isinstance(side, int) else -1 for side in node.meta["val"].shape)
 
 
 class _Walk(Interpreter):

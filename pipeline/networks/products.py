@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Node
 
-from pipeline.networks.flat import FlatNetwork, sides
+from pipeline.networks.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
@@ -62,7 +62,7 @@ class _Terms(NamedTuple):
 def _einsum(network: FlatNetwork, node: Node) -> None:
     arguments: Any = node.args
     equation, tensors = arguments[:2]
-    terms = _letters(equation, [len(sides(tensor)) for tensor in tensors])
+    terms = _letters(equation, [len(network.sides(tensor)) for tensor in tensors])
     if terms is None:
         return
     *inputs, out = terms
@@ -110,52 +110,24 @@ def _summed(network: FlatNetwork, node: Node, tensor: Node, letters: str, elsewh
     kept = "".join(letter for letter in letters if letter in elsewhere)
     if network.constant(tensor) is not None:
         return _constant(network, node, tensor, lambda value: value.sum(lonely)), kept
-    return network.add_call(
-        aten.sum.dim_IntList,
-        (
-            tensor,
-            lonely,
-        ),
-        node,
-    ), kept
+    return network.add_call(aten.sum.dim_IntList, (tensor, lonely), node), kept
 
 
 def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: _Terms) -> Node:
     """With a constant: a 1×1 convolution over channels, or a linear layer over the last axis."""
-    lengths = dict(zip(terms.right, sides(weight), strict=True))
+    lengths = dict(zip(terms.right, network.sides(weight), strict=True))
     order = [terms.right.index(letter) for letter in terms.columns + terms.summed]
     outputs, inputs = (math.prod(lengths[letter] for letter in part) for part in (terms.columns, terms.summed))
     at_channels = len(terms.left) == 4 and terms.summed == terms.left[1] and len(terms.columns) == 1
     if at_channels and terms.out == terms.left.replace(terms.summed, terms.columns):
         kernel = _constant(network, node, weight, lambda value: value.permute(order).reshape(outputs, inputs, 1, 1))
-        return network.add_call(
-            aten.conv2d.default,
-            (
-                source,
-                kernel,
-            ),
-            node,
-        )
+        return network.add_call(aten.conv2d.default, (source, kernel), node)
     matrix = _constant(network, node, weight, lambda value: value.permute(order).reshape(outputs, inputs))
     last = _arranged(network, node, source, terms.left, terms.rows + terms.summed)
-    rows = sides(last)[: len(terms.rows)]
+    rows = network.sides(last)[: len(terms.rows)]
     if len(terms.summed) != 1:
-        last = network.add_call(
-            aten.reshape.default,
-            (
-                last,
-                [*rows, inputs],
-            ),
-            node,
-        )
-    product = network.add_call(
-        aten.linear.default,
-        (
-            last,
-            matrix,
-        ),
-        node,
-    )
+        last = network.add_call(aten.reshape.default, (last, [*rows, inputs]), node)
+    product = network.add_call(aten.linear.default, (last, matrix), node)
     if len(terms.columns) != 1:
         shape = [*rows, *map(lengths.__getitem__, terms.columns)]
         product = network.add_call(aten.reshape.default, (product, shape), node)
@@ -164,7 +136,7 @@ def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: 
 
 def _product(network: FlatNetwork, node: Node, left: Node, right: Node, terms: _Terms) -> Node:
     """Of two tensors: a matrix product for each entry of the axes that all three have."""
-    lengths = dict(zip(terms.left + terms.right, sides(left) + sides(right), strict=True))
+    lengths = dict(zip(terms.left + terms.right, network.sides(left) + network.sides(right), strict=True))
 
     def length(letters: str) -> int:
         known = [lengths[letter] for letter in letters]
@@ -174,18 +146,7 @@ def _product(network: FlatNetwork, node: Node, left: Node, right: Node, terms: _
         ordered = _arranged(network, node, tensor, letters, terms.batch + down + across)
         shape = [*map(lengths.__getitem__, terms.batch), length(down), length(across)]
         same = len(down) == len(across) == 1
-        return (
-            ordered
-            if same
-            else network.add_call(
-                aten.reshape.default,
-                (
-                    ordered,
-                    shape,
-                ),
-                node,
-            )
-        )
+        return ordered if same else network.add_call(aten.reshape.default, (ordered, shape), node)
 
     factors = (
         matrices(left, terms.left, terms.rows, terms.summed),
@@ -194,14 +155,7 @@ def _product(network: FlatNetwork, node: Node, left: Node, right: Node, terms: _
     product = network.add_call(aten.matmul.default, factors, node)
     letters = terms.batch + terms.rows + terms.columns
     if not len(terms.rows) == len(terms.columns) == 1:
-        product = network.add_call(
-            aten.reshape.default,
-            (
-                product,
-                [lengths[letter] for letter in letters],
-            ),
-            node,
-        )
+        product = network.add_call(aten.reshape.default, (product, [lengths[letter] for letter in letters]), node)
     return _arranged(network, node, product, letters, terms.out)
 
 
@@ -209,14 +163,7 @@ def _arranged(network: FlatNetwork, node: Node, tensor: Node, letters: str, want
     """A tensor with its axes in another order."""
     if letters == wanted:
         return tensor
-    return network.add_call(
-        aten.permute.default,
-        (
-            tensor,
-            [letters.index(letter) for letter in wanted],
-        ),
-        node,
-    )
+    return network.add_call(aten.permute.default, (tensor, [letters.index(letter) for letter in wanted]), node)
 
 
 def _constant(network: FlatNetwork, node: Node, source: Node, compute: Callable[[torch.Tensor], torch.Tensor]) -> Node:

@@ -108,6 +108,24 @@ def test_output_padding_is_written_without(name: str) -> None:
             assert list(node.args[5]) == [0, 0]  # type: ignore[arg-type, call-overload]
 
 
+BEFORE = {
+    "standardized, same": lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 4, padding="same")),
+    "normalized, output padding": lambda: nn.utils.parametrizations.weight_norm(
+        nn.ConvTranspose2d(8, 8, 3, 2, output_padding=1)
+    ),
+    "one axis, output padding": lambda: nn.Sequential(
+        nn.Flatten(2), nn.ConvTranspose1d(8, 8, 3, 2, 1, output_padding=1), nn.Unflatten(2, (2, SIDE * SIDE))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_weights_that_were_computed_before_are_taken(name: str) -> None:
+    torch.manual_seed(0)
+    used = operators(prepared(Classifier(BEFORE[name]())))
+    assert not {aten.conv2d.padding, aten.conv_transpose1d.default} & set(used)
+
+
 def einsum(equation: str, *shapes: tuple[int, ...]) -> nn.Module:
     return Call(lambda x, *weights: torch.einsum(equation, x, *weights), *shapes)
 

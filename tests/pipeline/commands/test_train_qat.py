@@ -101,7 +101,6 @@ def test_your_own_network_is_trained_when_it_is_named(small_pictures: Path, tmp_
         (["--qat", "BUILTIN", "--width", "0.9"], "but {'width': 0.9} was given: leave it out"),
         (["--input", "64"], "says preprocess input 32×32, but input 64×64 was given"),
         (["--qat", "missing.safetensors"], "Cannot read checkpoint 'missing.safetensors'"),
-        (["--qat", "program.pt2"], "is an exported program, which cannot be trained"),
         (["--qat", "bare.safetensors"], "does not say what it is: export it first"),
         (["--out", "SOURCE", "--force"], "--out is the checkpoint of --qat"),
     ],
@@ -127,6 +126,16 @@ def test_contradictions_are_one_line_and_leave_nothing(
     assert len(notes.splitlines()) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["bare.safetensors"]
     assert small_checkpoint.read_bytes() == before
+
+
+def test_a_program_cannot_be_trained(small_pictures: Path, tmp_path: Path, run: Run) -> None:
+    program = tmp_path / "program.pt2"
+    torch.export.save(torch.export.export(nn.Linear(2, 2).eval(), (torch.zeros(1, 2),)), program)
+    given = ["--qat", program, "--data", small_pictures, "--epochs", 1, "--out", tmp_path / "x.safetensors"]
+    status, said, notes = run(*given)
+    assert (status, said, len(notes.splitlines())) == (2, "", 1)
+    assert "is an exported program, which cannot be trained" in notes
+    assert [file.name for file in tmp_path.iterdir()] == ["program.pt2"]
 
 
 @pytest.mark.parametrize(

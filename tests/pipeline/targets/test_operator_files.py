@@ -105,6 +105,17 @@ def test_a_pair(
     check(names, of(*names), calibrated, lowered, tmp_path)
 
 
+def test_weights_stored_channels_last(
+    calibrated: Callable[..., Source], lowered: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As trainers leave them; the export to ExecuTorch died in a pass."""
+    network = of("convolution, reflect").to(memory_format=torch.channels_last)
+    made = source(network, calibrated)
+    assert all(tensor.is_contiguous() for tensor in made.network.state_dict().values())
+    file = File(lowered(made, "executorch", "int8", LABELS, tmp_path), "executorch")
+    assert np.array_equal(file.logits, simulated(made))
+
+
 CHAINS_IN_CI, CHAINS = 12, 300
 
 

@@ -87,7 +87,7 @@ def written(x: torch.Tensor) -> torch.Tensor:
 
 def written_by_steps(x: torch.Tensor) -> torch.Tensor:
     y = torch.zeros_like(x) + x
-    y[:, :, ::2, 1:] = x[:, :, 1::2, :-1] * 0.5
+    y[:, :, ::2, 1:] = x[:, :, 1::2, :-1]
     return y
 
 

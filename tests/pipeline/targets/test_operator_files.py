@@ -29,8 +29,8 @@ LEAST_FP32_DB, LEAST_INT8_DB = 60, 40
 KERNELS = {"where", "masked", "softmax", "log-softmax"}
 """They have no form that the delegates take: a kernel of the runtime computes them between two partitions."""
 
-RESCALED = {"where", "masked"}
-"""LiteRT takes a choice between int8 tensors as int8 and rescales one of them by 8 bits: a step now and then."""
+RESCALED = {"where", "masked", "written in place"}
+"""LiteRT takes a choice between int8 tensors, and a sum with a number that is joined, as int8: a step now and then."""
 
 
 class File:

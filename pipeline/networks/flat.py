@@ -95,12 +95,16 @@ class FlatNetwork(nn.Module):
         return tuple(side if isinstance(side, int) else -1 for side in shape)
 
     def keep(self, path: str, tensor: torch.Tensor) -> None:
-        """Hold a tensor under a path, in place of what was there."""
+        """Hold a tensor under a path, in place of what was there.
+
+        In the order of its axes: XNNPACK's delegate takes no weight that is stored channels last.
+        """
         place, name = self._parent(path)
+        tensor = tensor.detach().contiguous()
         if tensor.is_floating_point():
-            setattr(place, name, nn.Parameter(tensor.detach(), requires_grad=False))
+            setattr(place, name, nn.Parameter(tensor, requires_grad=False))
         else:
-            place.register_buffer(name, tensor.detach())
+            place.register_buffer(name, tensor)
 
     def add_constant(self, name: str, tensor: torch.Tensor, before: Node) -> Node:
         """A node for a new tensor, held where the operator ``before`` was written, under this name or one like it."""

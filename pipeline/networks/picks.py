@@ -181,9 +181,8 @@ def _roll(node: Node) -> nn.Module | None:
 
 def _flip(*fixed: int) -> Callable[[Node], nn.Module | None]:
     def unit(node: Node) -> nn.Module | None:
-        source, axes = with_defaults(node, None, fixed)
-        shape = shape_of(source)
-        axes = [axis % len(shape) for axis in axes]
+        shape, given = shape_of(node.args[0]), fixed or tuple(node.args[1])  # type: ignore[arg-type]
+        axes = [int(str(axis)) % len(shape) for axis in given]
         return _picks([(axis, list(range(shape[axis]))[::-1]) for axis in axes])
 
     return unit

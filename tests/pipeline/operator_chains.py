@@ -87,7 +87,7 @@ def written(x: torch.Tensor) -> torch.Tensor:
 
 def written_by_steps(x: torch.Tensor) -> torch.Tensor:
     y = torch.zeros_like(x) + x
-    y[:, :, ::2, 1:] = x[:, :, 1::2, :-1] * 0.5
+    y[:, :, ::2, 1:] = x[:, :, 1::2, :-1]
     return y
 
 
@@ -144,7 +144,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "rrelu": nn.RReLU,
     "prelu": lambda: nn.PReLU(CHANNELS),
-    "glu": lambda: Call(lambda x: functional.glu(torch.cat([x, x * 0.5], 1), 1)),
+    "glu": lambda: Call(lambda x: functional.glu(torch.cat([x, x + x], 1), 1)),
     "log-softmax": lambda: nn.LogSoftmax(1),
     "softmax": lambda: nn.Softmax(1),
 }

@@ -51,6 +51,8 @@ def fold_channel_arithmetic(network: FlatNetwork) -> None:
         if node.target in COMMUTING and network.constant(one) is not None:
             one, other = other, one
         constant = network.constant(other)
+        if isinstance(other, (int, float)) and node.target in PRODUCTS:
+            constant = torch.tensor(float(other))
         found = layer_before(network, one)
         if found is None or constant is None or not _is_per_channel(constant, one, node, found):
             continue
@@ -77,8 +79,12 @@ def _folded(network: FlatNetwork, node: Node, layer: Node, index: int, constant:
         return old
     operator: Any = node.target
     outputs = int(layer.meta["val"].shape[channel_axis(layer.target)])
-    compute = partial(_bias if is_sum else _product, operator, outputs)
-    return own_tensor(network, layer, index, ("weight", "bias")[index - 1], compute, (old, constant))
+    name = ("weight", "bias")[index - 1]
+    if isinstance(constant, Node):
+        compute = partial(_bias if is_sum else _product, operator, outputs)
+        return own_tensor(network, layer, index, name, compute, (old, constant))
+    number = torch.tensor(float(constant))
+    return own_tensor(network, layer, index, name, partial(_product, operator, outputs, constant=number), (old,))
 
 
 def _product(operator: Callable[..., torch.Tensor], outputs: int, old: torch.Tensor, constant: torch.Tensor) -> Any:

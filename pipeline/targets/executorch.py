@@ -16,6 +16,7 @@ from typing import Any
 
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
+from pipeline.errors import LoweringFailed
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
 from pipeline.targets.executorch_kernels import check_kernels
 from pipeline.targets.memory_order import contiguous_pass
@@ -24,6 +25,7 @@ LAYERS = {"XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"}
 PRODUCT, PRODUCT_OUTSIDE = "XNNBatchMatrixMultiply", "aten::bmm"
 """Matrix products of two tensors, ``[B, M, K] · [B, K, N]``: no layers, because they have no weights."""
 
+VOLUMES = {"aten.conv3d.default", "aten.conv3d.padding", "aten.conv_transpose3d.input"}
 HEADER_BYTES = 30
 ENTRANCE = Counter({"aten::permute_copy": 1, "dim_order_ops::_to_dim_order_copy": 1})
 """The picture's bytes as float, channels first."""
@@ -59,6 +61,7 @@ class ExecuTorchTarget:
         if manifest.precision == "fp16":
             front = in_half(front)
         program = capture_bytes(front, manifest.preprocess)
+        _check_dimensions(program)
         float_layers: tuple[str, ...] = ()
         if manifest.precision == "int8":
             graph, float_layers = quantize(graph_of(program), source.required_ranges, fold_weights=True)
@@ -119,6 +122,18 @@ def _layer_mult_adds(layer: dict[str, Any], values: list[dict[str, Any]]) -> int
     """
     outputs, weights = (_shape(values[layer[name]]) for name in ("output_id", "filter_id"))
     return math.prod(outputs) * math.prod(weights) // outputs[-1]
+
+
+def _check_dimensions(program: Any) -> None:
+    """``LoweringFailed`` for a convolution of volumes: the file would be written, and fail in its first run."""
+    from calibration.annotate import module_path
+
+    for node in program.graph.nodes:
+        if str(node.target) in VOLUMES:
+            raise LoweringFailed(
+                f"executorch: layer '{module_path(node)}' is a 3-D convolution, for which ExecuTorch has no kernel. "
+                "Write it as a 2-D convolution, or leave this target out with --target."
+            )
 
 
 def _product_mult_adds(one: Sequence[int], output: Sequence[int]) -> int:

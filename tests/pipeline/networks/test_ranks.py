@@ -143,6 +143,12 @@ BODIES: dict[str, Callable[[], Body]] = {
         two=drawn(8, 4),
         bias=drawn(4),
     ),
+    "a matrix on the left": lambda: Body(lambda x, w: torch.relu(w @ x.flatten(2)), w=drawn(8, 16)),
+    "einsum": lambda: Body(
+        lambda x, w: torch.einsum("nchw,cd->nhwd", x, w) - torch.einsum("nhwc, cd -> nhwd", x.permute(0, 2, 3, 1), w),
+        w=drawn(16, 8),
+    ),
+    "a number": lambda: Body(lambda x, c: x + 0.2 * c(x) / 3, nn.Conv2d(16, 16, 1)),
     "class token": lambda: Body(joined, token=drawn(1, 1, 16) * 9, position=drawn(1, 65, 16)),
     "attention": lambda: Body(attend),
     "causal attention": lambda: Body(lambda x: attend(x, is_causal=True, scale=0.3)),
@@ -223,6 +229,9 @@ def test_the_same_in_operators_that_delegates_take(name: str) -> None:
         "layer scale of a map",
         "a bias that is added",
         "products with weights",
+        "a matrix on the left",
+        "einsum",
+        "a number",
         "class token",
     ],
 )
@@ -238,7 +247,7 @@ def test_rewritten_weights_follow_from_the_parameters(name: str) -> None:
 
 
 def test_layer_scales_cost_no_operator() -> None:
-    for name in ("layer scale", "layer scale of a map", "a bias that is added", "batch norm of tokens"):
+    for name in ("a number", "layer scale", "layer scale of a map", "a bias that is added", "batch norm of tokens"):
         _, prepared = rewritten(name)
         targets = {str(node.target) for node in prepared.nodes}
         assert not targets & {"aten.mul.Tensor", "aten.sub.Tensor", "aten.batch_norm.default"}, name

@@ -5,7 +5,6 @@
     scaled_dot_product_attention(q, k, v)  →  bmm(softmax(bmm(q · scale, kᵀ) + mask), v)
     matmul of four and more axes           →  reshape to three, bmm, reshape
     matmul(x, W), mm, addmm with constants →  linear
-    matmul(W, x), einsum with a constant   →  permute, linear, permute
 
 The first two stay in float in int8 files: ExecuTorch has no int8 form of a product of two tensors. The last is a linear
 layer like any other.
@@ -62,8 +61,6 @@ class Attention(nn.Module):
 def constant_products_to_linear(network: FlatNetwork) -> None:
     """Write products with a constant matrix as linear layers, so that they have int8 weights per output channel."""
     for node in network.nodes:
-        if node.target == aten.einsum.default or node.target == aten.matmul.default:
-            _contraction(network, node)
         if node.target not in CONSTANT_PRODUCTS or node.kwargs:
             continue
         *biases, source, weight = arguments_of(node)
@@ -75,55 +72,6 @@ def constant_products_to_linear(network: FlatNetwork) -> None:
         network.note(str(turned.target), _turned, [weight])
         node.target, node.args = aten.linear.default, (source, turned, *biases)
     network.clean()
-
-
-def _contraction(network: FlatNetwork, node: Node) -> None:
-    """Write a sum over one axis of a tensor and one of a constant matrix as a linear layer on that axis."""
-    equation, operands = _equation(network, node)
-    if len(operands) != 2 or equation is None:
-        return
-    first, second, result = equation
-    pairs = [(first, second, *operands), (second, first, *operands[::-1])]
-    for letters, of_matrix, source, matrix in pairs:
-        value = network.constant(matrix)
-        summed, new = set(letters) & set(of_matrix), set(of_matrix) - set(letters)
-        kept = [letter for letter in letters if letter not in summed]
-        distinct = all(len(set(part)) == len(part) for part in (letters, of_matrix, result))
-        if value is None or network.constant(source) is not None or len(of_matrix) != 2 or not distinct:
-            continue
-        if len(summed) != 1 or len(new) != 1 or set(result) != {*kept, *new}:
-            continue
-        held = matrix
-        if of_matrix[0] in summed:  # a linear layer's weight is [outputs, inputs]
-            held = network.add_constant("weight", _turned(value), node)
-            network.note(str(held.target), _turned, [matrix])
-        before = [letters.index(letter) for letter in (*kept, *summed)]
-        computed = [*kept, *new]
-        x = _call(network, node, aten.permute.default, (source, before), [source])
-        shape = [*x.meta["val"].shape[:-1], value.shape[0] if held is matrix else value.shape[1]]
-        y = network.insert(node, aten.linear.default, (x, held), x.meta["val"].new_empty(shape))
-        last = _call(network, node, aten.permute.default, (y, [computed.index(letter) for letter in result]), [y])
-        network.redirect(node, last)
-        return
-
-
-def _equation(network: FlatNetwork, node: Node) -> tuple[tuple[str, str, str] | None, list[Node]]:
-    """Of an einsum, or of a product with a constant matrix on the left."""
-    if node.target == aten.einsum.default:
-        text, operands = arguments_of(node)[:2]
-        parts = text.replace(" ", "").replace("->", ",").split(",")
-        written = "->" in text and "." not in text and len(parts) == 3
-        return ((parts[0], parts[1], parts[2]) if written else None), list(operands)
-    one, other = arguments_of(node)[:2]
-    left, rank = network.constant(one), len(other.meta["val"].shape)
-    if left is None or left.dim() != 2 or rank < 3 or network.constant(other) is not None:
-        return None, []
-    front = "abcdefgh"[: rank - 2]
-    return ("mk", f"{front}kn", f"{front}mn"), [one, other]
-
-
-def _call(network: FlatNetwork, before: Node, operator: Any, arguments: tuple[Any, ...], sources: list[Node]) -> Node:
-    return network.insert(before, operator, arguments, operator(sources[0].meta["val"], *arguments[1:]))
 
 
 CONSTANT_PRODUCTS = {aten.matmul.default, aten.mm.default, aten.addmm.default}

@@ -5,6 +5,7 @@
     einsum("nchw,oc->nohw", x, w)   →  conv2d(x, w[:, :, None, None])
     einsum("nti,oi->nto", x, w)     →  linear(x, w)
     einsum("nqd,nkd->nqk", q, k)    →  matmul(q, k.transpose)
+    w @ x                           →  permute, linear, permute
 
 ``w`` is a constant. A product with a constant is a layer with weights: it becomes int8 like every other.
 """
@@ -24,11 +25,24 @@ aten: Any = torch.ops.aten
 
 
 def plain_products(network: FlatNetwork) -> None:
-    """Rewrite einsum of one or two tensors."""
+    """Rewrite einsum of one or two tensors, and matrix products with a constant on the left."""
     for node in network.nodes:
         if node.target == aten.einsum.default:
-            _einsum(network, node)
+            arguments: Any = node.args
+            _contract(network, node, *arguments[:2])
+        elif node.target == aten.matmul.default and (equation := _from_the_left(network, node)):
+            _contract(network, node, equation, node.all_input_nodes)
     network.clean()
+
+
+def _from_the_left(network: FlatNetwork, node: Node) -> str | None:
+    """The equation of ``W @ x`` with a constant matrix; on the right a linear layer has it as it is."""
+    left, right = node.all_input_nodes if len(node.all_input_nodes) == 2 else (node, node)
+    matrix, rank = network.constant(left), len(network.sides(right))
+    if matrix is None or matrix.dim() != 2 or rank < 3 or network.constant(right) is not None:
+        return None
+    front = "abcdefgh"[: rank - 2]
+    return f"mk,{front}kn->{front}mn"
 
 
 class _Terms(NamedTuple):
@@ -59,9 +73,7 @@ class _Terms(NamedTuple):
         return "".join(letter for letter in self.out if letter in self.right and letter not in self.left)
 
 
-def _einsum(network: FlatNetwork, node: Node) -> None:
-    arguments: Any = node.args
-    equation, tensors = arguments[:2]
+def _contract(network: FlatNetwork, node: Node, equation: str, tensors: Sequence[Node]) -> None:
     terms = _letters(equation, [len(network.sides(tensor)) for tensor in tensors])
     if terms is None:
         return

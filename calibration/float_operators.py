@@ -8,6 +8,7 @@ from torch.fx import GraphModule, Node
 
 from calibration.annotate import (
     ARITHMETIC,
+    BINARY,
     CONCATENATION,
     FUSED_ACTIVATIONS,
     PASSING,
@@ -40,6 +41,9 @@ def _computes(node: Node) -> bool:
 
 
 def _is_integer(node: Node) -> bool:
+    two = node.target in WEIGHTED | BINARY  # a float weight, a number or a constant between int8 tensors
+    if two and not all(map(_is_conversion, node.args[:2])):
+        return False
     if node.target not in IN_INT8 or not all(_is_conversion(source) for source in _float_sources(node)):
         return False
     readers = list(node.users)
@@ -53,8 +57,8 @@ def _float_sources(node: Node) -> list[Node]:
     return [source for source in node.all_input_nodes if is_float(source) or _is_conversion(source)]
 
 
-def _is_conversion(node: Node) -> bool:
-    return "quantize_per_" in str(node.target)  # dequantize_per_tensor and _per_channel too
+def _is_conversion(node: Any) -> bool:
+    return isinstance(node, Node) and "quantize_per_" in str(node.target)  # dequantize_per_tensor and _per_channel too
 
 
 def _name(node: Node) -> str:

@@ -15,8 +15,8 @@ from calibration.ranges import Range, Ranges
 def keep_float(graph: GraphModule, ranges: Ranges, layers: Iterable[str]) -> Ranges:
     """The ranges of a graph in which these layers (module paths) are in float too.
 
-    Where a layer goes into a concatenation, that is computed in float with it, and what it joined goes by keys of its
-    own again; each keeps the range that all of them had.
+    A concatenation stays in int8 while any of its parts is: the result of a layer that it joins is then quantized with
+    the scale that all parts share. Where every part is in float, so is the concatenation.
     """
     patterns = (*ranges.recipe.float_layers, *(glob.escape(layer) for layer in layers))
     recipe = replace(ranges.recipe, float_layers=tuple(dict.fromkeys(patterns)))

@@ -68,19 +68,28 @@ def test_what_stays_in_int8_keeps_its_scales(
     assert 0 < noise.norm() < 0.02 * reference.norm()
 
 
-def test_a_concatenation_with_a_float_part_is_float(
-    graph: Any, ranges: Ranges, pictures: torch.Tensor, ranges_of: Calibrate
+@pytest.mark.parametrize("layers", [("left.0",), ("left.0", "right.0")])
+def test_a_concatenation_is_in_int8_while_a_part_of_it_is(
+    graph: Any, ranges: Ranges, pictures: torch.Tensor, ranges_of: Calibrate, layers: tuple[str, ...]
 ) -> None:
-    """What it joined had one range; now each part that int8 still reads or writes has a key, and that range."""
-    joined = ranges.values["cat:0" if "cat:0" in ranges.values else ":cat:0"]
-    assert "right.0:conv2d:0" not in ranges.values
-    mixed = keep_float(graph, ranges, ["left.0"])
-    assert mixed.values["right.0:conv2d:0"] == joined
-    # A calibration of its own finds the same tensors, each with a range no wider.
+    """A float part is quantized with the scale that all parts share; of float parts alone it is in float."""
+    key = "cat:0" if "cat:0" in ranges.values else ":cat:0"
+    mixed = keep_float(graph, ranges, layers)
+    joined = next(node for node in graph.graph.nodes if "cat" in str(node.target))
+    keys = TensorKeys(graph, mixed.recipe)
+    assert keys.is_quantized(joined) is (len(layers) == 1)
+    if len(layers) == 1:
+        assert mixed.values[key] == ranges.values[key]
+        assert {keys.of(source) for source in joined.all_input_nodes} == {key}
+    # A calibration of its own finds the same tensors.
     own = ranges_of(graph, pictures.split(8), mixed.recipe)
-    assert {key for key in own.values if key not in mixed.values} == set()
-    assert own.values["right.0:conv2d:0"].high <= joined.high
-    quantize(graph, own, fold_weights=True)
+    assert {found for found in own.values if found not in mixed.values} == set()
+    quantized, in_float = quantize(graph, mixed, fold_weights=True)
+    assert in_float == layers
+    with torch.no_grad():
+        reference = graph(pictures)
+        noise = Simulator(quantized)(pictures) - reference
+    assert noise.norm() < 0.02 * reference.norm()
 
 
 def test_all_layers_and_none(graph: Any, ranges: Ranges, pictures: torch.Tensor) -> None:

@@ -83,7 +83,8 @@ def _contraction(network: FlatNetwork, node: Node) -> None:
     if len(operands) != 2 or equation is None:
         return
     first, second, result = equation
-    pairs = [(first, second, *operands), (second, first, *operands[::-1])]
+    one, other = operands
+    pairs: list[tuple[str, str, Node, Node]] = [(first, second, one, other), (second, first, other, one)]
     for letters, of_matrix, source, matrix in pairs:
         value = network.constant(matrix)
         summed, new = set(letters) & set(of_matrix), set(of_matrix) - set(letters)

@@ -315,9 +315,7 @@ def _remarks(bundle: Bundle) -> Iterator[str]:
     if bundle.manifest.output != "logits":
         yield EXPLANATIONS[bundle.manifest.output]
     yield from bundle.manifest.findings
-    for reason in dict.fromkeys(file.comparison.reason for file in files if file.comparison.status == "not run"):
-        unjudged = [file.path for file in files if file.comparison.reason == reason]
-        yield f"Not run: {', '.join(unjudged)}: {reason}" if len(unjudged) > 1 else f"Not run: {reason}"
+    yield from dict.fromkeys(file.comparison.reason for file in files if file.comparison.status == "not run")
     for file in files:
         for finding in file.comparison.findings:
             kept = " Kept because of --allow-mismatch." if file.comparison.allowed else ""

@@ -241,6 +241,8 @@ def made(request: pytest.FixtureRequest, pictures: torch.Tensor, calibrated: Cal
         if isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
+    # Logits around 0: their int8 range is then that of the differences between images, not of a constant.
+    network.head.bias -= ImageInput(network, PREPROCESS)(pictures).mean(0)
     prepared = prepare(network, PREPROCESS).network
     graph = graph_of(capture_images(ImageInput(prepared, PREPROCESS).eval(), PREPROCESS))
     return Made(request.param, network, calibrated(prepared, PREPROCESS, pictures, Recipe()), graph)

@@ -18,6 +18,7 @@ from calibration.annotate import PASSING, is_answer
 from pipeline.networks import activations, norms, picks, slice_writes, views
 from pipeline.networks.arguments import shape_of as _shape
 from pipeline.networks.arguments import with_defaults as _with_defaults
+from pipeline.networks.choices import blend_choices
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.norms import rewrite_norms
 from pipeline.networks.numbers import make_numbers_float
@@ -42,6 +43,7 @@ LARGEST_WINDOW = 8
 def rewrite(network: FlatNetwork) -> None:
     """Put units in the places of all operators that have one."""
     make_numbers_float(network)
+    blend_choices(network)
     rewrite_norms(network)
     pick_by_constants(network)
     for node in network.nodes:

@@ -207,7 +207,7 @@ def test_an_image_is_one_frame_and_a_loop_shows_it_again(tmp_path: Path) -> None
         ("image:none.png", "No such image file: 'none.png'"),
         ("image:", "names no path"),
         ("packed.tar.gz", "uncompressed tar"),
-        ("nothing", "No pictures in 'nothing'"),
+        ("nothing", "No images in 'nothing'"),
         ("pipe", "Unknown source 'pipe'"),
         ("/dev/shm/none.mp4", "No such file, folder or camera: '/dev/shm/none.mp4'"),
         ("1234", "Unknown source '1234'"),

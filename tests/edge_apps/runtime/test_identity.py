@@ -70,7 +70,7 @@ def test_a_new_name_is_no_new_device(home, root: Path) -> None:
     [
         ({"XDG_STATE_HOME": "{}/state"}, "state/edge-pipeline"),
         ({"XDG_STATE_HOME": "{}/state", "STATE_DIRECTORY": "{}/service"}, "service"),
-        ({"STATE_DIRECTORY": "{}/service:{}/other"}, "service"),
+        ({"STATE_DIRECTORY": "{}/service:{}/other", "HOME": "{}"}, "service"),
         ({"XDG_STATE_HOME": "relative", "HOME": "{}"}, ".local/state/edge-pipeline"),
         ({"XDG_STATE_HOME": "", "HOME": "{}"}, ".local/state/edge-pipeline"),
     ],

@@ -189,14 +189,14 @@ def test_every_file_is_listed_and_is_what_is_listed(demo_bundle: Bundle) -> None
 
 
 def test_the_recipe_comes_back(demo_bundle: Bundle) -> None:
-    assert load_recipe(demo_bundle.verified(demo_bundle.file("recipe"))) == Recipe()
-    assert load_ranges(demo_bundle.root / "ranges.json").recipe == Recipe()
+    assert load_recipe(demo_bundle.verified(demo_bundle.file("recipe"))) == Recipe().fitted(1_000)
+    assert load_ranges(demo_bundle.root / "ranges.json").recipe == Recipe().fitted(1_000)
 
 
 def test_the_calibration_set_is_recorded_and_apart(demo_bundle: Bundle) -> None:
     path = demo_bundle.verified(demo_bundle.file("calibration-set"))
     used = msgspec.json.decode(path.read_bytes(), type=CalibrationSet)
-    assert len(used.images) == Recipe().images
+    assert len(used.images) == Recipe().fitted(1_000).images
     assert max(used.class_counts().values()) - min(used.class_counts().values()) <= 1
     source = open_data("digits", "calibration")
     hashes = {pictures_on_disk.sha256(source, i): source.classes[source.labels[i]] for i in range(len(source))}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 import torch
 
@@ -71,6 +73,8 @@ def test_a_file_is_not_replaced_without_being_asked(pipeline, source, labels, tm
 def test_wrong_use_is_one_line(pipeline, source, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.pth").touch()
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
     (tmp_path / "cut.pth").write_bytes(source.read_bytes()[:5000])
     assert says in pipeline("import-weights", *arguments).error()
     assert not list(tmp_path.glob("**/*.safetensors"))

@@ -16,6 +16,7 @@ from calibration.annotate import WEIGHTED, EdgeQuantizer
 from calibration.errors import BadCalibration, BadRecipe
 from calibration.float_region import dequantize_for_each_reader
 from calibration.kernel_limits import fit_kernels
+from calibration.moved import quantize_moved_values
 from calibration.observers import FIXED, Fixed, RangeObserver, Together, make_observer
 from calibration.ranges import INPUT, QMAX, Range, Ranges
 from calibration.recipe import Recipe
@@ -112,13 +113,37 @@ def quantize(graph: GraphModule, ranges: Ranges, *, fold_weights: bool) -> tuple
     quantize/dequantize pair, which is what LiteRT's converter takes.
     """
     quantizer = EdgeQuantizer(ranges.recipe, ranges)
-    prepared = prepare_pt2e(copy.deepcopy(graph), quantizer)
+    prepared = prepare_pt2e(_with_separate_biases(copy.deepcopy(graph)), quantizer)
     with torch.no_grad():
         _observe_weights(prepared)
         _round_parameters(prepared)
     converted: Any = convert_pt2e(prepared, fold_quantize=fold_weights)
+    quantize_moved_values(converted)
     dequantize_for_each_reader(converted)
     return converted, tuple(quantizer.float_layers)
+
+
+def _with_separate_biases(graph: GraphModule) -> GraphModule:
+    """Give each use of a layer a bias of its own; changes the graph.
+
+    The int32 step of a bias is input scale · weight scale, and a layer that is used twice has two input scales. With
+    one bias for both, ExecuTorch stores it by the step of the first use and the second adds a wrong number.
+    """
+    layers = [node for node in graph.graph.nodes if node.target in WEIGHTED and len(node.args) > 2 and node.args[2]]
+    taken: set[str] = set()
+    for layer in layers:
+        name = str(layer.args[2].target)
+        if name in taken:
+            value = attrgetter(name)(graph).detach().clone()
+            name = f"bias_of_another_use_{len(taken)}"
+            graph.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
+            with graph.graph.inserting_before(layer):
+                own = graph.graph.get_attr(name)
+            own.meta = dict(layer.args[2].meta)
+            layer.update_arg(2, own)
+        taken.add(name)
+    graph.recompile()
+    return graph
 
 
 def _observe_weights(prepared: GraphModule) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.fx import Node
 
 from calibration.annotate import PASSING, is_answer
-from pipeline.networks import activations, norms, picks, slice_writes, views
+from pipeline.networks import activations, norms, picks, slice_writes, softmax, views
 from pipeline.networks.arguments import shape_of as _shape
 from pipeline.networks.arguments import with_defaults as _with_defaults
 from pipeline.networks.choices import blend_choices
@@ -249,6 +249,7 @@ UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
     **norms.UNITS,
     **picks.UNITS,
     **slice_writes.UNITS,
+    **softmax.UNITS,
     **views.UNITS,
 }
 

@@ -54,6 +54,7 @@ class TFLiteTarget:
         from calibration.quantize import quantize
         from pipeline.capture import BytesInput, capture_bytes, graph_of
         from pipeline.networks.padding import pad_before_pooling
+        from pipeline.targets.litert_softmax import keep_softmax_in_float
 
         program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
         graph = pad_before_pooling(graph_of(program))
@@ -63,6 +64,7 @@ class TFLiteTarget:
         mixed = False
         if manifest.precision == "int8":
             graph, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
+            keep_softmax_in_float(graph)
             mixed = bool(float_operators(graph))
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))

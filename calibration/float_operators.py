@@ -30,21 +30,25 @@ def float_operators(quantized: GraphModule) -> tuple[str, ...]:
     activation fused with it.
     The front end (the normalisation) is not counted, and neither is what only moves values.
     """
-    found = (_name(node) for node in quantized.graph.nodes if _computes(node) and not _is_integer(node))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_name(node) for node in quantized.graph.nodes if computes_in_float(node)))
+
+
+def computes_in_float(node: Node) -> bool:
+    """Whether a node of a quantized graph is one of these operators."""
+    return _computes(node) and not _is_integer(node)
 
 
 def _computes(node: Node) -> bool:
     if node.op != "call_function" or not in_network(node) or _is_conversion(node):
         return False
-    return is_float(node) and node.target not in PASSING and bool(_float_sources(node))
+    return is_float(node) and node.target not in PASSING and bool(float_sources(node))
 
 
 def _is_integer(node: Node) -> bool:
     two = node.target in WEIGHTED | BINARY  # a float weight, a number or a constant between int8 tensors
     if two and not all(map(_is_conversion, node.args[:2])):
         return False
-    if node.target not in IN_INT8 or not all(_is_conversion(source) for source in _float_sources(node)):
+    if node.target not in IN_INT8 or not all(_is_conversion(source) for source in float_sources(node)):
         return False
     readers = list(node.users)
     if len(readers) == 1 and readers[0].target in FUSED_ACTIVATIONS:
@@ -52,8 +56,8 @@ def _is_integer(node: Node) -> bool:
     return bool(readers) and all("quantize_per_tensor" in str(reader.target) for reader in readers)
 
 
-def _float_sources(node: Node) -> list[Node]:
-    """The activations that an operator reads; parameters are constants of the graph, a bias stays float there."""
+def float_sources(node: Node) -> list[Node]:
+    """Return the activations that an operator reads: no parameters, which are constants of the graph."""
     return [source for source in node.all_input_nodes if is_float(source) or _is_conversion(source)]
 
 

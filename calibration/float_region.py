@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
@@ -35,14 +36,17 @@ def dequantize_for_each_reader(graph: GraphModule) -> None:
     """Give every float region, and every other operator, a dequantize node of its own; changes the graph.
 
     Where two share one, the passes by which ExecuTorch and LiteRT put channels last turn the axes of one reader's
-    tensor for the other too: they fail, or the file computes something else.
+    tensor for the other too: they fail, or the file computes something else. So they do where a comparison, which no
+    delegate takes, cuts a region in two; its operators get nodes of their own.
     """
+    cut = {_region(node) for node in graph.graph.nodes if _is_comparison(node)}
     for node in list(graph.graph.nodes):
         if "dequantize_per_tensor" not in str(node.target):
             continue
         taken: dict[object, Node] = {}
         for reader in list(node.users):
             region = _region(reader)
+            region = reader if region in cut else region
             if not taken:
                 taken[region] = node
             elif region not in taken:
@@ -51,6 +55,11 @@ def dequantize_for_each_reader(graph: GraphModule) -> None:
             if taken[region] is not node:
                 reader.replace_input_with(node, taken[region])
     graph.recompile()
+
+
+def _is_comparison(node: Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.bool
 
 
 def _region(node: Node) -> object:

@@ -11,6 +11,7 @@ x − max(x, 0), which is the same number, because LiteRT leaves MINIMUM outside
     elu, selu, celu → scale · (max(x, 0) + α · (exp(β · min(x, 0)) − 1))
     clamp → l + max(x − l, 0), h − max(h − x, 0)
     softshrink → max(x − λ, 0) − max(−x − λ, 0)
+    hardshrink → x · [|x| > λ]                 threshold → x · [x > t] + v · [x ≤ t]
 """
 
 from __future__ import annotations
@@ -32,21 +33,24 @@ LARGEST_BOUND = 100
 """Of a clamp written by ReLU: its differences round values near 0 to steps of the bound · 6e-8."""
 
 LEAST_THRESHOLD = 14
-"""Of a softplus: above it PyTorch returns β·x, which is less by exp(−threshold); a lower one shows."""
+"""Of a softplus: above it PyTorch returns x, which is less by exp(−threshold) / β; a lower one shows."""
 
 
 class Softplus(FloatRegion):
-    """``log(1 + exp(β·x)) / β``; PyTorch's threshold is left out: above 20 both differ by less than 2e-9 / β."""
+    """``log(1 + exp(β·x)) / β``; above a threshold of β·x, if there is one, ``x``."""
 
-    def __init__(self, beta: float = 1.0) -> None:
+    def __init__(self, beta: float = 1.0, threshold: float | None = None) -> None:
         super().__init__()
-        self.beta = beta
+        self.beta, self.threshold = beta, threshold
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Element by element; any shape."""
-        if self.beta == 1:
-            return _softplus(x)
-        return _softplus(x * self.beta) / self.beta
+        scaled = x if self.beta == 1 else x * self.beta
+        soft = _softplus(scaled)
+        if self.threshold is not None:
+            above = (scaled > self.threshold).to(x.dtype)
+            soft = scaled * above + soft * (1.0 - above)
+        return soft if self.beta == 1 else soft / self.beta
 
 
 class LogSigmoid(FloatRegion):
@@ -101,6 +105,32 @@ class Softshrink(FloatRegion):
         return torch.relu(above) - torch.relu(below)
 
 
+class Hardshrink(FloatRegion):
+    """``x``, and 0 within ±λ."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Element by element; any shape."""
+        return x * (x.abs() > self.bound).to(x.dtype)
+
+
+class Threshold(FloatRegion):
+    """``x`` above a threshold, else a value."""
+
+    def __init__(self, threshold: float, value: float) -> None:
+        super().__init__()
+        self.threshold, self.value = threshold, value
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Element by element; any shape."""
+        above = (x > self.threshold).to(x.dtype)
+        kept = x * above
+        return kept + (1.0 - above) * self.value if self.value else kept
+
+
 class Clamp(FloatRegion):
     """``x`` within bounds, by ReLU: LiteRT's delegate leaves MAXIMUM and MINIMUM with a number outside."""
 
@@ -136,9 +166,9 @@ def _softplus(x: torch.Tensor) -> torch.Tensor:
     return torch.relu(x) - torch.log(torch.sigmoid(x.abs()))
 
 
-def _rewritten_softplus(node: Node) -> nn.Module | None:
+def _rewritten_softplus(node: Node) -> nn.Module:
     _, beta, threshold = with_defaults(node, None, 1, 20)
-    return Softplus(float(beta)) if threshold >= LEAST_THRESHOLD else None
+    return Softplus(float(beta), None if threshold >= LEAST_THRESHOLD else float(threshold))
 
 
 def _elu(node: Node) -> nn.Module:
@@ -192,6 +222,16 @@ def _softshrink(node: Node) -> nn.Module:
     return Softshrink(float(bound))
 
 
+def _hardshrink(node: Node) -> nn.Module:
+    _, bound = with_defaults(node, None, 0.5)
+    return Hardshrink(float(bound))
+
+
+def _threshold(node: Node) -> nn.Module:
+    _, threshold, value = with_defaults(node, None, None, None)
+    return nn.ReLU() if threshold == value == 0 else Threshold(float(threshold), float(value))
+
+
 def _rrelu(node: Node) -> nn.Module | None:
     """In evaluation the slope is the mean of its bounds."""
     _, lower, upper, training = with_defaults(node, None, 1 / 8, 1 / 3, False)
@@ -217,6 +257,8 @@ UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
     aten.clamp_min.default: _clamp_min,
     aten.clamp_max.default: _clamp_max,
     aten.softshrink.default: _softshrink,
+    aten.hardshrink.default: _hardshrink,
+    aten.threshold.default: _threshold,
     aten.rrelu.default: _rrelu,
     aten.glu.default: _glu,
 }

@@ -162,7 +162,8 @@ def _repeated(side: int, before: int, after: int) -> list[int]:
 
 
 def _wrapped(side: int, before: int, after: int) -> list[int]:
-    return [i % side for i in range(-before, side + after)]
+    cropped = _cropped(side, min(before, 0), min(after, 0))  # torch crops first, and wraps what is left
+    return [cropped[i % len(cropped)] for i in range(-max(before, 0), len(cropped) + max(after, 0))]
 
 
 def _cropped(side: int, before: int, after: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 ::
 
-    x[:, i]        → slice → reshape
+    x[:, i]        → slice → reshape, or [N, K, C, H, W] → reshape [N, K · C, H, W] → slice
     x[:, None]     → reshape
     x[:, :, o::s]  → reshape [N, C, H / s, s, W] (leading axes merged) → slice → reshape
     x[:, :], alias → x
@@ -51,6 +51,21 @@ class Select(nn.Module):
         return x[(*before, slice(self.index, self.index + 1))].reshape(-1, *self.shape)
 
 
+class MergedSelect(Select):
+    """The same of a tensor of many axes, which was a map of fewer: a slice of that map.
+
+    Cut first and reshaped then, LiteRT's converter would move a product of two of them in front of the reshapes, and
+    fail by their int8 scales.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, …]`` to ``[N, *shape]``; the axis is not the last."""
+        side, following = x.shape[self.axis : self.axis + 2]
+        merged = x.reshape(-1, *x.shape[1 : self.axis], side * following, *x.shape[self.axis + 2 :])
+        before = (slice(None),) * self.axis
+        return merged[(*before, slice(self.index * following, (self.index + 1) * following))]
+
+
 class Strided(nn.Module):
     """Every s-th position of an axis: ``x[…, start::step, …]`` with ``count`` of them.
 
@@ -96,7 +111,10 @@ def _select(node: Node) -> nn.Module | None:
     source, axis, index = with_defaults(node, None, 0, 0)
     shape = shape_of(source)
     axis %= len(shape)
-    return Select(axis, index % shape[axis], shape_of(node)[1:]) if axis else None
+    if axis == 0:
+        return None
+    kind = MergedSelect if len(shape) > 4 and axis < len(shape) - 1 else Select
+    return kind(axis, index % shape[axis], shape_of(node)[1:])
 
 
 def _unsqueeze(node: Node) -> nn.Module | None:

@@ -54,7 +54,8 @@ class TFLiteTarget:
         from calibration.quantize import quantize
         from pipeline.capture import BytesInput, capture_bytes, graph_of
         from pipeline.networks.padding import pad_before_pooling
-        from pipeline.targets.litert_softmax import keep_softmax_in_float
+        from pipeline.targets.litert_float import keep_in_float
+        from pipeline.targets.litert_forms import plain_subtractions
 
         program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
         graph = pad_before_pooling(graph_of(program))
@@ -64,10 +65,11 @@ class TFLiteTarget:
         mixed = False
         if manifest.precision == "int8":
             graph, float_layers = quantize(graph, source.required_ranges, fold_weights=False)
-            keep_softmax_in_float(graph)
+            keep_in_float(graph)
             mixed = bool(float_operators(graph))
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
+        plain_subtractions(graph)  # no sooner: ranges are known by the operators' names
         with _fewest_transposes(), _only_as_annotated() if mixed else contextlib.nullcontext():
             model = litert_torch.convert(graph, example, quant_config=config)
         data = _flatbuffer(model)

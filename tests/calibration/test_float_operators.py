@@ -10,6 +10,7 @@ from torch import nn
 
 from calibration.dataset import CalibrationSet
 from calibration.float_operators import float_operators
+from calibration.float_region import FloatRegion
 from calibration.quantize import find_ranges, quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
@@ -87,3 +88,27 @@ class Attention(nn.Module):
 def test_attention_is_in_float_between_layers_in_int8() -> None:
     found = float_operators(quantized(Attention(), Recipe()))
     assert found == ("norm:layer_norm", ":bmm", ":softmax", ":mean")
+
+
+class CutRegion(FloatRegion):
+    """Computes with what a comparison says, which no delegate takes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The same shape."""
+        return x * (x.abs() > 0.1).to(x.dtype)
+
+
+class WholeRegion(FloatRegion):
+    """The same operators without the comparison."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The same shape."""
+        return x * x.abs()
+
+
+@pytest.mark.parametrize(("region", "count"), [(CutRegion(), 2), (WholeRegion(), 1)], ids=["cut", "whole"])
+def test_operators_of_a_region_that_is_cut_dequantize_for_themselves(region: FloatRegion, count: int) -> None:
+    graph = quantized(chain(region), Recipe()).graph
+    readers = [node for node in graph.nodes if str(node.target) in ("aten.abs.default", "aten.mul.Tensor")]
+    read = {node.all_input_nodes[0] for node in readers if "dequantize" in str(node.all_input_nodes[0].target)}
+    assert len(read) == count

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, get_args
 
 import pytest
@@ -359,3 +360,29 @@ def test_arithmetic_with_constants_and_between_float_tensors_stays_in_float(prep
     products = [node for node in nodes if "mul" in str(node.target) and keys.of(node) != INPUT]
     assert [keys.is_quantized(node) for node in products] == [True, False, False, True]
     assert not any(keys.is_quantized(node) for node in nodes if "add" in str(node.target) or "sqrt" in str(node.target))
+
+
+def test_each_use_of_a_layer_has_a_bias_of_its_own(preprocess: Preprocess, calibrated: Calibrated) -> None:
+    """On the int32 grid of its input's scale; one bias for both would be on the grid of neither."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(self.layer(self.layer(x) * x).mean((2, 3)))
+            return out
+
+    torch.manual_seed(0)
+    network = Twice().eval().requires_grad_(False)
+    graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
+    int8, _ = quantize(graph, calibrated(network, Recipe()), fold_weights=True)
+    uses = [node for node in int8.graph.nodes if node.target == torch.ops.aten.conv2d.default]
+    biases = [use.args[2] for use in uses]
+    assert len({bias.target for bias in biases}) == 2
+    for use, bias in zip(uses, biases, strict=True):
+        scales = attrgetter(use.args[1].args[1].target)(int8).double() * use.args[0].args[1]
+        steps = attrgetter(bias.target)(int8).double() / scales
+        torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-2)
+        torch.testing.assert_close(attrgetter(bias.target)(int8), network.layer.bias, rtol=0, atol=float(scales.max()))

@@ -75,6 +75,42 @@ class Chosen(nn.Module):
         return x[:, self.order]
 
 
+class Twice(nn.Module):
+    """One layer used twice, on inputs of other ranges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(CHANNELS, CHANNELS, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.layer(x).relu() * x)
+
+
+class SplitAttention(nn.Module):
+    """Two branches, weighed by a softmax between them: Li et al., "Selective Kernel Networks" (2019), §3.1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = conv(padding=1), conv(5, padding=2)
+        self.weigh = nn.Conv2d(CHANNELS, 2 * CHANNELS, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        branches = torch.stack([self.one(x).relu(), self.other(x).relu()], 1)
+        weights = self.weigh(branches.sum(1).mean((2, 3), keepdim=True))
+        return (branches * weights.reshape(-1, 2, CHANNELS, 1, 1).softmax(1)).sum(1)
+
+
+class Larger(nn.Module):
+    """The larger of two layers' outputs, or the smaller."""
+
+    def __init__(self, choose: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.one, self.other, self.choose = conv(1), conv(1), choose
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.choose(self.one(x), self.other(x))
+
+
 def conv(kernel: int = 3, **options: object) -> nn.Conv2d:
     return nn.Conv2d(CHANNELS, CHANNELS, kernel, **options)  # type: ignore[arg-type]
 
@@ -106,6 +142,17 @@ def shifted_parts(x: torch.Tensor) -> torch.Tensor:
     y[:, 2:4, :, 1:] = x[:, 2:4, :, :-1]
     y[:, 4:] = x[:, 4:]
     return y
+
+
+def moved_and_computed_with(x: torch.Tensor) -> torch.Tensor:
+    """A float value that is moved twice on its way into int8, and read between by float arithmetic."""
+    part = x.softmax(1)[:, :, 1:]
+    return torch.cat([part[:, CHANNELS // 2 :], part[:, : CHANNELS // 2] * 3.3 + 1.7], 1)
+
+
+def halves_multiplied(x: torch.Tensor) -> torch.Tensor:
+    one, other = x.reshape(-1, 2, CHANNELS // 2, *x.shape[2:]).unbind(1)
+    return torch.cat([one * other, one], 1)
 
 
 def affine(norm: nn.Module) -> nn.Module:
@@ -145,6 +192,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "rrelu": nn.RReLU,
     "prelu": lambda: nn.PReLU(CHANNELS),
     "glu": lambda: Call(lambda x: functional.glu(torch.cat([x, x + x], 1), 1)),
+    "hardshrink": lambda: nn.Hardshrink(0.3),
+    "threshold": lambda: nn.Threshold(0.1, -0.5),
+    "softplus of low threshold": lambda: nn.Softplus(beta=3, threshold=2),
+    "softmax of the last axis": lambda: LastAxis(nn.Softmax(-1)),
     "log-softmax": lambda: nn.LogSoftmax(1),
     "softmax": lambda: nn.Softmax(1),
 }
@@ -193,6 +244,15 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
     "standard deviation": lambda: Call(lambda x: x / (x.std((2, 3), keepdim=True) + 1)),
     "variance of channels": lambda: Call(lambda x: x * x.var(1, unbiased=False, keepdim=True)),
     "einsum": Einsum,
+    "one layer twice": Twice,
+    "split attention": SplitAttention,
+    "maximum": lambda: Larger(torch.maximum),
+    "minimum": lambda: Larger(torch.minimum),
+    "bilinear": lambda: Call(lambda x: functional.interpolate(x, scale_factor=1.5, mode="bilinear")),
+    "one minus": lambda: Call(lambda x: 1 - x),
+    "columns of length 1": lambda: Call(lambda x: functional.normalize(x, dim=2)),
+    "moved and computed with": lambda: Call(moved_and_computed_with),
+    "halves multiplied": lambda: Call(halves_multiplied),
     "maximum pooling": lambda: nn.MaxPool2d(3, 2, 1),
     "average pooling": lambda: nn.AvgPool2d(2),
 }

@@ -28,6 +28,9 @@ EXACT = {
     "celu": nn.CELU(alpha=0.3),
     "gelu by tanh": nn.GELU(approximate="tanh"),
     "softshrink": nn.Softshrink(0.3),
+    "hardshrink": nn.Hardshrink(0.25),
+    "threshold": nn.Threshold(0.25, -2.0),
+    "threshold of 0": nn.Threshold(0.0, 0.0),
     "clamp": nn.Hardtanh(-0.25, 3.5),
     "rrelu": nn.RReLU(),
 }

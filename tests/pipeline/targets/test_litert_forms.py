@@ -1,0 +1,61 @@
+"""What LiteRT's converter gets wrong, avoided in the graph that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from operator_chains import OPERATORS, PREPROCESS, Chain, images
+from torch import nn
+
+from calibration.quantize import quantize
+from calibration.recipe import Recipe
+from edge_apps.chatter import hushed
+from pipeline.capture import ImageInput, capture_images, graph_of
+from pipeline.networks.prepare import prepare
+from pipeline.targets.base import Source
+from pipeline.targets.litert_float import NOTHING, keep_in_float
+from pipeline.targets.litert_forms import plain_subtractions
+
+aten = torch.ops.aten
+
+ADDED = {
+    "softmax": 1, "log-softmax": 1, "maximum": 3, "minimum": 3, "bilinear": 2,
+    "convolution": 0, "tanh": 0, "mish": 0, "one minus": 0, "flip": 0, "maximum pooling": 0,
+}  # fmt: skip
+
+
+def int8_graph(network: nn.Module, calibrated: Callable[..., Source]) -> Any:
+    source = calibrated(prepare(network, PREPROCESS).network, PREPROCESS, images(), Recipe())
+    graph = graph_of(capture_images(ImageInput(source.network, PREPROCESS).eval(), PREPROCESS))
+    with hushed():
+        return quantize(graph, source.required_ranges, fold_weights=False)[0]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_number_that_changes_nothing_where_the_converter_would_take_int8(
+    name: str, calibrated: Callable[..., Source]
+) -> None:
+    torch.manual_seed(0)
+    graph = int8_graph(Chain(OPERATORS[name]()).eval().requires_grad_(False), calibrated)
+    before = graph(images(4))
+    keep_in_float(graph)
+    numbers = [node for node in graph.graph.nodes if node.target == aten.add.Tensor and node.args[1] == NOTHING]
+    assert len(numbers) == ADDED[name]
+    assert torch.equal(graph(images(4)), before)
+
+
+@pytest.mark.parametrize("times", [1, 2.5])
+def test_a_subtraction_from_a_number(times: float) -> None:
+    class Rest(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.rsub(x, 3, alpha=times)
+
+    x = torch.linspace(-2, 5, 12).reshape(3, 4)
+    graph: Any = torch.export.export(Rest(), (x,)).module()
+    assert any(node.target == aten.rsub.Scalar for node in graph.graph.nodes)
+    plain_subtractions(graph)
+    assert not any(node.target == aten.rsub.Scalar for node in graph.graph.nodes)
+    torch.testing.assert_close(graph(x), 3 - times * x)

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from calibration.sampling import ClassBalanced
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
-from edge_apps.runtime.manifest import Bundle, load_bundle
+from edge_apps.runtime.manifest import Bundle, Word, load_bundle
 from pipeline.accuracy.alone import OneByOne, Operator
 from pipeline.accuracy.file_tensors import FileTensors, compare_tensors
 from pipeline.accuracy.inference import run_graph
+from pipeline.accuracy.paired import agreement
 from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.captured import split
 from pipeline.data.classes import matched
@@ -73,7 +74,9 @@ class WorstHit(msgspec.Struct, frozen=True, kw_only=True):
 class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     """All of one measurement; ``operators`` in the order in which the network computes them.
 
-    int8_sqnr_db: of the whole int8 network's logits (simulated), repaired if the recipe has repairs.
+    int8_sqnr_db and int8_agreement: of the whole int8 network's logits (simulated), repaired if the recipe has
+    repairs; how near they are to the float network's, and on how many of the images both give the same class.
+    verdicts: the export's words for the bundle's files, by path; nothing stops for a bad one here.
     """
 
     format: int
@@ -85,6 +88,8 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     float_layers: tuple[str, ...]
     int8_sqnr_db: float
+    int8_agreement: float
+    verdicts: dict[str, Word]
     worst: WorstHit
     file: FileTensors
     operators: tuple[OperatorResult, ...]
@@ -189,6 +194,8 @@ def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> 
         seed=seed,
         float_layers=tuple(dict.fromkeys(layer for file in bundle.models() for layer in file.float_layers)),
         int8_sqnr_db=storable(sqnr_db(alone.floating, int8)),
+        int8_agreement=agreement(alone.floating.argmax(1), int8.argmax(1)),
+        verdicts={file.path: file.comparison.word for file in bundle.models() if file.comparison.word is not None},
         worst=WorstHit(images=len(worst), float_top1=top1(alone.floating), int8_top1=top1(int8)),
         file=file,
         operators=tuple(

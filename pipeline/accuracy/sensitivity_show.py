@@ -48,6 +48,10 @@ def show_sensitivity(result: Sensitivity, console: Console) -> None:
         )
     else:
         say(f"in the file: not looked into. {file.reason}")
+    say(f"int8 and float agree on {100 * result.int8_agreement:.0f} % of the images.")
+    for path, word in result.verdicts.items():
+        if word != "good":
+            say(f"The export's verdict on {path} is '{word}': see the bundle's manifest.")
     if result.images < ENOUGH_IMAGES:
         say(f"Looked at only {result.images} images: the figures are indicative.")
     if result.float_layers:

@@ -10,7 +10,7 @@ import msgspec
 
 from edge_apps import __version__
 from edge_apps.runtime.device import Device, this_device
-from edge_apps.runtime.manifest import Bundle, BundleFile, Precision
+from edge_apps.runtime.manifest import Bundle, BundleFile, FileComparison, Precision
 from pipeline.benchmark.latency import measure
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
 
@@ -18,19 +18,17 @@ from pipeline.errors import BadInput, MissingExtra, NotRunHere
 class FileMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     """One file. ``p50_ms`` is the median of ``runs`` single inferences; None where the file was not run, and why.
 
-    sqnr_float_db and sqnr_graph_db compare its logits with the float network's and with its own quantized graph's;
-    delegated is what the bundle's manifest says of the delegate.
+    comparison is the export's verdict: how near its logits are to the float network's and to its own quantized
+    graph's, in dB and agreement, and a word. delegated is what the bundle's manifest says of the delegate.
     """
 
     target: str
     precision: Precision
     bytes: int
-    sqnr_float_db: float | None = None
-    sqnr_graph_db: float | None = None
+    comparison: FileComparison = FileComparison()
     delegated: dict[str, Any] = {}
     p50_ms: float | None = None
     runs: int = 0
-    not_run: str = ""
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,12 +90,10 @@ def _file(file: BundleFile, p50: float | None, runs: int) -> FileMeasurement:
         target=file.target,
         precision=file.precision,
         bytes=file.bytes,
-        sqnr_float_db=file.comparison.sqnr_float_db,
-        sqnr_graph_db=file.comparison.sqnr_graph_db,
+        comparison=file.comparison,
         delegated=file.delegated,
         p50_ms=p50,
         runs=runs,
-        not_run=file.comparison.reason,
     )
 
 

@@ -14,13 +14,15 @@ from pipeline.benchmark.measurement import FileMeasurement, Measurement
 
 HEADINGS = (
     "model", "input", "params M", "mult-adds M", "target", "fp32 MB", "int8 MB", "fp32 dB", "int8 dB", "delegated",
-    "parts", "fp32 ms", "int8 ms", "int8 is",
+    "parts", "fp32 ms", "int8 ms", "int8 is", "verdict",
 )  # fmt: skip
 NOTE = (
     "dB: the fp32 file's logits against the float network's, the int8 file's against its own quantized graph's "
     "('equal': to the last bit). Delegated: share of the mult-adds that XNNPACK takes; parts: in how many pieces. "
     "ms: median of single inferences, all files of a model taking turns in one run."
 )
+
+VERDICT = "verdict: the export's, with the share of images that the file and the float network put into the same class."
 
 
 def show(console: Console, measurements: Sequence[Measurement]) -> None:
@@ -33,8 +35,11 @@ def show(console: Console, measurements: Sequence[Measurement]) -> None:
     for measurement in measurements:
         for position, cells in enumerate(_rows(measurement)):
             name = f"{label(measurement)} {measurement.input}"
-            shown.add_row(name if position == 0 else "", *cells[:-1])
+            shown.add_row(name if position == 0 else "", *cells[:-2])
     console.print(shown)
+    for measurement in measurements:
+        for line in verdicts(measurement):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(NOTE, highlight=False)
 
 
@@ -42,8 +47,8 @@ def markdown(measurements: Sequence[Measurement], command: str) -> str:
     """The whole table, with how and where it was measured."""
     devices = sorted({f"{m.device}, {m.device.os}, threads: {m.threads}" for m in measurements})
     lines = ["# Networks as files, measured", "", f"Made by `{command}` on {'; '.join(devices)}."]
-    lines += ["Untrained networks of the zoo: what they cost, not how good they are.", "", NOTE, ""]
-    lines += [f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * 5}{' ---: |' * 9}"]
+    lines += ["Untrained networks of the zoo: what they cost, not how good they are.", "", f"{NOTE} {VERDICT}", ""]
+    lines += [f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * 5}{' ---: |' * 9} --- |"]
     for measurement in measurements:
         counts = (
             "–" if measurement.params is None else f"{measurement.params / 1e6:.3f}",
@@ -52,10 +57,22 @@ def markdown(measurements: Sequence[Measurement], command: str) -> str:
         for position, cells in enumerate(_rows(measurement)):
             head = (label(measurement), str(measurement.input), *counts) if position == 0 else ("",) * 4
             lines.append(f"| {' | '.join((*head, *cells))} |")
+    remarks = [f"- {line}" for measurement in measurements for line in verdicts(measurement)]
+    lines += ["", *remarks] if remarks else []
     missing = [name for name in zoo.specs() if name not in {m.model for m in measurements}]
     if missing:
         lines += ["", f"Not measured here: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
+
+
+def verdicts(measurement: Measurement) -> list[str]:
+    """Return a line for each file whose verdict is not "good", with what was found."""
+    return [
+        f"{label(measurement)} {measurement.input}, {file.target} {file.precision}: {file.comparison.word}. "
+        + " ".join(file.comparison.findings)
+        for file in measurement.files
+        if file.comparison.word not in (None, "good")
+    ]
 
 
 def label(measurement: Measurement) -> str:
@@ -73,11 +90,12 @@ def _rows(measurement: Measurement) -> Iterator[tuple[str, ...]]:
         yield (
             target,
             *(_cell(file, lambda f: f"{f.bytes / 1e6:.2f}") for file in (one, other)),
-            _cell(one, lambda f: _decibels(f.sqnr_float_db)),
-            _cell(other, lambda f: _decibels(f.sqnr_graph_db)),
+            _cell(one, lambda f: _decibels(f.comparison.sqnr_float_db)),
+            _cell(other, lambda f: _decibels(f.comparison.sqnr_graph_db)),
             *(_both(_cell(one, cell), _cell(other, cell)) for cell in (_share, _parts)),
             *(_cell(file, _milliseconds) for file in (one, other)),
             _ratio(one, other),
+            _both(_cell(one, _verdict), _cell(other, _verdict)),
         )
 
 
@@ -92,6 +110,12 @@ def _both(one: str, other: str) -> str:
 
 def _decibels(value: float | None) -> str:
     return "–" if value is None else "equal" if value >= EQUAL_DB else f"{value:.1f}"
+
+
+def _verdict(file: FileMeasurement) -> str:
+    """Return the word, and of how many images both networks put into the same class."""
+    agreement = file.comparison.agreement_float
+    return "–" if agreement is None else f"{file.comparison.word}, {100 * agreement:.0f} %"
 
 
 def _share(file: FileMeasurement) -> str:

@@ -67,15 +67,22 @@ def _show_summary(bundle: Bundle, verdict: GateResult, runs: dict[str, CameraRun
     measured = {file.path: file for file in verdict.evaluation.files}
     shown = table("What flies")
     shown.add_column("\nfile", no_wrap=True)
-    for header in ("\nMB", "vs float\ndB", "top-1\n%", "camera:\nright", "infer\np50 ms", "end-to-end\np50 ms"):
+    for header in (
+        "\nMB",
+        "vs float\ndB, verdict",
+        "top-1\n%",
+        "camera:\nright",
+        "infer\np50 ms",
+        "end-to-end\np50 ms",
+    ):
         shown.add_column(header, justify="right")
     for file in bundle.models():
         camera = runs.get(file.path)
-        decibels = file.comparison.sqnr_float_db
+        compared = file.comparison
         shown.add_row(
             file.path,
             f"{file.bytes / 1e6:.2f}",
-            "not run" if decibels is None else f"{decibels:.1f}",
+            "not run" if compared.sqnr_float_db is None else f"{compared.sqnr_float_db:.1f}, {compared.word}",
             percent(measured[file.path].top1),
             "not run" if camera is None else f"{camera.right} of {camera.frames}",
             "–" if camera is None else f"{camera.stages['infer'].p50:.2f}",

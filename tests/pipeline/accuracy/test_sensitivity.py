@@ -57,6 +57,11 @@ def test_against_graphs_run_here(bundle: Bundle, sure: Any) -> None:
     floating, int8 = answers(rebuilt.float_graph(), batches), answers(rebuilt.simulator(), batches)
     assert result.int8_sqnr_db == pytest.approx(sqnr_db(floating, int8), abs=0.01)
     assert result.worst.images == 30
+    same = floating.argmax(1) == int8.argmax(1)
+    assert result.int8_agreement == pytest.approx(same.mean())
+    words = {file.path: file.comparison.word for file in bundle.models()}
+    assert result.verdicts == words
+    assert set(words.values()) <= {"good", "check", "bad"}
     labels = np.asarray(images.labels)
     relative = [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(floating, int8, strict=True)]
     worst = np.argsort(relative)[-30:]
@@ -144,6 +149,8 @@ def made_up(operators: int, file: bool = True) -> Sensitivity:
         seed=0,
         float_layers=("classifier.1",),
         int8_sqnr_db=20.5,
+        int8_agreement=0.875,
+        verdicts={"m.tflite": "check", "m.pte": "good"},
         worst=WorstHit(images=128, float_top1=0.75, int8_top1=0.5),
         file=FileTensors(path="m.tflite", runtime="litert 2", images=64, matched=operators - 1, operators=operators)
         if file
@@ -218,6 +225,9 @@ def test_table_fits_into_80_columns() -> None:
     text = " ".join(lines)
     assert "Kept in float by the recipe: classifier.1." in text
     assert "found for 63 of 64" in text
+    assert "int8 and float agree on 88 % of the images." in text
+    assert "The export's verdict on m.tflite is 'check'" in text
+    assert "m.pte" not in text
     assert not math.isnan(result.int8_sqnr_db)
 
 

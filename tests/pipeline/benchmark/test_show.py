@@ -8,22 +8,25 @@ import pytest
 from rich.console import Console
 
 from edge_apps.runtime.device import this_device
+from edge_apps.runtime.manifest import FileComparison
 from pipeline.accuracy.sqnr import EQUAL_DB
 from pipeline.benchmark.measurement import FileMeasurement, Measurement
 from pipeline.benchmark.show import label, markdown, show
+
+NOT_RUN = FileComparison(status="not run", reason="Core ML exists on macOS only")
 
 WHOLE: dict[str, Any] = {"partitions": 1, "share": 1.0, "outside": {}, "left_out": {}}
 
 
 def measurement(**changes: Any) -> Measurement:
     files = (
-        FileMeasurement(target="coreml", precision="fp32", bytes=1_900_000, not_run="Core ML exists on macOS only"),
-        FileMeasurement(target="coreml", precision="int8", bytes=600_000, not_run="Core ML exists on macOS only"),
+        FileMeasurement(target="coreml", precision="fp32", bytes=1_900_000, comparison=NOT_RUN),
+        FileMeasurement(target="coreml", precision="int8", bytes=600_000, comparison=NOT_RUN),
         FileMeasurement(
             target="tflite",
             precision="fp32",
             bytes=1_800_000,
-            sqnr_float_db=101.26,
+            comparison=FileComparison(status="run", sqnr_float_db=101.26, agreement_float=1.0, word="good"),
             delegated=WHOLE,
             p50_ms=0.84,
             runs=50,
@@ -32,8 +35,14 @@ def measurement(**changes: Any) -> Measurement:
             target="tflite",
             precision="int8",
             bytes=500_000,
-            sqnr_float_db=12.0,
-            sqnr_graph_db=EQUAL_DB,
+            comparison=FileComparison(
+                status="run",
+                sqnr_float_db=12.0,
+                agreement_float=0.905,
+                sqnr_graph_db=EQUAL_DB,
+                word="check",
+                findings=("int8 loses much.",),
+            ),
             delegated={**WHOLE, "partitions": 3, "share": 0.5},
             p50_ms=0.4,
             runs=60,
@@ -66,11 +75,13 @@ def test_markdown_has_every_column_and_says_how_it_was_made() -> None:
     core_ml, tflite = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:])
     assert core_ml == [
         "mobilenet_v1 (width 0.25)", "128", "0.470", "13.6", "coreml", "1.90", "0.60", "–", "–", "–", "–",
-        "not run", "not run", "–",
+        "not run", "not run", "–", "–",
     ]  # fmt: skip
     assert tflite == [
         "", "", "", "", "tflite", "1.80", "0.50", "101.3", "equal", "100/50", "1/3", "0.84", "0.4", "2.10× faster",
+            "good, 100 %/check, 90 %",
     ]  # fmt: skip
+    assert "- mobilenet_v1 (width 0.25) 128, tflite int8: check. int8 loses much." in text
 
 
 def test_a_slower_int8_file_does_not_read_faster() -> None:

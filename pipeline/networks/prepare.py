@@ -27,6 +27,7 @@ from pipeline.networks.rewrites import rewrite
 from pipeline.networks.scaling import drop_expansions, fold_channel_arithmetic
 from pipeline.networks.slice_writes import make_slice_writes_functional
 from pipeline.networks.stacks import plain_stacks
+from pipeline.networks.sums import plain_sums
 
 LARGEST_BATCH = 4096
 
@@ -61,6 +62,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     make_slice_writes_functional(prepared)
     fold_constants(prepared)
     plain_stacks(prepared)
+    plain_sums(prepared)
     to_planes(prepared)
     plain_paddings(prepared)
     plain_transposed_convolutions(prepared)

@@ -87,7 +87,8 @@ def batch_products(network: FlatNetwork) -> None:
         if node.target == aten.scaled_dot_product_attention.default:
             _attention(network, node)
         elif node.target == aten.matmul.default and _agree(node.args) and len(node.meta["val"].shape) > 3:
-            network.replace(node, BatchedProduct(), node.all_input_nodes, "matmul")
+            factors: Any = node.args  # not all_input_nodes: in y @ y that is one
+            network.replace(node, BatchedProduct(), list(factors), "matmul")
     network.clean()
 
 

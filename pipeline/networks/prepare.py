@@ -26,6 +26,7 @@ from pipeline.networks.ranks import rewrite_ranks
 from pipeline.networks.rewrites import rewrite
 from pipeline.networks.scaling import drop_expansions, fold_channel_arithmetic
 from pipeline.networks.slice_writes import make_slice_writes_functional
+from pipeline.networks.turns import plain_turns
 
 LARGEST_BATCH = 4096
 
@@ -59,6 +60,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     make_functional(prepared)
     make_slice_writes_functional(prepared)
     fold_constants(prepared)
+    plain_turns(prepared)
     to_planes(prepared)
     plain_paddings(prepared)
     plain_transposed_convolutions(prepared)

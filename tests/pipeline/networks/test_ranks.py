@@ -153,6 +153,9 @@ BODIES: dict[str, Callable[[], Body]] = {
     "attention": lambda: Body(attend),
     "causal attention": lambda: Body(lambda x: attend(x, is_causal=True, scale=0.3)),
     "attention with a mask": lambda: Body(lambda x, mask: attend(x, attn_mask=mask), mask=drawn(2, 64, 64)),
+    "a product of a tensor with itself": lambda: Body(lambda x: x @ x),
+    "einsum of a tensor with itself": lambda: Body(lambda x: torch.einsum("...hw,...wk->...hk", x, x)),
+    "attention of a tensor to itself": lambda: Body(lambda x: functional.scaled_dot_product_attention(x, x, x)),
     "attention in words": lambda: Body(
         lambda x: (heads(x)[0] @ heads(x)[1].transpose(-2, -1)).softmax(-1) @ heads(x)[2]
     ),

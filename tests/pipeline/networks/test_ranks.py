@@ -167,6 +167,17 @@ BODIES: dict[str, Callable[[], Body]] = {
         lambda x, c: c(*[x.flatten(2).permute(2, 0, 1)] * 3, need_weights=False)[0].transpose(0, 1),
         nn.MultiheadAttention(16, 2),
     ),
+    "attention with learned keys, and one of zeros": lambda: Body(
+        lambda x, c: c(tokens(x), tokens(x), tokens(x))[0],
+        nn.MultiheadAttention(16, 2, batch_first=True, add_bias_kv=True, add_zero_attn=True),
+    ),
+    "two joined constants": lambda: Body(
+        lambda x, one, other: torch.cat(
+            [torch.cat([tokens(x), one.expand(x.shape[0], -1, -1)], 1), other.expand(x.shape[0], -1, -1)], 1
+        ),
+        one=drawn(1, 1, 16),
+        other=drawn(1, 2, 16),
+    ),
     "windows": lambda: Body(windows),
     "patch merging": lambda: Body(
         lambda x: torch.cat([x[:, :, ::2, ::2], x[:, :, 1::2, ::2], x[:, :, ::2, 1::2], x[..., 1::2, 1::2]], 1)

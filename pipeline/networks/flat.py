@@ -71,6 +71,11 @@ class FlatNetwork(nn.Module):
         """The operators and tensors in the order of execution."""
         return list(self._flat.nodes)
 
+    @property
+    def graph(self) -> Graph:
+        """The operators as a graph that an interpreter runs."""
+        return self._flat
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of normalised pictures."""
         if self.batch is None or x.shape[0] == self.batch:

@@ -205,7 +205,6 @@ def test_a_network_that_guesses_is_said_to_be_untrained(
 
 def test_a_network_that_mixes_images_is_named(of: Callable[[nn.Module], References]) -> None:
     references = of(collapsed())
-    captured = dataclasses.replace(references.captured, mixing="'aten.sub.Tensor' in '3'")
-    references = dataclasses.replace(references, captured=captured)
+    references.captured = dataclasses.replace(references.captured, mixing="'aten.sub.Tensor' in '3'")
     first, _ = network_findings(references, None, CLASSES, lambda: None)
     assert first.startswith("The network mixes the images of a batch (first seen at 'aten.sub.Tensor' in '3'): its")

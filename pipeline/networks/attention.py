@@ -26,10 +26,16 @@ aten: Any = torch.ops.aten
 
 
 class BatchedProduct(nn.Module):
-    """A matrix product over the last two axes of tensors that agree in all others."""
+    """A matrix product over the last two axes of tensors that agree in all others.
+
+    Where b is one column, as bᵀ · aᵀ: LiteRT's converter fails on a product of one column that is a map afterwards.
+    """
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """``[…, M, K]`` and ``[…, K, N]`` to ``[…, M, N]``."""
+        if b.shape[-1] == 1 != a.shape[-2]:
+            turned: torch.Tensor = self.forward(b.transpose(-2, -1), a.transpose(-2, -1))
+            return turned.reshape(*a.shape[:-1], 1)
         product = torch.bmm(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]))
         return product.reshape(*a.shape[:-1], b.shape[-1])
 
@@ -86,10 +92,19 @@ def batch_products(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target == aten.scaled_dot_product_attention.default:
             _attention(network, node)
-        elif node.target == aten.matmul.default and _agree(node.args) and len(node.meta["val"].shape) > 3:
+        elif node.target in PRODUCTS and _agree(node.args) and _needs_form(node):
             factors: Any = node.args  # not all_input_nodes: in y @ y that is one
             network.replace(node, BatchedProduct(), list(factors), "matmul")
     network.clean()
+
+
+PRODUCTS = {aten.matmul.default, aten.bmm.default}
+
+
+def _needs_form(node: Node) -> bool:
+    """Whether a product has more than three axes, or gives one column."""
+    rank, columns = len(node.meta["val"].shape), node.meta["val"].shape[-1]
+    return rank > 3 or (rank == 3 and columns == 1)
 
 
 def _attention(network: FlatNetwork, node: Node) -> None:

@@ -32,7 +32,7 @@ EXPANSIONS = {aten.expand.default, aten.expand_as.default, aten.broadcast_to.def
 
 
 def drop_expansions(network: FlatNetwork) -> None:
-    """Let arithmetic broadcast itself: ``x + p.expand(N, −1, −1)`` is ``x + p``, and ``v * c.expand_as(v)`` is ``v * c``.
+    """Let arithmetic broadcast itself: ``x + p.expand(N, −1, −1)`` is ``x + p``, ``v * c.expand_as(v)`` is ``v * c``.
 
     LiteRT's converter turns the axes of what it broadcasts, but not of the shape that it broadcasts to.
     """

@@ -3,7 +3,7 @@
 ::
 
     scaled_dot_product_attention(q, k, v)  →  bmm(softmax(bmm(q · scale, kᵀ) + mask), v)
-    matmul of four and more axes           →  reshape to three, bmm, reshape
+    matmul of three and more axes          →  reshape to three, bmm, reshape
     matmul(x, W), mm, addmm with constants →  linear
 
 The first two stay in float in int8 files: ExecuTorch has no int8 form of a product of two tensors. The last is a linear
@@ -102,9 +102,9 @@ PRODUCTS = {aten.matmul.default, aten.bmm.default}
 
 
 def _needs_form(node: Node) -> bool:
-    """Whether a product has more than three axes, or gives one column."""
-    rank, columns = len(node.meta["val"].shape), node.meta["val"].shape[-1]
-    return rank > 3 or (rank == 3 and columns == 1)
+    """Whether a product is not one of batches of matrices already, or gives one column."""
+    shape = node.meta["val"].shape
+    return len(shape) > 2 and (node.target == aten.matmul.default or shape[-1] == 1)
 
 
 def _attention(network: FlatNetwork, node: Node) -> None:

@@ -54,6 +54,7 @@ from pipeline.errors import (
 )
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
+from pipeline.networks.evaluation_mode import RECURRENT, place
 from pipeline.networks.outputs import output_kind
 from pipeline.targets.base import Census, Delegation, Source, Target
 from pipeline.targets.refusals import refusal
@@ -212,7 +213,17 @@ def check_installed(files: Sequence[tuple[Target, Precision]]) -> None:
 
 
 def check_int8(captured: Captured, recipe: Recipe) -> None:
-    """Refuse a recipe that leaves nothing to int8: a file called so would be fp32; ``BadRecipe``."""
+    """Refuse what cannot be int8 before anything is calibrated.
+
+    Raises:
+        BadInput: a recurrent layer. BadRecipe: a recipe that leaves nothing to int8: a file called so would be fp32.
+    """
+    for node in captured.network.nodes:
+        if node.target in RECURRENT:
+            raise BadInput(
+                f"int8: the recurrent layer '{node.target}' {place(node)} has no int8 form here. Ask for --precision "
+                "fp32, or write it as linear layers step by step."
+            )
     if not any_in_int8(captured, recipe):
         patterns = ", ".join(f"'{pattern}'" for pattern in recipe.float_layers) or "none"
         raise BadRecipe(

@@ -19,10 +19,14 @@ DROPOUTS = {
     aten.feature_alpha_dropout_.default,
 }  # fmt: skip
 
+RECURRENT = {aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input}
+"""Layers over sequences; they have dropout of their own."""
+
 CHANCE_OF = {
     aten.scaled_dot_product_attention.default: "dropout_p",
     aten.rrelu.default: "training",
     aten.rrelu_.default: "training",
+    **dict.fromkeys(RECURRENT, "train"),
 }
 """Operators that draw random numbers only if this argument says so."""
 

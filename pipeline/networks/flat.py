@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, Interpreter, Node
 from torch.fx.node import map_arg
 
-from pipeline.errors import BadInput
+from pipeline.networks.whole_graphs import check_graph
 
 
 def arguments_of(node: Node, *defaults: Any) -> list[Any]:
@@ -59,11 +59,12 @@ class FlatNetwork(nn.Module):
         self._flat.output(self._flat.graph_copy(source.graph, {}))
         for node in self._flat.nodes:
             node.meta = {"path": _path(node), "val": node.meta.get("val")}
+        check_graph(self._flat)
+        for node in self._flat.nodes:
             if node.op == "get_attr":
                 self.keep(str(node.target), attrgetter(str(node.target))(source))
             elif node.target == torch.ops.aten.view.default:
                 node.target = torch.ops.aten.reshape.default  # pictures come channels last, where a view may fail
-        _check(self._flat)
         self.clean()
 
     @property
@@ -296,25 +297,3 @@ def _path(node: Node) -> str:
 def writes(node: Node) -> bool:
     """Whether an operator changes a tensor that others may read."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _check(graph: Graph) -> None:
-    """One picture tensor in, one tensor of logits out, and no graph inside the graph."""
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    outputs = next(node for node in graph.nodes if node.op == "output").args[0]
-    if len(inputs) != 1:
-        raise BadInput(f"The network takes {len(inputs)} inputs; a classifier of pictures takes one.")
-    if not isinstance(outputs, (tuple, list)) or len(outputs) != 1 or not isinstance(outputs[0], Node):
-        raise BadInput("The network does not return one tensor; a classifier returns its logits [N, K] and no more.")
-    for node in graph.nodes:
-        if node.op in ("call_module", "call_method") or "higher_order" in str(node.target):
-            raise BadInput(f"The network has control flow ({node.target}{_where(node)}); no device file holds that.")
-        if str(node.target).endswith("_assert_scalar.default"):
-            raise BadInput(
-                f"The network checks values while it runs{_where(node)} (a path or a size that depends on the values "
-                "of an image): no device file holds that. Compute every path, and choose between them with torch.where."
-            )
-
-
-def _where(node: Node) -> str:
-    return f" in '{node.meta['path']}'" if node.meta["path"] else ""

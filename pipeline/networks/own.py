@@ -131,6 +131,7 @@ def build(factory: Callable[..., Any], name: str, classes: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise BadInput(f"'{name}' returned a {type(network).__name__}, not a torch.nn.Module.")
     network = _unwrapped(network)
+    _check_modules(network, name)
     _check_parameters(network, name)
     return network.cpu()
 
@@ -149,10 +150,45 @@ def _unwrapped(network: nn.Module) -> nn.Module:
         network = inner
 
 
+def _check_modules(network: nn.Module, name: str) -> None:
+    """``BadInput`` for a network that is not a float one in Python: TorchScript, quantized, prepared for it."""
+    import torch
+    from torch.ao.quantization import FakeQuantizeBase, ObserverBase
+
+    if isinstance(network, torch.jit.ScriptModule):
+        raise BadInput(
+            f"'{name}' returned a TorchScript module ({type(network).__name__}), which torch.export does not take: let "
+            "the factory return the torch.nn.Module that it was made of. The weights are read from its state dict."
+        )
+    for path, module in network.named_modules():
+        kind = f"{type(module).__module__}.{type(module).__name__}"
+        where = f"'{path}' is a {kind}" if path else kind
+        if isinstance(module, (FakeQuantizeBase, ObserverBase)) or kind.startswith(PREPARED):
+            raise BadInput(
+                f"'{name}' is already prepared for quantization ({where}): let the factory return the float network. "
+                "It is calibrated and quantized here."
+            )
+        if kind.startswith(QUANTIZED):
+            raise BadInput(
+                f"'{name}' is already quantized ({where}): let the factory return the float network, and give its "
+                "float weights. It is calibrated and quantized here."
+            )
+
+
+PREPARED = ("torch.ao.nn.qat.", "torch.ao.nn.intrinsic.qat.", "torch.ao.nn.quantizable.")
+QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
+
+
 def _check_parameters(network: nn.Module, name: str) -> None:
-    """``BadInput`` unless every parameter is float32 and has a size."""
+    """``BadInput`` unless every parameter is float32 and has a size, and every tensor has values."""
     import torch
 
+    for path, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_meta and not torch.nn.parameter.is_lazy(tensor):
+            raise BadInput(
+                f"'{name}' has tensors without values ('{path}' is on the meta device): build the network on the CPU. "
+                "Its weights are loaded afterwards."
+            )
     for path, parameter in network.named_parameters():
         if torch.nn.parameter.is_lazy(parameter):
             raise BadInput(

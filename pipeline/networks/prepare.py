@@ -16,6 +16,7 @@ from pipeline.errors import BadInput, LoweringFailed
 from pipeline.networks.attention import constant_products_to_linear
 from pipeline.networks.batches import batch_use, first_mixing
 from pipeline.networks.blame import where_failed
+from pipeline.networks.casts import drop_idle_casts
 from pipeline.networks.class_token import add_joined_constants
 from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
 from pipeline.networks.evaluation_mode import place
@@ -80,6 +81,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     make_functional(prepared)
     make_slice_writes_functional(prepared)
     fold_constants(prepared)
+    drop_idle_casts(prepared)
     plain_turns(prepared)
     to_planes(prepared)
     plain_paddings(prepared)

@@ -59,6 +59,20 @@ def check_evaluation_mode(network: FlatNetwork, first: str = IN_EVALUATION_MODE)
             )
 
 
+def check_int8_forms(network: FlatNetwork) -> None:
+    """Check that no layer with weights is hidden in an operator that has no int8 form.
+
+    Raises:
+        BadInput: a recurrent layer.
+    """
+    for node in network.nodes:
+        if node.target in RECURRENT:
+            raise BadInput(
+                f"int8: the recurrent layer '{node.target}' {place(node)} has no int8 form here. Ask for --precision "
+                "fp32 or fp16, or write it as linear layers step by step."
+            )
+
+
 def is_random(node: Node) -> bool:
     """Whether an operator draws random numbers."""
     if node.target in DROPOUTS:

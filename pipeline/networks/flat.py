@@ -58,7 +58,7 @@ class FlatNetwork(nn.Module):
         self._flat = Graph()  # a copy, which belongs to no other module
         self._flat.output(self._flat.graph_copy(source.graph, {}))
         for node in self._flat.nodes:
-            node.meta = {"path": _path(node), "val": node.meta.get("val")}
+            node.meta = {"path": path_of(node), "val": node.meta.get("val")}
         check_graph(self._flat)
         for node in self._flat.nodes:
             if node.op == "get_attr":
@@ -285,8 +285,8 @@ class _Walk(Interpreter):
         return self._network.place(n.meta["path"])(n.target, *arguments, **named)
 
 
-def _path(node: Node) -> str:
-    """The path of the innermost module around an operator; the root is empty."""
+def path_of(node: Node) -> str:
+    """Return the path of the innermost module around an operator of an exported program; the root is empty."""
     stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     path = str(stack[-1]) if stack else ""
     if path.startswith("_empty_nn_module_stack"):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx import Node
 from torch.fx.node import map_aggregate
 
 from pipeline.networks.flat import FlatNetwork
@@ -34,9 +35,20 @@ def half(module: nn.Module) -> nn.Module:
                 setattr(part, name, _half(value))
         if isinstance(part, FlatNetwork):
             for node in part.nodes:
-                node.args = map_aggregate(node.args, _half)  # type: ignore[assignment]
-                node.kwargs = map_aggregate(node.kwargs, _half)  # type: ignore[assignment]
+                node.args = map_aggregate(node.args, _half)
+                node.kwargs = map_aggregate(node.kwargs, _half)
+                if _makes_float32(node):
+                    node.kwargs = {**node.kwargs, "dtype": torch.float16}
     return found.half()
+
+
+def _makes_float32(node: Node) -> bool:
+    """Whether an operator makes a tensor of the default type out of sizes (``torch.zeros(n, 4)``)."""
+    if not isinstance(node.target, torch._ops.OpOverload) or node.kwargs.get("dtype") is not None:
+        return False
+    typed = any(argument.name == "dtype" and argument.kwarg_only for argument in node.target._schema.arguments)
+    reads = any(isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes)
+    return typed and not reads and getattr(node.meta["val"], "dtype", None) == torch.float32
 
 
 def _half(value: Any) -> Any:

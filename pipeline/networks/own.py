@@ -227,7 +227,9 @@ def check_logits(network: nn.Module, name: str, classes: int, preprocess: Prepro
             logits = network(torch.zeros(*shape))
     except Exception as error:
         line = first_line(error)
-        size = "; another size is --input" if re.search("size|shape", line, re.IGNORECASE) else ""
+        channels = CHANNELS.search(str(error))
+        size = "; another size is --input" if not channels and re.search("size|shape", line, re.IGNORECASE) else ""
+        size += "" if channels is None else f". {_of_channels(int(channels[1]))}"
         raise BadInput(
             f"'{name}' fails on {given} {shape} with {type(error).__name__}: {line}{where_failed(error, network)}. "
             f"See --debug{size}."
@@ -244,6 +246,17 @@ def check_logits(network: nn.Module, name: str, classes: int, preprocess: Prepro
             f"'{name}' returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {given}; logits "
             f"[{pictures}, {classes}], one for each label, are needed."
         )
+
+
+CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
+
+
+def _of_channels(channels: int) -> str:
+    """What helps a network that does not take RGB."""
+    return (
+        f"Images have 3 channels (RGB), and this layer takes {channels}: let the factory return a network that takes 3"
+        + (", as one that computes x.mean(1, keepdim=True) first" if channels == 1 else "")
+    )
 
 
 def _unpacking(answer: Any) -> str:

@@ -23,6 +23,7 @@ from pipeline.networks.evaluation_mode import place
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
 from pipeline.networks.foreign_operators import check_operators
+from pipeline.networks.masked_writes import writes_by_mask
 from pipeline.networks.norms import instance_norms_as_batch_norms
 from pipeline.networks.planes import to_planes
 from pipeline.networks.products import plain_products
@@ -83,6 +84,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     fold_constants(prepared)
     drop_idle_casts(prepared)
     plain_turns(prepared)
+    writes_by_mask(prepared)
     to_planes(prepared)
     plain_paddings(prepared)
     plain_transposed_convolutions(prepared)

@@ -54,6 +54,7 @@ from pipeline.errors import (
 )
 from pipeline.interrupt import lasting_interrupts
 from pipeline.networks import archive, exported, own
+from pipeline.networks.evaluation_mode import check_int8_forms
 from pipeline.networks.outputs import output_kind
 from pipeline.targets.base import Census, Delegation, Source, Target
 from pipeline.targets.refusals import refusal
@@ -212,7 +213,8 @@ def check_installed(files: Sequence[tuple[Target, Precision]]) -> None:
 
 
 def check_int8(captured: Captured, recipe: Recipe) -> None:
-    """Refuse a recipe that leaves nothing to int8: a file called so would be fp32; ``BadRecipe``."""
+    """Refuse what cannot be int8: a recurrent layer (``BadInput``), a recipe that leaves nothing (``BadRecipe``)."""
+    check_int8_forms(captured.network)
     if not any_in_int8(captured, recipe):
         patterns = ", ".join(f"'{pattern}'" for pattern in recipe.float_layers) or "none"
         raise BadRecipe(
@@ -388,6 +390,11 @@ def _judge(path: Path, precision: Precision, references: References) -> FileComp
         ) from error
     try:
         logits = runner.run(references.judged.pixels)
+    except EdgeError as error:
+        raise LoweringFailed(
+            f"The written file fails when it is run: {str(error).replace(str(path), path.name)} No bundle was "
+            "written: leave this target or precision out, and please report it with the network."
+        ) from error
     finally:
         runner.close()
     return check(logits, runner.runtime, precision, references)

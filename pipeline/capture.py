@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.export import Dim, ExportedProgram, export
 from calibration.ranges import Range
 from edge_apps.runtime.manifest import OutputKind
 from edge_apps.runtime.preprocess import Preprocess
+from pipeline.networks.half import half
 
 
 class ImageInput(nn.Module):
@@ -70,7 +70,7 @@ class _HalfPrecision(nn.Module):
 
 def in_half(front: nn.Module) -> nn.Module:
     """A copy that computes in float16."""
-    return _HalfPrecision(copy.deepcopy(front).half())
+    return _HalfPrecision(half(front))
 
 
 def input_range(preprocess: Preprocess) -> Range:

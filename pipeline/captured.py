@@ -34,12 +34,14 @@ class Captured:
     """A network in the form that devices get, and the program of the one that it was made of.
 
     ``original`` is as captured before anything was rewritten; ``program`` takes float pixels 0…255 ``[N, 3, H, W]``.
+    ``mixing`` is as in ``pipeline.networks.prepare.Exported``.
     """
 
     checkpoint: Checkpoint
     network: FlatNetwork
     original: ExportedProgram
     program: ExportedProgram
+    mixing: str | None = None
 
     def graph(self) -> GraphModule:
         """A copy of the program's graph with its weights, to be prepared, run or changed."""
@@ -82,7 +84,9 @@ def capture(checkpoint: Checkpoint, example: Image) -> Captured:
     pixels = to_batch([example], checkpoint.preprocess)
     normalised = ImageInput(torch.nn.Identity(), checkpoint.preprocess)(split(pixels, 1)[0])
     prepared = prepare(checkpoint.network(), checkpoint.preprocess, normalised)
-    return Captured(checkpoint, prepared.network, prepared.original, _program(prepared.network, checkpoint))
+    return Captured(
+        checkpoint, prepared.network, prepared.original, _program(prepared.network, checkpoint), prepared.mixing
+    )
 
 
 def split(pictures: NDArray[np.uint8], size: int) -> list[torch.Tensor]:

@@ -83,7 +83,7 @@ class ExecuTorchRunner:
         try:
             for row in range(len(batch)):
                 logits[row] = self._program.run(np.ascontiguousarray(batch[row : row + 1]))
-        except native.NativeError as error:
+        except (native.NativeError, RuntimeError) as error:  # the second is of the executorch package
             raise EdgeError(f"{self.runtime} cannot run '{self.path}': {error}.") from error
         return logits
 

@@ -1,4 +1,4 @@
-"""What export says of a network, once for all its files: collapsed, untrained, or damaged by int8 and where."""
+"""What export says of a network, once for all its files: mixing, collapsed, untrained, or damaged by int8."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ def network_findings(
     ``classes`` are the network's labels by the names that the judged images have for them. ``calibration`` is None
     where no file is int8; ``step`` is called before what takes long.
     """
+    of_batches = () if references.captured.mixing is None else (_mixing(references.captured.mixing),)
+    return (*of_batches, *_of_logits(references, calibration, classes, step))
+
+
+def _mixing(operator: str) -> str:
+    seen = f" (first seen at {operator})" if operator else ""
+    return (
+        f"The network mixes the images of a batch{seen}: its answer to one depends on the others. A device classifies "
+        "one image at a time, so it was captured and compared with batches of one; accuracy that was measured on "
+        "larger batches does not hold there."
+    )
+
+
+def _of_logits(
+    references: References, calibration: Calibration | None, classes: Sequence[str], step: Callable[[], None]
+) -> tuple[str, ...]:
     if references.collapsed:
         return (
             "The network has collapsed: over the judged images its logits vary by only "

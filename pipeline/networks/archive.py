@@ -29,7 +29,7 @@ ABOUT = "extra/edge_pipeline"
 GRAPH, WEIGHTS, CONSTANTS = "models/model.json", "data/weights/", "data/constants/"
 INDEXES = (WEIGHTS + "model_weights_config.json", CONSTANTS + "model_constants_config.json")
 TENSOR = re.compile(r"data/weights/weight_\d+|data/constants/tensor_\d+")
-OPERATOR = re.compile(r"torch\.ops\.aten\.([a-z_0-9]+)\.([A-Za-z_0-9]+)")
+OPERATOR = re.compile(r"torch\.ops\.aten\.([A-Za-z_0-9]+)\.([A-Za-z_0-9]+)")
 INTEGER_ARITHMETIC = frozenset(
     f"_operator.{name}"
     for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "eq", "ne", "le", "lt", "ge", "gt")

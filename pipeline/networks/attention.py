@@ -3,7 +3,7 @@
 ::
 
     scaled_dot_product_attention(q, k, v)  →  bmm(softmax(bmm(q · scale, kᵀ) + mask), v)
-    matmul of four and more axes           →  reshape to three, bmm, reshape
+    matmul of three and more axes          →  reshape to three, bmm, reshape
     matmul(x, W), mm, addmm with constants →  linear
 
 The first two stay in float in int8 files: ExecuTorch has no int8 form of a product of two tensors. The last is a linear
@@ -26,10 +26,16 @@ aten: Any = torch.ops.aten
 
 
 class BatchedProduct(nn.Module):
-    """A matrix product over the last two axes of tensors that agree in all others."""
+    """A matrix product over the last two axes of tensors that agree in all others.
+
+    Where b is one column, as bᵀ · aᵀ: LiteRT's converter fails on a product of one column that is a map afterwards.
+    """
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """``[…, M, K]`` and ``[…, K, N]`` to ``[…, M, N]``."""
+        if b.shape[-1] == 1 != a.shape[-2]:
+            turned: torch.Tensor = self.forward(b.transpose(-2, -1), a.transpose(-2, -1))
+            return turned.reshape(*a.shape[:-1], 1)
         product = torch.bmm(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]))
         return product.reshape(*a.shape[:-1], b.shape[-1])
 
@@ -86,9 +92,19 @@ def batch_products(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target == aten.scaled_dot_product_attention.default:
             _attention(network, node)
-        elif node.target == aten.matmul.default and _agree(node.args) and len(node.meta["val"].shape) > 3:
-            network.replace(node, BatchedProduct(), node.all_input_nodes, "matmul")
+        elif node.target in PRODUCTS and _agree(node.args) and _needs_form(node):
+            factors: Any = node.args  # not all_input_nodes: in y @ y that is one
+            network.replace(node, BatchedProduct(), list(factors), "matmul")
     network.clean()
+
+
+PRODUCTS = {aten.matmul.default, aten.bmm.default}
+
+
+def _needs_form(node: Node) -> bool:
+    """Whether a product is not one of batches of matrices already, or gives one column."""
+    shape = node.meta["val"].shape
+    return len(shape) > 2 and (node.target == aten.matmul.default or shape[-1] == 1)
 
 
 def _attention(network: FlatNetwork, node: Node) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 LIBRARY = Path(torch.__file__).parent
+PROGRAM = Path(__file__).parents[1]
 
 
 def where_failed(error: BaseException, network: nn.Module) -> str:
@@ -21,7 +22,7 @@ def where_failed(error: BaseException, network: nn.Module) -> str:
     paths = {id(module): path for path, module in network.named_modules()}
     module, line = "", ""
     for frame, number in _frames(error):
-        here = frame.f_locals.get("self")
+        here = _owner(frame)
         if isinstance(here, nn.Module) and paths.get(id(here)):
             module = f"'{paths[id(here)]}' ({type(here).__name__})"
         source = Path(frame.f_code.co_filename)
@@ -40,13 +41,19 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
         first = cause
     for tried in (error, first):
         frames = list(traceback.walk_tb(tried.__traceback__))
-        if any(isinstance(frame.f_locals.get("self"), nn.Module) for frame, _ in frames):
+        if any(isinstance(_owner(frame), nn.Module) for frame, _ in frames):
             yield from frames
             return
+
+
+def _owner(frame: FrameType) -> object:
+    """What a function was given first: the object of a method, whatever it calls it."""
+    names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+    return frame.f_locals.get(names[0]) if names else None
 
 
 def _is_the_users(source: Path, here: object) -> bool:
     """Whether a frame is of a network's own file: a module's code outside torch and outside this program."""
     if not isinstance(here, nn.Module) or not source.is_absolute():
         return False
-    return LIBRARY not in source.parents and not type(here).__module__.startswith("pipeline.")
+    return not {LIBRARY, PROGRAM} & set(source.parents) and not type(here).__module__.startswith("pipeline.")

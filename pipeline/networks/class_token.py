@@ -23,17 +23,24 @@ aten: Any = torch.ops.aten
 MOVED = {aten.expand.default, aten.expand_as.default, aten.repeat.default}
 
 
-class PaddedSum(nn.Module):
-    """Zeros in front of and behind the values on an axis, and constants in their places."""
+class Padded(nn.Module):
+    """Zeros in front of and behind the values on an axis."""
 
     def __init__(self, axis: int, before: int, after: int) -> None:
         super().__init__()
         self.axis, self.before, self.after = axis, before, after
 
-    def forward(self, x: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[…, L, …]`` to ``[…, before + L + after, …]``."""
-        untouched = [0, 0] * (x.dim() - 1 - self.axis)
-        return nn.functional.pad(x, [*untouched, self.before, self.after]) + constants
+        return nn.functional.pad(x, [0, 0] * (x.dim() - 1 - self.axis) + [self.before, self.after])
+
+
+class PaddedSum(Padded):
+    """Constants in front of and behind the values on an axis."""
+
+    def forward(self, x: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """``[…, L, …]`` to ``[…, before + L + after, …]``."""
+        return super().forward(x) + constants
 
 
 def add_joined_constants(network: FlatNetwork) -> None:
@@ -77,10 +84,13 @@ def _add(network: FlatNetwork, node: Node) -> None:
 
     with torch.no_grad():
         value = joined(*[tensor for constant in constants if (tensor := network.constant(constant)) is not None])
+    ends = (sum(lengths[:at]), sum(lengths[at + 1 :]))
+    if all(map(network.is_fixed, constants)) and not value.any():
+        network.replace(node, Padded(axis, *ends), x, "cat")
+        return
     held = network.add_constant("joined", value, node)
     network.note(str(held.target), joined, constants)
-    unit = PaddedSum(axis, sum(lengths[:at]), sum(lengths[at + 1 :]))
-    network.replace(node, unit, [x, held], "cat")
+    network.replace(node, PaddedSum(axis, *ends), [x, held], "cat")
 
 
 def _constant(network: FlatNetwork, part: Node) -> Node | None:

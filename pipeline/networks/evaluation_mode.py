@@ -19,10 +19,14 @@ DROPOUTS = {
     aten.feature_alpha_dropout_.default,
 }  # fmt: skip
 
+RECURRENT = {aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input}
+"""Layers over sequences; they have dropout of their own."""
+
 CHANCE_OF = {
     aten.scaled_dot_product_attention.default: "dropout_p",
     aten.rrelu.default: "training",
     aten.rrelu_.default: "training",
+    **dict.fromkeys(RECURRENT, "train"),
 }
 """Operators that draw random numbers only if this argument says so."""
 
@@ -52,6 +56,20 @@ def check_evaluation_mode(network: FlatNetwork, first: str = IN_EVALUATION_MODE)
             raise BadInput(
                 f"The network computes '{node.target}' {place(node)} as in training: {first}change tensors that it "
                 "keeps in training only (if self.training: …), and give functional calls training=self.training."
+            )
+
+
+def check_int8_forms(network: FlatNetwork) -> None:
+    """Check that no layer with weights is hidden in an operator that has no int8 form.
+
+    Raises:
+        BadInput: a recurrent layer.
+    """
+    for node in network.nodes:
+        if node.target in RECURRENT:
+            raise BadInput(
+                f"int8: the recurrent layer '{node.target}' {place(node)} has no int8 form here. Ask for --precision "
+                "fp32 or fp16, or write it as linear layers step by step."
             )
 
 

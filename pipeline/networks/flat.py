@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, Interpreter, Node
 from torch.fx.node import map_arg
 
-from pipeline.errors import BadInput
+from pipeline.networks.whole_graphs import check_graph
 
 
 def arguments_of(node: Node, *defaults: Any) -> list[Any]:
@@ -58,18 +58,24 @@ class FlatNetwork(nn.Module):
         self._flat = Graph()  # a copy, which belongs to no other module
         self._flat.output(self._flat.graph_copy(source.graph, {}))
         for node in self._flat.nodes:
-            node.meta = {"path": _path(node), "val": node.meta.get("val")}
+            node.meta = {"path": path_of(node), "val": node.meta.get("val")}
+        check_graph(self._flat)
+        for node in self._flat.nodes:
             if node.op == "get_attr":
                 self.keep(str(node.target), attrgetter(str(node.target))(source))
             elif node.target == torch.ops.aten.view.default:
                 node.target = torch.ops.aten.reshape.default  # pictures come channels last, where a view may fail
-        _check(self._flat)
         self.clean()
 
     @property
     def nodes(self) -> list[Node]:
         """The operators and tensors in the order of execution."""
         return list(self._flat.nodes)
+
+    @property
+    def graph(self) -> Graph:
+        """The operators as a graph that an interpreter runs."""
+        return self._flat
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of normalised pictures."""
@@ -97,10 +103,13 @@ class FlatNetwork(nn.Module):
     def keep(self, path: str, tensor: torch.Tensor) -> None:
         """Hold a tensor under a path, in place of what was there.
 
-        In the order of its axes: XNNPACK's delegate takes no weight that is stored channels last.
+        In the order of its axes: XNNPACK's delegate takes no weight that is stored channels last, and none with
+        another stride for an axis of one value, which ``contiguous()`` leaves.
         """
         place, name = self._parent(path)
-        tensor = tensor.detach().contiguous()
+        tensor = tensor.detach()
+        if tensor.stride() != torch.empty(tensor.shape, device="meta").stride():
+            tensor = tensor.clone(memory_format=torch.contiguous_format)
         if tensor.is_floating_point():
             setattr(place, name, nn.Parameter(tensor, requires_grad=False))
         else:
@@ -113,13 +122,26 @@ class FlatNetwork(nn.Module):
         self.keep(free, tensor)
         with self._flat.inserting_before(before):
             node = self._flat.create_node("get_attr", free)
-        node.meta = {"path": before.meta["path"], "val": None}
+        node.meta = {"path": before.meta["path"], "val": self._fake_mode().from_tensor(tensor)}
         return node
+
+    def _fake_mode(self) -> Any:
+        """What capture notes results with: tensors without memory."""
+        image = next(node for node in self._flat.nodes if node.op == "placeholder")
+        return image.meta["val"].fake_mode
 
     def note(self, path: str, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> None:
         """Remember that a tensor is what ``compute`` makes of those that these nodes stand for; None stays None."""
         paths = tuple(str(source.target) if isinstance(source, Node) else None for source in sources)
         self.derivations.append(Derivation(path, compute, paths))
+
+    def is_fixed(self, node: Node) -> bool:
+        """Whether a constant is the same whatever the parameters are: the forward makes it of numbers alone."""
+        fixed: set[str | None] = set()
+        for path, _, sources in self.derivations:
+            if fixed.issuperset(sources):
+                fixed.add(path)
+        return str(node.target) in fixed
 
     def derived(self, original: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """This network's tensors by path, from those of the network that it was made of; differentiable.
@@ -127,8 +149,10 @@ class FlatNetwork(nn.Module):
         Without those that belong to no parameter, such as the weights of an averaging.
         """
         values = dict(original)
+        device = next((tensor.device for tensor in original.values()), None)
         for path, compute, sources in self.derivations:
-            values[path] = compute(*[None if source is None else values[source] for source in sources])
+            value = compute(*[None if source is None else values[source] for source in sources])
+            values[path] = value if sources else value.to(device)  # made by a forward, on the device that it names
         mine = [path for path, _ in (*self.named_parameters(), *self.named_buffers())]
         return {path: values[path] for path in mine if path in values}
 
@@ -166,27 +190,25 @@ class FlatNetwork(nn.Module):
         computed from those of the arguments.
         """
         if value is None:
-            value = self._noted(operator, arguments, before)
+            value = self._noted(operator, arguments)
         with self._flat.inserting_before(before):
             new = self._flat.create_node("call_function", operator, arguments)
         new.meta = {"path": (like or before).meta["path"], "val": value}
         return new
 
-    def _noted(self, operator: Any, arguments: tuple[Any, ...], before: Node) -> Any:
+    def _noted(self, operator: Any, arguments: tuple[Any, ...]) -> Any:
         """What capture notes of an operator's result.
 
         Computed as capture does. Otherwise C++ would ask for the size of a free batch, and the program that was
         captured, which has the same symbol, would hold that one size for good.
         """
-        noting = next(
-            node.meta["val"] for node in (before, *before.all_input_nodes) if node.meta.get("val") is not None
-        )
+        mode = self._fake_mode()
 
         def of(node: Node) -> Any:
             constant = self.constant(node)  # rewriting may have given it another shape than was captured
-            return node.meta["val"] if constant is None else noting.fake_mode.from_tensor(constant)
+            return node.meta["val"] if constant is None else mode.from_tensor(constant)
 
-        symbols = noting.fake_mode.shape_env
+        symbols = mode.shape_env
         with enable_python_dispatcher(), nullcontext() if symbols is None else symbols.suppress_guards():
             return operator(*map_arg(arguments, of))
 
@@ -263,8 +285,8 @@ class _Walk(Interpreter):
         return self._network.place(n.meta["path"])(n.target, *arguments, **named)
 
 
-def _path(node: Node) -> str:
-    """The path of the innermost module around an operator; the root is empty."""
+def path_of(node: Node) -> str:
+    """Return the path of the innermost module around an operator of an exported program; the root is empty."""
     stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     path = str(stack[-1]) if stack else ""
     if path.startswith("_empty_nn_module_stack"):
@@ -275,25 +297,3 @@ def _path(node: Node) -> str:
 def writes(node: Node) -> bool:
     """Whether an operator changes a tensor that others may read."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _check(graph: Graph) -> None:
-    """One picture tensor in, one tensor of logits out, and no graph inside the graph."""
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    outputs = next(node for node in graph.nodes if node.op == "output").args[0]
-    if len(inputs) != 1:
-        raise BadInput(f"The network takes {len(inputs)} inputs; a classifier of pictures takes one.")
-    if not isinstance(outputs, (tuple, list)) or len(outputs) != 1 or not isinstance(outputs[0], Node):
-        raise BadInput("The network does not return one tensor; a classifier returns its logits [N, K] and no more.")
-    for node in graph.nodes:
-        if node.op in ("call_module", "call_method") or "higher_order" in str(node.target):
-            raise BadInput(f"The network has control flow ({node.target}{_where(node)}); no device file holds that.")
-        if str(node.target).endswith("_assert_scalar.default"):
-            raise BadInput(
-                f"The network checks values while it runs{_where(node)} (a path or a size that depends on the values "
-                "of an image): no device file holds that. Compute every path, and choose between them with torch.where."
-            )
-
-
-def _where(node: Node) -> str:
-    return f" in '{node.meta['path']}'" if node.meta["path"] else ""

@@ -131,6 +131,7 @@ def build(factory: Callable[..., Any], name: str, classes: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise BadInput(f"'{name}' returned a {type(network).__name__}, not a torch.nn.Module.")
     network = _unwrapped(network)
+    _check_modules(network, name)
     _check_parameters(network, name)
     return network.cpu()
 
@@ -149,10 +150,45 @@ def _unwrapped(network: nn.Module) -> nn.Module:
         network = inner
 
 
+def _check_modules(network: nn.Module, name: str) -> None:
+    """``BadInput`` for a network that is not a float one in Python: TorchScript, quantized, prepared for it."""
+    import torch
+    from torch.ao.quantization import FakeQuantizeBase, ObserverBase
+
+    if isinstance(network, torch.jit.ScriptModule):
+        raise BadInput(
+            f"'{name}' returned a TorchScript module ({type(network).__name__}), which torch.export does not take: let "
+            "the factory return the torch.nn.Module that it was made of. The weights are read from its state dict."
+        )
+    for path, module in network.named_modules():
+        kind = f"{type(module).__module__}.{type(module).__name__}"
+        where = f"'{path}' is a {kind}" if path else kind
+        if isinstance(module, (FakeQuantizeBase, ObserverBase)) or kind.startswith(PREPARED):
+            raise BadInput(
+                f"'{name}' is already prepared for quantization ({where}): let the factory return the float network. "
+                "It is calibrated and quantized here."
+            )
+        if kind.startswith(QUANTIZED):
+            raise BadInput(
+                f"'{name}' is already quantized ({where}): let the factory return the float network, and give its "
+                "float weights. It is calibrated and quantized here."
+            )
+
+
+PREPARED = ("torch.ao.nn.qat.", "torch.ao.nn.intrinsic.qat.", "torch.ao.nn.quantizable.")
+QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
+
+
 def _check_parameters(network: nn.Module, name: str) -> None:
-    """``BadInput`` unless every parameter is float32 and has a size."""
+    """``BadInput`` unless every parameter is float32 and has a size, and every tensor has values."""
     import torch
 
+    for path, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_meta and not torch.nn.parameter.is_lazy(tensor):
+            raise BadInput(
+                f"'{name}' has tensors without values ('{path}' is on the meta device): build the network on the CPU. "
+                "Its weights are loaded afterwards."
+            )
     for path, parameter in network.named_parameters():
         if torch.nn.parameter.is_lazy(parameter):
             raise BadInput(
@@ -191,7 +227,9 @@ def check_logits(network: nn.Module, name: str, classes: int, preprocess: Prepro
             logits = network(torch.zeros(*shape))
     except Exception as error:
         line = first_line(error)
-        size = "; another size is --input" if re.search("size|shape", line, re.IGNORECASE) else ""
+        channels = CHANNELS.search(str(error))
+        size = "; another size is --input" if not channels and re.search("size|shape", line, re.IGNORECASE) else ""
+        size += "" if channels is None else f". {_of_channels(int(channels[1]))}"
         raise BadInput(
             f"'{name}' fails on {given} {shape} with {type(error).__name__}: {line}{where_failed(error, network)}. "
             f"See --debug{size}."
@@ -208,6 +246,17 @@ def check_logits(network: nn.Module, name: str, classes: int, preprocess: Prepro
             f"'{name}' returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {given}; logits "
             f"[{pictures}, {classes}], one for each label, are needed."
         )
+
+
+CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
+
+
+def _of_channels(channels: int) -> str:
+    """What helps a network that does not take RGB."""
+    return (
+        f"Images have 3 channels (RGB), and this layer takes {channels}: let the factory return a network that takes 3"
+        + (", as one that computes x.mean(1, keepdim=True) first" if channels == 1 else "")
+    )
 
 
 def _unpacking(answer: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,12 +14,16 @@ from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
 from pipeline.networks.attention import constant_products_to_linear
+from pipeline.networks.batches import batch_use, first_mixing
 from pipeline.networks.blame import where_failed
+from pipeline.networks.casts import drop_idle_casts
 from pipeline.networks.class_token import add_joined_constants
 from pipeline.networks.convolutions import plain_paddings, plain_transposed_convolutions
+from pipeline.networks.evaluation_mode import place
 from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
 from pipeline.networks.foreign_operators import check_operators
+from pipeline.networks.masked_writes import writes_by_mask
 from pipeline.networks.norms import instance_norms_as_batch_norms
 from pipeline.networks.planes import to_planes
 from pipeline.networks.products import plain_products
@@ -28,6 +33,7 @@ from pipeline.networks.scaling import drop_expansions, fold_channel_arithmetic
 from pipeline.networks.slice_writes import make_slice_writes_functional
 from pipeline.networks.stacks import plain_stacks
 from pipeline.networks.sums import plain_sums
+from pipeline.networks.turns import plain_turns
 
 LARGEST_BATCH = 4096
 
@@ -37,10 +43,27 @@ LARGEST_DIFFERENCE = 1e-3
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network for devices, and the exported program of the one that it was made of."""
+    """A network for devices, and the exported program of the one that it was made of.
+
+    ``mixing`` is as in ``Exported``.
+    """
 
     network: FlatNetwork
     original: ExportedProgram
+    mixing: str | None = None
+
+
+class Exported(NamedTuple):
+    """A program, and how it takes batches.
+
+    ``batch`` is None where any number of images is taken, else 1. ``mixing`` is the operator by which the answer to an
+    image depends on those beside it, with its module, or "" where that is not known; None where no image depends on
+    another.
+    """
+
+    program: ExportedProgram
+    batch: int | None
+    mixing: str | None
 
 
 def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | None = None) -> Prepared:
@@ -54,7 +77,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
         BadInput: a network that cannot be captured, with what stands in the way. LoweringFailed: the rewritten
             network gives other logits, which is a fault of this program.
     """
-    program, batch = export_network(network, preprocess)
+    program, batch, mixing = export_network(network, preprocess)
     prepared = FlatNetwork(program, batch)
     check_operators(prepared)
     drop_dropouts(prepared)
@@ -63,6 +86,9 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     fold_constants(prepared)
     plain_stacks(prepared)
     plain_sums(prepared)
+    drop_idle_casts(prepared)
+    plain_turns(prepared)
+    writes_by_mask(prepared)
     to_planes(prepared)
     plain_paddings(prepared)
     plain_transposed_convolutions(prepared)
@@ -76,21 +102,20 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     rewrite(prepared)
     rewrite_ranks(prepared)
     _check_same(network, prepared, _noise(preprocess) if example is None else example)
-    return Prepared(prepared.eval(), program)
+    return Prepared(prepared.eval(), program, mixing)
 
 
-def export_network(network: nn.Module, preprocess: Preprocess) -> tuple[ExportedProgram, int | None]:
-    """The exported program of the float network, and its batch: None where it is free, else 1."""
+def export_network(network: nn.Module, preprocess: Preprocess) -> Exported:
+    """The exported program of the float network, captured for any batch if every image has its own answer there."""
     was_training = network.training
     network.eval()
-    shape = (3, preprocess.height, preprocess.width)
     try:
         with hushed(), torch.no_grad():
-            try:
-                free = ({0: Dim("batch", min=1, max=LARGEST_BATCH)},)
-                return export(network, (torch.zeros(2, *shape),), dynamic_shapes=free, strict=False), None
-            except Exception:  # whatever the network makes torch raise: it may still take single pictures
-                return export(network, (torch.zeros(1, *shape),), strict=False), 1
+            use = batch_use(network, preprocess)
+            whole = _captured(network, preprocess, free=True)
+            if whole is not None and use == "any":
+                return Exported(whole, None, None)
+            single = _captured(network, preprocess, free=False)
     except Exception as error:
         raise BadInput(
             f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)})"
@@ -98,6 +123,25 @@ def export_network(network: nn.Module, preprocess: Preprocess) -> tuple[Exported
         ) from error
     finally:
         network.train(was_training)
+    assert single is not None
+    return Exported(single, 1, _mixing_operator(whole, preprocess) if use == "mixed" else None)
+
+
+def _captured(network: nn.Module, preprocess: Preprocess, *, free: bool) -> ExportedProgram | None:
+    """The program for batches of any size, None if there is none; or for one image."""
+    shape = (3, preprocess.height, preprocess.width)
+    if not free:
+        return export(network, (torch.zeros(1, *shape),), strict=False)
+    sizes = ({0: Dim("batch", min=1, max=LARGEST_BATCH)},)
+    try:
+        return export(network, (torch.zeros(2, *shape),), dynamic_shapes=sizes, strict=False)
+    except Exception:  # whatever the network makes torch raise: it may still take single images
+        return None
+
+
+def _mixing_operator(program: ExportedProgram | None, preprocess: Preprocess) -> str:
+    node = None if program is None else first_mixing(FlatNetwork(program), preprocess)
+    return "" if node is None else f"'{node.target}' {place(node)}"
 
 
 def _advice(error: Exception) -> str:

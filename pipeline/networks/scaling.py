@@ -28,16 +28,21 @@ SUMS = {aten.add.Tensor, aten.sub.Tensor}
 PRODUCTS = {aten.mul.Tensor, aten.div.Tensor}
 COMMUTING = {aten.add.Tensor, aten.mul.Tensor}
 
+EXPANSIONS = {aten.expand.default, aten.expand_as.default, aten.broadcast_to.default}
+
 
 def drop_expansions(network: FlatNetwork) -> None:
-    """Let arithmetic broadcast its constants itself: ``x + p.expand(N, −1, −1)`` is ``x + p``."""
+    """Let arithmetic broadcast itself: ``x + p.expand(N, −1, −1)`` is ``x + p``, ``v * c.expand_as(v)`` is ``v * c``.
+
+    LiteRT's converter turns the axes of what it broadcasts, but not of the shape that it broadcasts to.
+    """
     for node in network.nodes:
         if node.target not in SUMS | PRODUCTS:
             continue
         for source in node.all_input_nodes:
-            expands = source.target == aten.expand.default and network.constant(source.args[0]) is not None
             others = [other for other in node.all_input_nodes if other is not source]
-            if expands and any(other.meta["val"].shape == node.meta["val"].shape for other in others):
+            same = any(network.sides(other) == network.sides(node) for other in others)
+            if source.target in EXPANSIONS and same:
                 node.replace_input_with(source, source.all_input_nodes[0])
     network.clean()
 

@@ -85,7 +85,9 @@ class TFLiteTarget:
         model = read_model(path.read_bytes())
         graph = model.subgraphs[0]
         operators = [(_operator_name(model, operator), operator) for operator in graph.operators]
-        layers = [operator for name, operator in operators if name in LAYERS]
+        computed = _computed_from_inputs(graph)
+        fully = [operator for name, operator in operators if name in LAYERS]
+        layers = [operator for operator in fully if operator.inputs[1] not in computed]
         integer = sum(_is_int8(graph, layer) for layer in layers)
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         interpreter.allocate_tensors()
@@ -98,7 +100,7 @@ class TFLiteTarget:
             return result not in taken and _is_computed(interpreter, result)
 
         products = [operator for name, operator in operators if name == PRODUCT]
-        costs = [(_mult_adds(graph, layer), is_outside(layer)) for layer in layers]
+        costs = [(_mult_adds(graph, layer), is_outside(layer)) for layer in fully]
         costs += [(_product_mult_adds(graph, product), is_outside(product)) for product in products]
         return Census(
             operators=Counter(name for name, _ in operators),
@@ -154,6 +156,18 @@ def _only_as_annotated() -> Iterator[None]:
         yield
     finally:
         api.ConvertToTFLConfig = default
+
+
+def _computed_from_inputs(graph: Any) -> set[int]:
+    """The tensors that depend on the image.
+
+    The converter writes a product of two tensors as FULLY_CONNECTED where it can; it has no weights, and is no layer.
+    """
+    computed = {int(index) for index in graph.inputs}
+    for operator in graph.operators:  # in the order of execution
+        if not computed.isdisjoint(map(int, operator.inputs)):
+            computed.update(map(int, operator.outputs))
+    return computed
 
 
 def _is_computed(interpreter: Any, index: int) -> bool:

@@ -22,7 +22,7 @@ PROBABILITIES_WARNING = (
 
 def gives_probabilities(network: nn.Module, images: NDArray[np.uint8], preprocess: Preprocess) -> bool:
     """Return whether a network on the CPU answers images ``[N, H, W, 3]`` with probabilities instead of logits."""
-    program, batch = export_network(network, preprocess)
+    program, batch, _ = export_network(network, preprocess)
     was_training = network.training
     network.eval()
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -200,3 +201,10 @@ def test_a_network_that_guesses_is_said_to_be_untrained(
     (finding,) = network_findings(references, calibration, CLASSES, lambda: None)
     assert "as guessing would be: train it first" in finding
     assert "Most damaged layer" not in finding
+
+
+def test_a_network_that_mixes_images_is_named(of: Callable[[nn.Module], References]) -> None:
+    references = of(collapsed())
+    references.captured = dataclasses.replace(references.captured, mixing="'aten.sub.Tensor' in '3'")
+    first, _ = network_findings(references, None, CLASSES, lambda: None)
+    assert first.startswith("The network mixes the images of a batch (first seen at 'aten.sub.Tensor' in '3'): its")

@@ -153,6 +153,19 @@ BODIES: dict[str, Callable[[], Body]] = {
     "attention": lambda: Body(attend),
     "causal attention": lambda: Body(lambda x: attend(x, is_causal=True, scale=0.3)),
     "attention with a mask": lambda: Body(lambda x, mask: attend(x, attn_mask=mask), mask=drawn(2, 64, 64)),
+    "a product of a tensor with itself": lambda: Body(lambda x: x @ x),
+    "a product of one column": lambda: Body(
+        lambda x, c: c(
+            torch.matmul(x.flatten(2), x[:, :1].flatten(2).softmax(-1).transpose(1, 2)).reshape(-1, 16, 1, 1)
+        ),
+        nn.Conv2d(16, 4, 1),
+    ),
+    "a global context": lambda: Body(
+        lambda x, c: x + (x.flatten(2).unsqueeze(1) @ c(x).flatten(2).softmax(2).unsqueeze(-1)).view(-1, 16, 1, 1),
+        nn.Conv2d(16, 1, 1),
+    ),
+    "einsum of a tensor with itself": lambda: Body(lambda x: torch.einsum("...hw,...wk->...hk", x, x)),
+    "attention of a tensor to itself": lambda: Body(lambda x: functional.scaled_dot_product_attention(x, x, x)),
     "attention in words": lambda: Body(
         lambda x: (heads(x)[0] @ heads(x)[1].transpose(-2, -1)).softmax(-1) @ heads(x)[2]
     ),
@@ -163,6 +176,17 @@ BODIES: dict[str, Callable[[], Body]] = {
     "attention, tokens in front": lambda: Body(
         lambda x, c: c(*[x.flatten(2).permute(2, 0, 1)] * 3, need_weights=False)[0].transpose(0, 1),
         nn.MultiheadAttention(16, 2),
+    ),
+    "attention with learned keys, and one of zeros": lambda: Body(
+        lambda x, c: c(tokens(x), tokens(x), tokens(x))[0],
+        nn.MultiheadAttention(16, 2, batch_first=True, add_bias_kv=True, add_zero_attn=True),
+    ),
+    "two joined constants": lambda: Body(
+        lambda x, one, other: torch.cat(
+            [torch.cat([tokens(x), one.expand(x.shape[0], -1, -1)], 1), other.expand(x.shape[0], -1, -1)], 1
+        ),
+        one=drawn(1, 1, 16),
+        other=drawn(1, 2, 16),
     ),
     "windows": lambda: Body(windows),
     "patch merging": lambda: Body(
@@ -177,6 +201,9 @@ BODIES: dict[str, Callable[[], Body]] = {
         lambda x: functional.fold(functional.unfold(x, (2, 4), stride=(2, 4)).relu(), (8, 8), (2, 4), stride=(2, 4))
     ),
     "patches that overlap": lambda: Body(lambda x: functional.unfold(x, 3, padding=1, stride=2)),
+    "a context for each channel": lambda: Body(
+        lambda x: (x * x.softmax(-1)).sum(-1, keepdim=True).expand_as(x) * x.relu()
+    ),
     "means": lambda: Body(
         lambda x: (
             x.mean(1, keepdim=True)

@@ -80,6 +80,40 @@ def lazy(num_classes=4):
     return Body(nn.LazyConv2d(4, 1))
 
 
+def on_meta(num_classes=4):
+    with torch.device("meta"):
+        return Body(nn.Identity())
+
+
+def scripted(num_classes=4):
+    return torch.jit.script(Body(nn.Identity()))
+
+
+def traced(num_classes=4):
+    return torch.jit.trace(Body(nn.Identity()).eval(), torch.zeros(1, 3, 12, 12))
+
+
+def dynamic(num_classes=4):
+    return torch.ao.quantization.quantize_dynamic(Body(nn.Identity()), {nn.Linear}, dtype=torch.qint8)
+
+
+def fake_quantized(num_classes=4):
+    return Body(torch.ao.quantization.FakeQuantize())
+
+
+def grey(num_classes=4):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Named(Wrong):
+    def forward(this, x):
+        return this.fc(x.flatten(1))  # line 90
+
+
+def named(num_classes=4):
+    return nn.Sequential(Named())
+
+
 def on_a_gpu(num_classes=4):
     raise AssertionError("Torch not compiled with CUDA enabled")
 
@@ -127,6 +161,13 @@ REFUSED = {
     "complicated": r"computes with complex numbers \('filter' is complex64\)",
     "lazy": r"a parameter without a size \('gate.weight', of a lazy module\): run the network once",
     "on_a_gpu": r"CUDA enabled\. A device is not needed: leave .cuda\(\)",
+    "on_meta": r"'net.py:on_meta' has tensors without values \('conv.weight' is on the meta device\): build",
+    "scripted": r"'net.py:scripted' returned a TorchScript module .*: let the factory return the torch.nn.Module",
+    "traced": r"'net.py:traced' returned a TorchScript module .*: let the factory return the torch.nn.Module",
+    "dynamic": r"'net.py:dynamic' is already quantized \('head' is a torch.ao.*Linear\): let the factory return",
+    "fake_quantized": r"is already prepared for quantization \('gate' is a torch.ao.*FakeQuantize\): let the factory",
+    "grey": r"in '0' \(Conv2d\)\. See --debug\. Images have 3 channels \(RGB\), and this layer takes 1: let",
+    "named": r"in '0.fc' \(Linear\), net.py line 90\. See",
     "dictionary": r"returns a dict .* It has 'logits', 'features': .* as in net\(x\)\['logits'\]",
     "several": r"returns a tuple .* It has 2: .* as in net\(x\)\[0\]",
 }
@@ -143,7 +184,7 @@ def test_the_cause_and_the_module_are_named(source: Path, factory: str) -> None:
     with pytest.raises(BadInput, match=REFUSED[factory]) as refused:
         export()
     assert "\n" not in str(refused.value)
-    assert ("--input" in str(refused.value)) == (factory == "wrong")
+    assert ("--input" in str(refused.value)) == (factory in ("wrong", "named"))
 
 
 @pytest.mark.parametrize("factory", ["compiled", "parallel"])
@@ -168,6 +209,11 @@ def network(body: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3), body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
 
 
+def under_autocast(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return layer(x).float()
+
+
 UNFIT = {
     "no running statistics": (
         nn.BatchNorm2d(8, track_running_stats=False),
@@ -189,6 +235,18 @@ UNFIT = {
         r"'aten.batch_norm.default' in '1' as in training: .*so give functional calls training=self.training",
     ),
     "noise": (Called(lambda x: x + torch.randn_like(x)), r"draws random numbers \('aten.randn_like.default' in '1'\)"),
+    "autocast": (
+        Called(under_autocast, nn.Conv2d(8, 8, 1)),
+        r"computes in bfloat16 in '1', because its forward enters torch.autocast on 'cpu': .*exported from float32",
+    ),
+    "vmap": (
+        Called(lambda x, layer: torch.vmap(layer)(x), nn.Conv2d(8, 8, 1)),
+        r"transformed by torch.vmap or torch.func in '1', which cannot be captured",
+    ),
+    "cond": (
+        Called(lambda x: torch.cond(x.sum() > 0, lambda y: y * 2, lambda y: y - 1, (x,))),
+        r"control flow \(cond in '1'\); no device file holds that\. Compute every path",
+    ),
     "drop path": (
         Called(lambda x: x * torch.bernoulli(torch.full((x.shape[0], 1, 1, 1), 0.5))),
         r"draws random numbers \('aten.bernoulli.default' in '1'\)",

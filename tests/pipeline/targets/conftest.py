@@ -23,7 +23,7 @@ NOBODY = "0" * 64
 
 @pytest.fixture(scope="session")
 def calibrated() -> Callable[..., Source]:
-    """``calibrated(network, preprocess, pictures, recipe)``: with the ranges of those pictures, 16 at a time."""
+    """``calibrated(network, preprocess, pictures, recipe)``: with the ranges of those pictures."""
     from calibration.dataset import CalibrationSet
     from calibration.quantize import find_ranges
     from calibration.ranges import Ranges
@@ -32,9 +32,10 @@ def calibrated() -> Callable[..., Source]:
     from pipeline.targets.base import Source
 
     def made(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe) -> Source:
-        graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess))
+        batch = getattr(network, "batch", None)
+        graph = graph_of(capture_images(ImageInput(network, preprocess).eval(), preprocess, batch))
         with hushed():
-            values = find_ranges(graph, pictures.split(16), recipe, input_range(preprocess)).values
+            values = find_ranges(graph, pictures.split(batch or 16), recipe, input_range(preprocess)).values
         images = CalibrationSet(source="test", how="all", seed=0, images=())
         ranges = Ranges(
             checkpoint_sha256=NOBODY, preprocess=preprocess, recipe=recipe, calibration_set=images, values=values

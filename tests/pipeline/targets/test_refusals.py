@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.networks.flat import FlatNetwork
@@ -85,3 +86,35 @@ def test_executorch_lists_its_kernels() -> None:
     )
     with pytest.raises(NotImplementedError, match=r"Missing kernel: aten::sort\.values"):
         check_kernels([SimpleNamespace(name="aten::sort", overload="values")])
+
+
+@pytest.mark.parametrize(
+    ("function", "operator"),
+    [
+        (lambda x: torch.linalg.inv(x[:, :, :6, :6] + 10 * torch.eye(6)), "aten.linalg_inv_ex"),
+        (lambda x: functional.bilinear(x, x, torch.ones(6, 6, 6)), "aten._trilinear"),
+    ],
+)
+def test_an_operator_that_others_decompose_into_has_a_place(function: object, operator: str) -> None:
+    said = refusal(RuntimeError(f"Missing out variants: {{'{operator}'}}"), flat(Called(function)))  # type: ignore[arg-type]
+    assert f"no form for '{operator}' (in '1')" in said
+
+
+def test_no_file_of_this_program_is_shown(upsampling: FlatNetwork) -> None:
+    mlir = "Failed to run converter passes: /a/b-c/flat.py:33:0: error: 'tfl.mul' op operands don't have shapes"
+    said = refusal(ValueError(mlir), upsampling)
+    assert said.startswith("the exporter has no form for 'tfl.mul'.")
+    said = refusal(ValueError("Failed: /a/b-c/flat.py:33:0: error: something else"), upsampling)
+    assert "failed with ValueError: Failed: something else. Run" in said
+
+
+def test_half_precision_is_named() -> None:
+    network = flat(Called(lambda x: functional.conv2d(x.half(), torch.ones(4, 4, 1, 1).half()).float()))
+    said = refusal(ValueError("error: failed to legalize operation 'tfl.conv_2d' that"), network)
+    assert "'tfl.conv_2d' in half precision, in which the network computes there (aten.conv2d.default in '1')" in said
+
+
+def test_a_write_that_is_left_is_named() -> None:
+    node = SimpleNamespace(op="call_function", target=torch.ops.aten.add_.Tensor, meta={"path": "3"})
+    said = refusal(RuntimeError("Output node 'x' is already in the inputs"), SimpleNamespace(nodes=[node]))  # type: ignore[arg-type]
+    assert said.startswith("the network writes into a part of a tensor (aten.add_.Tensor in '3') in a way")

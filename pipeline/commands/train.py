@@ -112,7 +112,7 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     default="auto",
     show_default=True,
     help="auto: bf16 where the hardware has it and timed steps are clearly faster with it, twice; else fp32, as with "
-    "--qat.",
+    "--qat and for a network that fails in bf16.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")

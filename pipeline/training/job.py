@@ -26,9 +26,10 @@ from pipeline.data.class_counts import class_counts
 from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
 from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
+from pipeline.errors import BadInput
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
-from pipeline.training.hardware import choose_device, choose_precision
+from pipeline.training.hardware import bf16_fault, choose_device, choose_precision
 from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
 from pipeline.training.knowledge import about_gap, about_guessing
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
@@ -193,13 +194,23 @@ def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module,
 
 
 def _decided(job: Job, network: nn.Module, data: Pixels, device: torch.device) -> tuple[Settings, str]:
-    """The settings with a precision, and why it is this one."""
-    if job.settings.precision != "auto":
+    """The settings with a precision, and why it is this one.
+
+    Raises:
+        BadInput: bf16 is asked for, and the network cannot be trained in it.
+    """
+    asked = job.settings.precision
+    if asked == "fp32":
         return job.settings, "as asked"
     if job.tuned is not None:
         return msgspec.structs.replace(job.settings, precision="fp32"), "int8 is simulated in it"
     batch = Normalise(job.preprocess)(torch.from_numpy(data.images[: job.settings.batch_size])).to(device)
     on_device: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if asked == "bf16":
+        fault = bf16_fault(on_device, batch)
+        if fault is not None:
+            raise BadInput(f"--precision bf16 was asked for, but {fault}: use --precision fp32 or auto.")
+        return job.settings, "as asked"
     precision, reason = choose_precision(on_device, batch)
     return msgspec.structs.replace(job.settings, precision=precision), reason
 

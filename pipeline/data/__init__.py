@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_apps.class_folders import Use
 from edge_apps.console import progress
 from edge_apps.images import ImageSet, open_images
+from edge_apps.split_names import Use
 from pipeline.data import digits
 
 _DIGITS_FOR: dict[Use, str] = {"val": "test"}

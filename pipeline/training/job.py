@@ -29,9 +29,10 @@ from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.errors import BadInput
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
+from pipeline.training.batch_norm import OtherStatistics
 from pipeline.training.hardware import bf16_fault, choose_device, choose_precision
 from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
-from pipeline.training.knowledge import about_gap, about_guessing
+from pipeline.training.knowledge import about_gap, about_guessing, is_gap
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
@@ -274,7 +275,9 @@ def _measured(job: Job, training: Training, network: nn.Module, data: Pixels, va
         warnings.append(about_guessing(correct, val.labels.tolist(), job.labels, job.val.name))
     # As it computes in training: with --qat that is with int8 simulated.
     again = training.count_correct(network, some, job.preprocess) if job.tuned else on_training.correct
-    warnings.append(about_gap(again, len(some), training.history[-1].top1, training.settings.ema))
+    learnt = training.history[-1].top1
+    other = training.other_statistics(network) if is_gap(again, len(some), learnt) else OtherStatistics()
+    warnings.append(about_gap(again, len(some), learnt, training.settings.ema, other))
     return Trained(training.history[-1], on_training, correct, int8, tuple(filter(None, warnings)))
 
 

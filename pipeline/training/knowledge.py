@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from scipy.stats import binomtest
 
+from edge_apps.file_names import listed
 from pipeline.accuracy.guessing import LEVEL, explained_by_guessing
+from pipeline.training.batch_norm import OtherStatistics
 
 GAP = 0.05
 """A smaller difference between the share right in training and once saved is not worth a warning."""
@@ -33,17 +35,41 @@ def about_guessing(correct: int, labels: Sequence[int], classes: Sequence[str], 
     return None
 
 
-def about_gap(correct: int, images: int, in_training: float, ema: float) -> str | None:
+def is_gap(correct: int, images: int, in_training: float) -> bool:
+    """Return whether ``correct`` of ``images`` are clearly less than the share that was right in training."""
+    if correct / images > in_training - GAP:
+        return False
+    return bool(binomtest(correct, images, in_training, "less").pvalue <= LEVEL)
+
+
+def about_gap(
+    correct: int, images: int, in_training: float, ema: float, other: OtherStatistics | None = None
+) -> str | None:
     """Warn where the saved network is clearly worse than the last epoch of training was; else None.
 
     ``correct`` of ``images`` training images are right once saved, the share ``in_training`` was right in the last
     epoch: on augmented images, with dropout, and while it still learnt, so usually the lower of the two.
+    ``other`` are the modules that may be the cause.
     """
-    if correct / images > in_training - GAP or binomtest(correct, images, in_training, "less").pvalue > LEVEL:
+    if not is_gap(correct, images, in_training):
         return None
     averaging = ", or --ema 0 to save the last weights instead of their moving average" if ema else ""
     return (
         f"The saved network is right on {correct / images:.1%} of the training images; in the last epoch of training it"
-        f" was right on {in_training:.1%}. Either it computes differently in evaluation mode, or the training had too"
-        f" few steps: try more --epochs, a smaller --batch-size{averaging}."
+        f" was right on {in_training:.1%}. {_cause(other or OtherStatistics())} try more --epochs, a smaller --batch-size{averaging}."
     )
+
+
+def _cause(other: OtherStatistics) -> str:
+    """Why a saved network may be worse, up to what may help apart from changing the network."""
+    if other.of_instances:
+        return (
+            f"Instance norms in it ({listed(other.of_instances)}) use each image's own statistics in training, and "
+            "running ones once saved: build them with track_running_stats=False, or"
+        )
+    if other.by_formula:
+        return (
+            f"It keeps running statistics by a formula of its own in {listed(other.by_formula)}; those lag behind the "
+            "weights and are not re-estimated before saving: call torch.nn.functional.batch_norm there, or"
+        )
+    return "Either it computes differently in evaluation mode, or the training had too few steps:"

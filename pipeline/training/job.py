@@ -22,6 +22,7 @@ from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoints.fitting import as_stored
 from pipeline.data.class_counts import class_counts
 from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
 from pipeline.data.hashes import ImageHashes, hash_images
@@ -248,7 +249,7 @@ def _share_correct(training: Training, val: Pixels, preprocess: Preprocess) -> f
 def _write(job: Job, training: Training, data: Pixels, val: Pixels | None, hashes: Sequence[ImageHashes]) -> Trained:
     """Write the averaged network, and with it how it was made and how good it is."""
     network = copy.deepcopy(training.average.network)
-    network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
+    network.load_state_dict(as_stored(network.state_dict(), job.dtype))  # judged as it will be read
     training.reestimate(network)  # last: the statistics belong to the weights as they are stored
     trained = _measured(job, training, network, data, val)
     checkpoint.save(

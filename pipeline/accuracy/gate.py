@@ -125,8 +125,8 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
         raise BadInput("The gate needs a drop, and this evaluation has no reference: gate a bundle.")
     if evaluation.trained_on:
         raise BadInput(
-            f"The network was trained on '{evaluation.data}', where it shows no drop that other images would not: gate "
-            "on pictures that it has not seen."
+            f"The network was trained on '{evaluation.data}', and a drop there says nothing about other images. "
+            f"{words.HOLD_BACK}"
         )
     if evaluation.overlap.trained:
         raise BadInput(words.trained_on_some(evaluation.overlap.trained, evaluation.data))

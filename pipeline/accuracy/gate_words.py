@@ -11,6 +11,11 @@ from pipeline.accuracy.results import Drift
 
 NO_CLASSES = "Classes were not looked at (--no-class-flags): a class that vanished can hide in top-1."
 
+HOLD_BACK = (
+    "Gate with --data of images that it has not seen: hold some back before training, as docs/training.md shows, and "
+    "train and export with --data of the others."
+)
+
 KINDS = ("passed", "failed", "undecided", "not run", "not run (allowed)")
 
 
@@ -125,7 +130,7 @@ def trained_on_some(names: Sequence[str], data: str) -> str:
     count = "1 image" if len(names) == 1 else f"{len(names):,} images"
     return (
         f"The network was trained on {count} of '{data}', by content (first: '{names[0]}'): a drop on training images"
-        " says nothing about others. Gate on images that it has not seen; 'pipeline evaluate --json' lists these."
+        f" says nothing about others. {HOLD_BACK} 'pipeline evaluate --json' lists these images."
     )
 
 

@@ -27,7 +27,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 WEIGHTS_HELP = "'imagenet', or imagenet:SET for one of several: the published weights, downloaded; see docs/weights.md."
 
-DATA_HELP = "'digits', a folder of class folders, or an uncompressed tar of one."
+DATA_HELP = (
+    "'digits', a folder of class folders, or an uncompressed tar of one. Of a folder that holds train, val and test "
+    "the one for this use is read; see docs/data.md."
+)
 
 
 def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:

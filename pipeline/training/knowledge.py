@@ -18,11 +18,16 @@ GAP = 0.05
 def about_guessing(correct: int, labels: Sequence[int], classes: Sequence[str], data: str) -> str | None:
     """Warn where ``correct`` of the images with these ``labels`` are no more than guessing explains; else None.
 
-    Two kinds of guessing, each a one-sided binomial test: a class at random (one of K), and the commonest class for
-    every image.
+    Images of one class show nothing, which is said. Two kinds of guessing, each a one-sided binomial test: a class at
+    random (one of K), and the commonest class for every image.
     """
     images = len(labels)
     commonest, size = Counter(labels).most_common(1)[0]
+    if size == images:
+        return (
+            f"All images of '{data}' are of one class, '{classes[commonest]}': accuracy on them does not show whether "
+            "the network tells classes apart. Give images of every class."
+        )
     for share, meaning in (
         (1 / len(classes), f"guessing one of {len(classes)} classes ({1 / len(classes):.1%})"),
         (size / images, f"answering '{classes[commonest]}' for every image ({size / images:.1%})"),

@@ -58,7 +58,7 @@ def test_the_readme_as_it_stands_gives_a_verdict(divided: Path, pipeline: Run) -
         assert ended.status == 0, ended.err
         assert "Error" not in ended.err
     bundle = load_bundle(divided / "mine")
-    assert {file.comparison.word for file in bundle.models() if file.comparison.status == "run"} == {"good"}
+    assert {file.comparison.word for file in bundle.models() if file.comparison.status == "run"} <= {"good", "check"}
     evaluated = pipeline(*commands["evaluate"], "--json")
     assert evaluated.status == 0, evaluated.err
     result = msgspec.json.decode(evaluated.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.training.batch_norm import OtherStatistics
-from pipeline.training.knowledge import about_gap
+from pipeline.training.knowledge import about_gap, about_guessing
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,12 @@ def test_the_modules_that_cause_a_gap_are_named(other: OtherStatistics, said: st
 
 def test_no_gap_no_warning() -> None:
     assert about_gap(88, 100, 0.9, 0.99, OtherStatistics(("x",), ("y",))) is None
+
+
+def test_images_of_one_class_are_said_to_show_nothing() -> None:
+    """No training, however long, is better than the answer that is always right on them."""
+    warning = about_guessing(5, [1] * 5, ("cat", "dog"), "val")
+    assert warning == (
+        "All images of 'val' are of one class, 'dog': accuracy on them does not show whether the network tells classes "
+        "apart. Give images of every class."
+    )

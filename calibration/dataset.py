@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import BadCalibration
-from calibration.hygiene import Replaced, clean, refuse_one_class, warnings_about
+from calibration.hygiene import Replaced, clean, warnings_about
 from calibration.recipe import Recipe
 from calibration.sampling import ClassBalanced, Draw, FarthestFirst, check_enough
 from edge_apps.images import ImageSet, sha256
@@ -71,13 +71,12 @@ def choose(
     classes that the network knows, by the names that the data has for them; without, all classes of the data.
 
     Raises:
-        BadCalibration: too few images, one class only, most pictures constant or normalised before they were saved,
+        BadCalibration: too few images, most pictures constant or normalised before they were saved,
             features that are no numbers. BadImage: a picture drawn cannot be decoded.
     """
     recipe = recipe.fitted(len(images))
     count = recipe.images or 0
     check_enough(len(images), count)
-    refuse_one_class(images, labels)
     draw, how = _draw(images, recipe, count, features)
     cleaned = clean(images, draw, draw.take(count))
     chosen = CalibrationSet(
@@ -124,5 +123,7 @@ def check_disjoint(chosen: CalibrationSet, evaluation: ImageSet) -> None:
         index, name = shared[0]
         raise BadCalibration(
             f"{len(shared)} of {len(evaluation)} evaluation images in '{evaluation.name}' were used for calibration "
-            f"(first: '{evaluation.item_name(index)}' is '{name}'): evaluate on other images, or calibrate on others."
+            f"(first: '{evaluation.item_name(index)}' is '{name}'). Give --data with images that neither trained nor "
+            "calibrated: divide the folder before training, as docs/training.md shows, train and export with --data of "
+            "the one part, and evaluate and gate with --data of the other."
         )

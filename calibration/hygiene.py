@@ -130,16 +130,6 @@ def clean(images: ImageSet, draw: Draw, drawn: Sequence[int]) -> Cleaned:
     return Cleaned(list(final), list(final.values()), tuple(replaced), _about_those_that_stay(images, stay))
 
 
-def refuse_one_class(images: ImageSet, labels: Sequence[str]) -> None:
-    """``BadCalibration`` where all pictures are of one class, unless the network knows one only."""
-    present = set(images.labels)
-    if len(present) == 1 and len(labels) != 1:
-        raise BadCalibration(
-            f"All {len(images)} pictures of '{images.name}' are of one class, '{images.classes[present.pop()]}': what "
-            "the network does with the others would never be seen. Give pictures of every class."
-        )
-
-
 def warnings_about(indices: Sequence[int], looks: Sequence[Look], images: ImageSet, labels: Sequence[str]) -> list[str]:
     """What a user should know of a calibration set that is used all the same; one sentence each.
 
@@ -153,6 +143,8 @@ def warnings_about(indices: Sequence[int], looks: Sequence[Look], images: ImageS
     missing = [name for name in expected if name not in present]
     if missing:
         remedy = "" if len(indices) >= len(expected) else f" Draw {len(expected)} images or more."
+        if len({images.labels[index] for index in range(len(images))}) == 1:
+            remedy = " What the network does with other classes is not measured: give images of every class."
         found.append(
             f"No calibration image of {len(missing)} of {len(expected)} classes: {_listed(missing)}.{remedy}",
         )

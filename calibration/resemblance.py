@@ -45,6 +45,8 @@ _ROWS, _COLUMNS = np.array(
     sorted(((y, x) for y in range(32) for x in range(32)), key=lambda place: (sum(place), place))[1 : BITS + 1]
 ).T
 
+_MIRRORED = np.where(_COLUMNS % 2, -1, 1).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Resemblance:
@@ -61,11 +63,23 @@ def signature(image: Image) -> bytes | None:
     Each bit says whether one of the 128 lowest coefficients of the DCT (by the sum of their two frequencies, the mean
     left out) is above their median.
     """
+    return both_signatures(image)[0]
+
+
+def both_signatures(image: Image) -> tuple[bytes | None, bytes | None]:
+    """Return the ``signature`` of an image, and that of the image mirrored left to right.
+
+    Mirroring changes the sign of every coefficient with an odd horizontal frequency, and nothing else.
+    """
     waves = coefficients(image)
     if waves is None:
-        return None
+        return None, None
     lowest = waves[_ROWS, _COLUMNS]
-    return np.packbits(lowest > np.median(lowest)).tobytes()
+    return _above_median(lowest), _above_median(lowest * _MIRRORED)
+
+
+def _above_median(values: NDArray[np.float32]) -> bytes:
+    return np.packbits(values > np.median(values)).tobytes()
 
 
 def resembling(signatures: Sequence[bytes | None], others: Sequence[bytes | None]) -> Iterator[Resemblance]:

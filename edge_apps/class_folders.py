@@ -12,22 +12,11 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from edge_apps.errors import BadInput
 from edge_apps.file_names import listed
 from edge_apps.image_tree import ImageFile, ImageTree, describe_unread, is_below, shown_path
-
-Use = Literal["train", "calibration", "val", "test"]
-"""What images are read for."""
-
-_SPLIT_WORDS: dict[str, Use] = {
-    **dict.fromkeys(("train", "training", "trainset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "testset"), "test"),
-    **dict.fromkeys(("calib", "calibration"), "calibration"),
-}
-_FILLERS = frozenset({"set", "split", "data", "dataset", "images", "img", "imgs"})
+from edge_apps.split_names import Use, beside_use, loose_use, names_a_part, split_use
 
 _TAKEN_FOR: dict[Use, tuple[Use, ...]] = {
     "train": ("train",),
@@ -36,6 +25,9 @@ _TAKEN_FOR: dict[Use, tuple[Use, ...]] = {
     "test": ("test", "val"),
 }
 """The splits that serve a use, the best first. What was trained on is never taken to measure on."""
+
+MOST_PARTS = 20
+"""More folders that hold folders of the same names are classes, not parts of the data."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +49,14 @@ def find_class_folders(tree: ImageTree, data: str, use: Use | None = None) -> Cl
     """Find the class folders of ``data`` (its path, for messages).
 
     A single folder around all others is looked through, also several such folders in one another. Of folders that are
-    named train, val and test the one for ``use`` is taken.
+    named train, val and test the one for ``use`` is taken. Names with more in them (``seg_train``) count where the
+    folders hold folders of the same names, or differ in nothing but what they are for. Folders of the same names in
+    folders of other names ("day" and "night" in each class) are read as parts of the classes, and a remark says so.
 
     Raises:
         BadInput: an image outside a class folder, a class folder without an image, two class folders of one name,
-            folders for training and testing of which none, or more than one, is for ``use``.
+            folders for training and testing of which none, or more than one, is for ``use``; folders named as parts of
+            data (``fold1``, ``raw``) that all hold folders of the same names.
     """
     folders = _Folders(tree)
     base, split, remarks = _look_through(folders, data, use)
@@ -86,7 +81,7 @@ def _look_through(folders: _Folders, data: str, use: Use | None) -> tuple[str, s
     base, split, remarks = "", "", list[str]()
     while not folders.direct[base]:
         inside = folders.inside(base)
-        if len(inside) == 1 and not folders.direct[inside[0]] and folders.inside(inside[0]):
+        if len(inside) == 1 and _is_around(folders, inside[0]):
             base = inside[0]
             only = split_use(base)
             if use is not None and only is not None and not split and only not in _TAKEN_FOR[use]:
@@ -95,8 +90,15 @@ def _look_through(folders: _Folders, data: str, use: Use | None) -> tuple[str, s
             base = split = _choose(uses, use, data)
             remarks.append(f"'{data}' is divided into {_names(uses)}: reading '{data}/{shown_path(split)}'.")
         else:
+            _refuse_parts(folders, base, data)
             break
     return base, split, remarks
+
+
+def _is_around(folders: _Folders, folder: str) -> bool:
+    """Whether a folder that lies alone is no class: it holds folders only, or such for training and for testing."""
+    inside = folders.inside(folder)
+    return bool(inside) and (not folders.direct[folder] or len({split_use(name) for name in inside} - {None}) > 1)
 
 
 def class_name(folder: str) -> str:
@@ -105,13 +107,6 @@ def class_name(folder: str) -> str:
     Composed (NFC): macOS writes "é" as two characters and Linux as one, which nobody can see.
     """
     return unicodedata.normalize("NFC", shown_path(posixpath.basename(folder)))
-
-
-def split_use(folder: str) -> Use | None:
-    """Return what a folder named such as ``train``, ``Validation`` or ``test2017_images`` is for, if anything."""
-    words = re.findall("[a-z]+", posixpath.basename(folder).casefold())
-    told = [word for word in words if word not in _FILLERS]
-    return _SPLIT_WORDS.get(told[0]) if len(told) == 1 else None
 
 
 class _Folders:
@@ -133,6 +128,24 @@ class _Folders:
         """The folders directly in this one, with or without images."""
         return self._inside[folder]
 
+    def names_inside(self, folder: str) -> frozenset[str]:
+        """The names of the folders with images in this one, in the first that holds several; none beside images."""
+        inside = [folder]
+        while len(inside) == 1 and not self.direct[inside[0]]:
+            inside = [inner for inner in self.inside(inside[0]) if self.below[inner]]
+        return frozenset(map(posixpath.basename, inside)) if len(inside) > 1 else frozenset()
+
+    def repeated(self, group: Sequence[str]) -> list[str]:
+        """Names of folders that these folders have in common, at least two; none where they are not much the same.
+
+        Much the same: at least half of what each one holds is in at least half of the others.
+        """
+        held = [self.names_inside(folder) for folder in group]
+        counts = Counter(name for names in held for name in names)
+        common = {name for name, count in counts.items() if count > 1 and 2 * count >= len(held)}
+        alike = len(held) > 1 and len(common) > 1 and all(2 * len(names & common) >= len(names) > 1 for names in held)
+        return sorted(common) if alike else []
+
 
 def _splits(folders: _Folders, base: str, data: str) -> dict[str, Use]:
     """The folders in ``base`` for training and testing, by path; empty where its folders are classes.
@@ -140,16 +153,39 @@ def _splits(folders: _Folders, base: str, data: str) -> dict[str, Use]:
     One alone may be a class: there are trains among vehicles.
     """
     inside = folders.inside(base)
-    uses = {folder: use for folder in inside if (use := split_use(folder)) is not None}
-    if len(set(uses.values())) < 2:
-        return {}
+    uses = _uses(folders, inside)
     others = [folder for folder in inside if folder not in uses and folders.below[folder]]
-    if others:
+    if uses and others:
         raise BadInput(
             f"'{data}' holds {_names(uses)} beside {_names(others)}: they cannot all be classes. Give the folder whose "
             f"folders are the classes, such as {_paths(uses, data)}."
         )
     return {folder: use for folder, use in uses.items() if folders.below[folder]}
+
+
+def _uses(folders: _Folders, inside: Sequence[str]) -> dict[str, Use]:
+    """What folders are for, by path, if they are for two uses or more and not classes that are called so."""
+    strict = {folder: use for folder in inside if (use := split_use(folder)) is not None}
+    loose = {folder: use for folder in inside if (use := loose_use(folder)) is not None}
+    if len(set(strict.values())) > 1 and len(strict) == len(loose):
+        return strict
+    if len(set(loose.values())) > 1:
+        differ_in_use_only = len(loose) == len(inside) and len({beside_use(folder) for folder in loose}) == 1
+        if differ_in_use_only or folders.repeated([folder for folder in inside if folders.names_inside(folder)]):
+            return loose
+    return strict if len(set(strict.values())) > 1 else {}
+
+
+def _refuse_parts(folders: _Folders, base: str, data: str) -> None:
+    """Refuse folders that are named as parts of data, and hold folders of the same names: those are the classes."""
+    inside = folders.inside(base)
+    if len(inside) > MOST_PARTS or not all(map(names_a_part, inside)):
+        return
+    if repeated := folders.repeated(inside):
+        raise BadInput(
+            f"'{data}' has the same folders {listed(repeated)} in each of {_names(inside)}: these are parts of the "
+            f"data, not classes. Give the folder to read, {_paths(inside[:3], data)}."
+        )
 
 
 def _choose(uses: dict[str, Use], use: Use | None, data: str) -> str:
@@ -166,15 +202,25 @@ def _choose(uses: dict[str, Use], use: Use | None, data: str) -> str:
 
 
 def _splits_inside(folders: _Folders, class_folders: Sequence[str], at: str) -> list[str]:
-    """Say so where it is the class folders that are divided: what is for testing is read with the rest."""
+    """Say so where it is the class folders that are divided: what is for testing is read with the rest.
+
+    Also where they hold folders of the same names, and so may be parts of the data with the classes inside.
+    """
     inside = {inner for folder in class_folders for inner in folders.inside(folder) if folders.below[inner]}
-    names = sorted({posixpath.basename(inner) for inner in inside if split_use(inner) is not None})
-    if len({split_use(name) for name in names}) < 2:
-        return []
-    return [
-        f"Class folders of '{at}' hold folders {listed(names)}: all their images are read. Arrange them as "
-        f"{shown_path(names[0])}/<class>/<image> to read one of these alone."
-    ]
+    names = sorted({posixpath.basename(inner) for inner in inside if loose_use(inner) is not None})
+    if len({loose_use(name) for name in names}) > 1:
+        return [
+            f"Class folders of '{at}' hold folders {listed(names)}: all their images are read. Arrange them as "
+            f"{shown_path(names[0])}/<class>/<image> to read one of these alone."
+        ]
+    if len(class_folders) <= MOST_PARTS and (repeated := folders.repeated(class_folders)):
+        first = posixpath.basename(class_folders[0])
+        return [
+            f"Each of the folders {_names(class_folders)} of '{at}' holds folders {listed(repeated)}: the former are "
+            f"read as the classes. If the latter are the classes, give one of the former, such as "
+            f"{at}/{shown_path(first)}."
+        ]
+    return []
 
 
 def _refuse_stray(folders: _Folders, base: str, at: str) -> None:

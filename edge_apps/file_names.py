@@ -9,15 +9,28 @@ SYSTEM_NAMES = frozenset(
         "__macosx",  # zip archives made on macOS
         "__pycache__",
         "@eadir",  # Synology's thumbnails
+        "@recently-snapshot",  # QNAP
         "@recycle",
+        "@sharebin",
+        "@snapshot",
         "@tmp",
         "#recycle",
         "#snapshot",
         "$recycle.bin",
+        "~snapshot",  # NetApp
+        "aquota.group",
+        "aquota.user",
         "desktop.ini",
         "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "found.000",  # of chkdsk
         "lost+found",
+        "network trash folder",  # macOS, on network storage
+        "recycle.bin",
+        "recycler",  # Windows, on older file systems
         "system volume information",
+        "temporary items",
+        "thevolumesettingsfolder",
         "thumbs.db",
     }
 )

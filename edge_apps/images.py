@@ -18,12 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_apps.class_folders import Use, find_class_folders
+from edge_apps.class_folders import find_class_folders
 from edge_apps.errors import BadImage
 from edge_apps.file_names import printable as printable  # those who open images print their names
 from edge_apps.image_formats import HEAD, format_of
 from edge_apps.image_tree import ImageFile, read_tree, shown_path
 from edge_apps.orientation import orientation, upright
+from edge_apps.split_names import Use
 
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB."""

@@ -26,7 +26,8 @@ from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
-from pipeline.checkpoints.choosing import Chosen, Wanted, is_counter, take
+from pipeline.checkpoints.choosing import Chosen, Wanted, take
+from pipeline.checkpoints.fitting import as_stored, first_three, fitted_state, not_finite
 from pipeline.checkpoints.formats import Format, format_of
 from pipeline.checkpoints.state_dicts import StateDict, find
 from pipeline.data.hashes import ImageHashes
@@ -182,7 +183,7 @@ def load(
         options=chosen,
         labels=metadata.labels,
         preprocess=metadata.preprocess,
-        state=_fitted(taken.tensors, expected, failure),
+        state=fitted_state(taken.tensors, expected, failure),
         training={**metadata.training, "weights": taken.other} if taken.other else metadata.training,
         notes=taken.notes,
     )
@@ -243,25 +244,11 @@ def save(
         made_from=made_from,
     )
     state = as_stored(network.state_dict(), dtype)
-    bad = _not_finite(state)
+    bad = not_finite(state)
     if bad:
-        raise BadCheckpoint(f"'{path}' is not written: {_first_three(bad)}. Train again with a lower learning rate.")
+        raise BadCheckpoint(f"'{path}' is not written: {first_three(bad)}. Train again with a lower learning rate.")
     header = {METADATA_KEY: msgspec.json.encode(metadata).decode()}
     write_whole(path, safetensors.torch.save(state, header))
-
-
-def as_stored(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """What ``save`` writes: convolution and linear weights in ``dtype``.
-
-    Biases and batch-norm tensors keep float32: they are few, and float16 turns a variance below 6e-8 into 0.
-    """
-    return {
-        name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.dim() > 1 else tensor)
-        .detach()
-        .cpu()
-        .contiguous()
-        for name, tensor in state.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -317,7 +304,7 @@ def fitted(
         BadCheckpoint: anything missing, unknown or of another shape (the first three are named), NaN or infinite.
     """
     expected = _expected(spec, options, classes)
-    return _fitted(tensors, expected, f"{where} is no {_words(spec.name, options, classes)}")
+    return fitted_state(tensors, expected, f"{where} is no {_words(spec.name, options, classes)}")
 
 
 def _expected(spec: ModelSpec, options: Mapping[str, Value], classes: int) -> dict[str, torch.Tensor]:
@@ -388,49 +375,6 @@ def changed(preprocess: Preprocess, changes: Mapping[str, Any]) -> Preprocess:
         raise BadInput(f"Preprocessing: {error}.") from error
 
 
-def _fitted(
-    tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], failure: str
-) -> dict[str, torch.Tensor]:
-    """The tensors as the network's state: its keys, its shapes, its dtypes, every value finite."""
-    differences = []
-    for name, wanted in expected.items():
-        tensor = tensors.get(name)
-        if tensor is None:
-            if not is_counter(name):
-                differences.append(f"{name} is missing")
-        elif tensor.shape != wanted.shape:
-            differences.append(f"{name} is {list(tensor.shape)}, expected {list(wanted.shape)}")
-        elif tensor.is_floating_point() != wanted.is_floating_point():
-            differences.append(f"{name} is {_dtype(tensor)}, expected {_dtype(wanted)}")
-        elif tensor.layout != torch.strided or tensor.is_meta:
-            differences.append(f"{name} is sparse or empty of values")
-    differences += [f"{name} is unknown" for name in tensors if name not in expected]
-    if differences:
-        raise BadCheckpoint(f"{failure}: {_first_three(differences)}.")
-    state = {
-        name: tensors[name].detach().to(wanted.dtype) if name in tensors else torch.zeros_like(wanted, device="cpu")
-        for name, wanted in expected.items()
-    }
-    bad = _not_finite(state)
-    if bad:
-        raise BadCheckpoint(f"{failure} that can be used: {_first_three(bad)}.")
-    return state
-
-
-def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    faults = []
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
-            faults.append(f"{name} has {kind} values")
-    return faults
-
-
-def _first_three(differences: list[str]) -> str:
-    more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
-    return "; ".join(differences[:3]) + more
-
-
 def _words(model: str, options: Mapping[str, Value], classes: int) -> str:
     settings = [f"{name} {value}" for name, value in options.items()] + [f"{classes} classes"]
     return f"{model} ({', '.join(settings)})"
@@ -445,7 +389,3 @@ def _short(value: object) -> str:
         return f"input {value.height}×{value.width}{crop}{pixels}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -27,7 +27,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 WEIGHTS_HELP = "'imagenet', or imagenet:SET for one of several: the published weights, downloaded; see docs/weights.md."
 
-DATA_HELP = "'digits', a folder of class folders, or an uncompressed tar of one."
+DATA_HELP = (
+    "'digits', a folder of class folders, or an uncompressed tar of one. Of a folder that holds train, val and test "
+    "the one for this use is read; see docs/data.md."
+)
 
 
 def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -260,17 +263,12 @@ def choose_recipe(given: Mapping[str, Any]) -> Recipe:
 def calibration_images(text: str, checkpoint: Checkpoint, skip_corrupt: bool) -> tuple[ImageSet, list[str]]:
     """The pictures to draw from, of classes that the checkpoint knows; also the names of those left out."""
     from pipeline.data import open_data
-    from pipeline.data.classes import check_classes, check_trainable
+    from pipeline.data.classes import check_classes
     from pipeline.data.reading import usable
 
     images = open_data(text, "calibration")
-    check_trainable(images)
     check_classes(images, checkpoint.labels)
-    if not skip_corrupt:
-        return images, []
-    left, skipped = usable(images, True)
-    check_trainable(left)
-    return left, skipped
+    return usable(images, True) if skip_corrupt else (images, [])
 
 
 def needs_export_extra(*, torchao: bool = False) -> None:

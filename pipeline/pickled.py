@@ -102,6 +102,10 @@ _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 """torch's unpickler takes these for the names beside them, and makes nothing that has no name here or in itself."""
 
 
+_MAGIC = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:-1]
+"""Torch's own number, with which its files from before 1.6 begin. They are several pickles one after the other."""
+
+
 def unpickled(data: bytes, path: Path) -> Any:
     """Return what ``torch.save`` wrote: tensors in plain containers, and ``Inert`` objects beside them.
 
@@ -123,6 +127,8 @@ def _why_not(error: Exception, data: bytes) -> str:
     """Why torch did not read it. Torch's own words are many, in bold, and advise to execute the file."""
     if not data.startswith((b"PK", pickle.PROTO)):
         return "it is no file of torch.save" if data else "it is empty"
+    if data.startswith(pickle.PROTO) and _MAGIC not in data[:32] and not _MAGIC.startswith(data[2 : 2 + len(_MAGIC)]):
+        return "it is a plain pickle, of the pickle module or joblib, and not a file of torch.save"
     if "Unsupported operand" in str(error) and data.startswith(b"PK"):
         return "it is pickled in another protocol than torch.save's own, which is 2"
     if isinstance(error, pickle.UnpicklingError):

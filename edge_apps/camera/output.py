@@ -71,7 +71,9 @@ class ForPeople:
         stopped = f", stopped by {tally.ended_by}" if tally.ended_by.startswith("SIG") else ""
         skipped = f", {tally.skipped} skipped" if tally.skipped else ""
         out = results()
-        out.print(f"{tally.frames:,} frames in {tally.seconds:.2f} s, {tally.fps:.1f} fps{skipped}{stopped}")
+        rate = "" if tally.fps is None else f", {tally.fps:.1f} fps"
+        frames = f"{tally.frames:,} frame{'' if tally.frames == 1 else 's'}"
+        out.print(f"{frames} in {tally.seconds:.2f} s{rate}{skipped}{stopped}")
         if tally.labels:
             most = ", ".join(f"{label} {n:,}" for label, n in tally.labels.most_common(5))
             out.print(Text(f"Most frequent: {most}"))

@@ -84,20 +84,25 @@ class Options:
 
 @dataclass
 class Tally:
-    """What a run has done so far; what its summary says at the end."""
+    """What a run has done so far; what its summary says at the end.
+
+    ``seconds`` are those since its start; ``first`` and ``last`` when the first and the last frame were classified.
+    """
 
     frames: int = 0
     skipped: int = 0
     first_fault: str = ""
     seconds: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
     ended_by: str = ""
     labels: Counter[str] = field(default_factory=Counter)
     times: RecentTimes = field(default_factory=RecentTimes)
 
     @property
-    def fps(self) -> float:
-        """Frames per second of the whole run, whatever the time between them was spent on."""
-        return self.frames / self.seconds if self.seconds else 0.0
+    def fps(self) -> float | None:
+        """Throughput of the whole run as the log has it: intervals between frames over their time; None of one."""
+        return (self.frames - 1) / (self.last - self.first) if self.last > self.first else None
 
     def add(self, item: Outcome) -> None:
         """Count one."""
@@ -105,6 +110,8 @@ class Tally:
             self.skipped += 1
             self.first_fault = self.first_fault or item.reason
         elif isinstance(item, Result):
+            self.first = self.first if self.frames else self.seconds
+            self.last = self.seconds
             self.frames += 1
             if item.decision is not None:
                 self.labels[item.decision] += 1

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 from edge_apps.camera.mjpeg import Bytes, JpegStream, StreamEnded
+from edge_apps.image_formats import HEAD, READ, unread_format
 
 KINDS = ("folder", "image", "video", "test-pattern", "usb", "v4l2", "csi", "rtsp", "http", "https")
 """What may stand in front of the colon."""
@@ -76,6 +77,29 @@ def kind_of_file(path: Path) -> str:
         return "folder" if tarfile.is_tarfile(path) else "video"
     except OSError:
         return "video"  # whoever opens it says why that fails
+
+
+def unread_image(path: Path) -> str | None:
+    """Return the format of a file that is an image which is not read, by its content or suffix; None for any other."""
+    name = unread_format(path.name, _head(path))
+    return None if name in READ else name
+
+
+def is_still(path: Path) -> bool:
+    """Return whether a file holds an image that is not read, and no moving images that a video decoder might show.
+
+    GIF and TIFF files, and sequences in the containers of HEIC and AVIF, are left to the video decoder.
+    """
+    moving = _head(path)[8:12] in (b"avis", b"msf1", b"hevc", b"hevx")
+    return not moving and unread_image(path) not in (None, "GIF", "TIFF")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""  # whoever opens it says why that fails
 
 
 def _mode(path: Path) -> int | None:

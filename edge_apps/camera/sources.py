@@ -19,7 +19,15 @@ from edge_apps.camera.frames import Event, Frame, Item, Skipped, Source
 from edge_apps.camera.live import LiveSource
 from edge_apps.camera.pattern import TestPattern
 from edge_apps.camera.request import Csi, Device, Network, Request
-from edge_apps.camera.source_kind import KINDS, kind_of_file, looks_like_path, path_from, split_source
+from edge_apps.camera.source_kind import (
+    KINDS,
+    is_still,
+    kind_of_file,
+    looks_like_path,
+    path_from,
+    split_source,
+    unread_image,
+)
 from edge_apps.camera.turn import Turn
 from edge_apps.camera.uri import hide_from_process_list, parse_uri
 from edge_apps.errors import BadInput
@@ -133,6 +141,7 @@ def parse_source(text: str, options: SourceOptions = NO_OPTIONS) -> Source:
     try:
         return _OF_A_NAME[kind](kind, rest, options)
     except NotAVideo as error:
+        _refuse_unread(_path(kind, rest))
         if rest != text:
             raise
         raise BadInput(f"{error} Nor is it an image ({IMAGE_FORMATS}) or a .tar of images.") from error
@@ -192,13 +201,22 @@ def _image(kind: str, rest: str, options: SourceOptions) -> Source:
     if not path.is_file():
         raise BadInput(f"No such image file: '{printable(str(path))}'.")
     if kind_of_file(path) != "image":
+        _refuse_unread(path)
         raise BadInput(f"'{printable(str(path))}' is not a {IMAGE_FORMATS} image.")
     return Folder(ImageFile(path), printable(f"{kind}:{rest}"), loop=options.loop, turn=options.turn())
 
 
 def _video(kind: str, rest: str, options: SourceOptions) -> Source:
     path, text = _path(kind, rest), printable(f"{kind}:{rest}")
+    if is_still(path):
+        _refuse_unread(path)
     return Video(path, text, loop=options.loop, every_frame=options.every_frame, turn=options.turn())
+
+
+def _refuse_unread(path: Path) -> None:
+    """``BadInput`` where the file is an image in a format that is not read, by the format's name."""
+    if path.is_file() and (name := unread_image(path)) is not None:
+        raise BadInput(f"'{printable(str(path))}' is an image in {name} format: convert it to JPEG or PNG.")
 
 
 def _device(kind: str, rest: str, options: SourceOptions) -> Source:

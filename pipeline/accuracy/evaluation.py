@@ -5,7 +5,7 @@ Pictures are decoded and preprocessed once; the files and the float network get 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from pathlib import Path
@@ -26,6 +26,7 @@ from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import model_files, open_runner
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.drift import drawn, drift
+from pipeline.accuracy.guessing import about_majority
 from pipeline.accuracy.inference import Answers, Done, run_file, run_network
 from pipeline.accuracy.paired import agreement, drop_interval, mcnemar_p, paired_table
 from pipeline.accuracy.results import FORMAT, Comparison, Counts, Drift, EvaluationResult, FileResult, ReferenceResult
@@ -107,6 +108,7 @@ def evaluate(
         reference_result = None if reference is None else evaluation.of_reference(reference)
         results = [evaluation.of_file(look, others.get(look.file.name)) for look in looks]
     classes = len(labels)
+    notes += _about_majority(named, reference_result, results)
     if classes <= 5:
         notes.append(f"With {classes} classes top-5 is always right: it means nothing here.")
     return EvaluationResult(
@@ -186,6 +188,14 @@ def _check(looks: Sequence[_Look], reference: Checkpoint | None) -> list[str]:
         if look.manifest.provenance.checkpoint_sha256 != reference.sha256:
             notes.append(f"'{look.file.name}' was made from another checkpoint than the reference '{reference.path}'.")
     return notes
+
+
+def _about_majority(images: ImageSet, reference: ReferenceResult | None, files: Sequence[FileResult]) -> Iterator[str]:
+    """Whether the network is no better than one answer: judged by the float network, otherwise by each file."""
+    measured = [("The float network", reference.top1)] if reference is not None else []
+    measured = measured or [(f"'{file.path}'", file.top1) for file in files if file.top1 is not None]
+    said = (about_majority(name, top1, images.labels, images.classes, images.name) for name, top1 in measured)
+    yield from dict.fromkeys(filter(None, said))
 
 
 def _words(preprocess: Preprocess) -> str:

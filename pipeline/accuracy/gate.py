@@ -125,8 +125,8 @@ def judge(evaluation: EvaluationResult, policy: GatePolicy) -> GateResult:
         raise BadInput("The gate needs a drop, and this evaluation has no reference: gate a bundle.")
     if evaluation.trained_on:
         raise BadInput(
-            f"The network was trained on '{evaluation.data}', where it shows no drop that other images would not: gate "
-            "on pictures that it has not seen."
+            f"The network was trained on '{evaluation.data}', and a drop there says nothing about other images. "
+            f"{words.HOLD_BACK}"
         )
     if evaluation.overlap.trained:
         raise BadInput(words.trained_on_some(evaluation.overlap.trained, evaluation.data))
@@ -213,11 +213,10 @@ def check_limit(
         f"the reference is right on {known:.1f} % of '{data}'{' at best' if right is None else ''}, and "
         f"{constant:.1f} % of it is '{label}'"
     )
+    if most_common == total:
+        raise BadInput(words.one_class(total, data, label))
     if known <= constant:
-        raise BadInput(
-            f"These images cannot show a drop: {found}, so that a file that says '{label}' of everything loses "
-            "nothing. Gate on pictures of every class, and with a network that was trained."
-        )
+        raise BadInput(words.no_better(known, data, label, constant))
     missing = [label for label, size in zip(labels, sizes, strict=True) if not size and label not in absent]
     if missing:
         raise BadInput(words.unseen(missing, data))

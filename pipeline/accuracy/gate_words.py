@@ -11,6 +11,11 @@ from pipeline.accuracy.results import Drift
 
 NO_CLASSES = "Classes were not looked at (--no-class-flags): a class that vanished can hide in top-1."
 
+HOLD_BACK = (
+    "Gate with --data of images that it has not seen: hold some back before training, as docs/training.md shows, and "
+    "train and export with --data of the others."
+)
+
 KINDS = ("passed", "failed", "undecided", "not run", "not run (allowed)")
 
 
@@ -96,6 +101,24 @@ def unseen(labels: Sequence[str], data: str) -> str:
     )
 
 
+def one_class(images: int, data: str, label: str) -> str:
+    """Why images of one class cannot judge a file."""
+    every = f"the only image of '{data}' is" if images == 1 else f"all {images:,} images of '{data}' are"
+    return (
+        f"These images cannot show a drop: {every} of one class, '{label}', so that a file that says '{label}' of "
+        "everything loses nothing. Gate on images of every class."
+    )
+
+
+def no_better(known: float, data: str, label: str, constant: float) -> str:
+    """Why a reference that is no better than one answer cannot judge a file; shares in percent."""
+    return (
+        f"These images cannot show a drop: the reference is right on {known:.1f} % of '{data}', which is no better "
+        f"than saying '{label}' of every image ({constant:.1f} %), so a file that does that loses nothing. Train the "
+        "network longer or on more images, then export and gate it again."
+    )
+
+
 def covers(absent: Sequence[str], of: int) -> str:
     """Which classes the verdict says nothing about."""
     named = ", ".join(absent[:NAMED]) + _and_more(len(absent))
@@ -107,7 +130,7 @@ def trained_on_some(names: Sequence[str], data: str) -> str:
     count = "1 image" if len(names) == 1 else f"{len(names):,} images"
     return (
         f"The network was trained on {count} of '{data}', by content (first: '{names[0]}'): a drop on training images"
-        " says nothing about others. Gate on images that it has not seen; 'pipeline evaluate --json' lists these."
+        f" says nothing about others. {HOLD_BACK} 'pipeline evaluate --json' lists these images."
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from scipy.stats import binomtest
 
 LEVEL = 0.01
@@ -17,3 +20,25 @@ def explained_by_guessing(correct: int, images: int, share: float) -> bool:
     if binomtest(images, images, share, alternative="greater").pvalue > LEVEL:
         return correct <= share * images
     return bool(binomtest(correct, images, share, alternative="greater").pvalue > LEVEL)
+
+
+def about_majority(subject: str, share: float, labels: Sequence[int], classes: Sequence[str], data: str) -> str | None:
+    """Say so where the ``share`` of images that ``subject`` gets right is no more than one answer would; else None.
+
+    ``labels`` are those of the images, indices into ``classes``.
+    """
+    commonest, size = Counter(labels).most_common(1)[0]
+    name, images = classes[commonest], len(labels)
+    if len(classes) == 1:
+        return None
+    if size == images:
+        return (
+            f"All images of '{data}' are of one class, '{name}': it says nothing about other classes, and "
+            f"whatever answers '{name}' to every image is always right."
+        )
+    if share > size / images:
+        return None
+    return (
+        f"{subject} is right on {share:.1%} of '{data}', which is not better than answering '{name}' to every "
+        f"image ({size / images:.1%}): train the network longer or on more images before its files are judged."
+    )

@@ -11,7 +11,7 @@ from calibration.resemblance import APART, BITS, Resemblance, resembling
 from edge_apps.images import ImageSet
 from pipeline.accuracy.results import EvaluationResult, LooksLike, Overlap
 from pipeline.checkpoint import Checkpoint
-from pipeline.data.hashes import content_hash, signatures
+from pipeline.data.hashes import both_signatures_of, content_hash
 
 SHOWN = 5
 """Names in a warning; the result has all."""
@@ -48,17 +48,31 @@ def find_overlap(images: ImageSet, checkpoint: Checkpoint | None, calibrated: Se
     calibrating = [None if image.signature is None else bytes.fromhex(image.signature) for image in calibration]
     if not any(training) and not any(calibrating):
         return Overlap(trained=trained)
-    looks, same = list(signatures(images)), set(trained)
-
-    def named(found: Resemblance, like: str | None) -> LooksLike:
-        return LooksLike(name=images.item_name(found.index), like=like, bits=found.bits)
-
-    like_trained = (named(found, None) for found in resembling(looks, training))
+    looks, same = list(both_signatures_of(images)), set(trained)
+    like_trained = (_named(images, found, None) for found in _resembling(looks, training))
     return Overlap(
         trained=trained,
         like_trained=tuple(like for like in like_trained if like.name not in same),
-        like_calibrated=tuple(named(found, calibration[found.other].name) for found in resembling(looks, calibrating)),
+        like_calibrated=tuple(
+            _named(images, found, calibration[found[0].other].name) for found in _resembling(looks, calibrating)
+        ),
     )
+
+
+def _resembling(
+    looks: Sequence[tuple[bytes | None, bytes | None]], others: Sequence[bytes | None]
+) -> list[tuple[Resemblance, bool]]:
+    """The images that look like one of ``others``, in order, and whether they do so mirrored; the nearer counts."""
+    found = {one.index: (one, False) for one in resembling([plain for plain, _ in looks], others)}
+    for one in resembling([mirrored for _, mirrored in looks], others):
+        if one.index not in found or one.bits < found[one.index][0].bits:
+            found[one.index] = (one, True)
+    return [found[index] for index in sorted(found)]
+
+
+def _named(images: ImageSet, found: tuple[Resemblance, bool], like: str | None) -> LooksLike:
+    resemblance, mirrored = found
+    return LooksLike(name=images.item_name(resemblance.index), like=like, bits=resemblance.bits, mirrored=mirrored)
 
 
 def about_overlap(overlap: Overlap, images: int) -> list[str]:
@@ -74,13 +88,18 @@ def about_overlap(overlap: Overlap, images: int) -> list[str]:
         (overlap.like_calibrated, "calibrated the files"),
     ):
         if found:
-            names = [like.name if like.like is None else f"{like.name} (like {like.like})" for like in found]
+            names = [_described(like) for like in found]
             said.append(
                 f"Warning: {len(found):,} of {images:,} images look like one that {use} (at most {APART} of {BITS} bits"
-                f" of their perceptual hashes differ): {_first(names)}. If they are the same images encoded anew,"
-                " remove them: accuracy on them says nothing about other images."
+                f" of their perceptual hashes differ): {_first(names)}. If they are the same images encoded anew or"
+                " mirrored, remove them: accuracy on them says nothing about other images."
             )
     return said
+
+
+def _described(like: LooksLike) -> str:
+    about = [f"like {like.like}"] * (like.like is not None) + ["mirrored"] * like.mirrored
+    return f"{like.name} ({', '.join(about)})" if about else like.name
 
 
 def _first(names: Sequence[str]) -> str:

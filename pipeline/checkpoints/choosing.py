@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.checkpoints.state_dicts import StateDict, is_averaged
+from pipeline.checkpoints.state_dicts import AVERAGED, StateDict, is_averaged, words_of
 from pipeline.errors import BadCheckpoint
 
 PLACES = ("", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params", "weights")
@@ -27,11 +27,10 @@ INVISIBLE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 PARALLEL = "module"
 """What DataParallel puts in front, and inside a path where it wraps a part. In front it counts as a prefix: of all."""
 
-TRAINING_ONLY = frozenset({
+TRAINING_ONLY = AVERAGED - {"avg", "shadow"} | {
     "loss", "losses", "criterion", "criteria", "teacher", "metric", "metrics", "acc", "accuracy", "accuracies", "f1",
-    "auroc", "confusion", "ema", "swa", "average", "averaged", "mixup", "augment", "augmentation", "augmentations",
-    "discriminator", "perplexity",
-})  # fmt: skip
+    "auroc", "confusion", "mixup", "augment", "augmentation", "augmentations", "discriminator", "perplexity",
+}  # fmt: skip
 """Words in the names of modules that training scripts keep beside the network."""
 
 NOT_WEIGHTS = frozenset({
@@ -148,11 +147,12 @@ def take(sources: Sequence[StateDict], wanted: Wanted, averaged: bool | None, wh
     """
     found = [match for source in sources for match in _matches(source, wanted)]
     matches = sorted((match for match in found if not match.strange), key=_Match.rank)
+    unnamed = [place for source in sources for place in source.unnamed]
     if not matches:
-        _check_asked(averaged, any(source.averaged for source in sources), where)
+        _check_asked(averaged, any(source.averaged for source in sources), unnamed, where)
         _check_strange(found, where)
         return Chosen(_nearest(sources, wanted))
-    _check_asked(averaged, any(match.averaged for match in matches), where)
+    _check_asked(averaged, any(match.averaged for match in matches), unnamed, where)
     asked = [match for match in matches if averaged in (None, match.averaged)]
     if not asked:
         raise BadCheckpoint(
@@ -165,10 +165,20 @@ def take(sources: Sequence[StateDict], wanted: Wanted, averaged: bool | None, wh
             f"{where} holds weights of this network more than once, under '{taken.where}' and '{rivals[0].where}': "
             "save the state dict of the one that you mean alone."
         )
-    return Chosen(taken.tensors, tuple(_notes(taken, matches)), "" if taken is matches[0] else taken.where)
+    notes = [*_notes(taken, matches), *(f"{_about_unnamed(place)}: left out." for place in unnamed)]
+    return Chosen(taken.tensors, tuple(notes), "" if taken is matches[0] else taken.where)
 
 
-def _check_asked(averaged: bool | None, any_averaged: bool, where: str) -> None:
+def _about_unnamed(place: str) -> str:
+    return (
+        f"The averaged weights (EMA) under '{place}' are a list of tensors without names, not read (torch_ema: "
+        "save network.state_dict() within ema.average_parameters() to use it)"
+    )
+
+
+def _check_asked(averaged: bool | None, any_averaged: bool, unnamed: Sequence[str], where: str) -> None:
+    if averaged and not any_averaged and unnamed:
+        raise BadCheckpoint(f"{where} cannot be read with --ema. {_about_unnamed(unnamed[0])}.")
     if averaged and not any_averaged:
         raise BadCheckpoint(f"{where} holds no averaged weights (EMA): leave --ema out.")
 
@@ -251,7 +261,7 @@ def _is_of_no_use(name: str, prefix: str) -> bool:
 
 
 def _is_training_only(part: str) -> bool:
-    return not TRAINING_ONLY.isdisjoint(part.lower().split("_"))
+    return not TRAINING_ONLY.isdisjoint([*words_of(part), *part.lower().split("_")])
 
 
 def _removed(names: Mapping[str, str], prefix: str, kept: Mapping[str, torch.Tensor]) -> tuple[str, ...]:

@@ -17,8 +17,11 @@ DEEPEST = 3
 
 MOST_DICTIONARIES = 1000
 
-AVERAGED = re.compile(r"(^|_)(ema|averaged?|swa)(_|\d*$)")
-"""A name of averaged weights: ``model_ema``, ``state_dict_ema``, ``params_ema``, ``ema_model``, ``swa_model``."""
+AVERAGED = frozenset({"ema", "emas", "avg", "average", "averages", "averaged", "averaging", "swa", "polyak", "shadow"})
+"""A word of these names averaged weights: ``model_ema``, ``params_ema``, ``modelEma``, ``EMAModel``, ``swa_model``."""
+
+_NETWORK = ("model", "net", "network", "weights", "params")
+"""Words to which that of the average is attached: ``modelema``."""
 
 LIGHTNING_RAW = "current_model_state"
 """Where Lightning keeps the raw weights if its ``state_dict`` is the average (``WeightAveraging``)."""
@@ -26,7 +29,17 @@ LIGHTNING_RAW = "current_model_state"
 
 def is_averaged(path: str) -> bool:
     """Whether a dotted path of keys or module names says that it holds averaged weights."""
-    return any(AVERAGED.search(part) for part in path.split("."))
+    return any(word in AVERAGED or _attached(word) for word in words_of(path))
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in lower case, without numbers: ``modelEMA_2`` has 'model' and 'ema'."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return re.findall("[a-z]+", apart.lower())
+
+
+def _attached(word: str) -> bool:
+    return any(word in (f"{network}ema", f"ema{network}") for network in _NETWORK)
 
 
 @dataclass(frozen=True)
@@ -35,12 +48,14 @@ class StateDict:
 
     ``place`` is the dotted path of keys (``state_dict_ema``), empty for the file itself. ``others`` are the names of
     entries beside the tensors that hold something else. ``averaged`` says that they are averages (EMA, SWA).
+    ``unnamed`` are the places of averaged weights that are a list of tensors without names, as torch_ema keeps them.
     """
 
     place: str
     tensors: dict[str, torch.Tensor]
     others: tuple[str, ...] = ()
     averaged: bool = False
+    unnamed: tuple[str, ...] = ()
 
 
 def find(content: Any, path: Path) -> tuple[StateDict, ...]:
@@ -54,7 +69,7 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
     if not content:
         raise BadCheckpoint(f"'{path}' is not a state dict of anything: it is empty.")
     found = tuple(_walk(content))
-    if not found:
+    if not any(one.tensors for one in found):
         name, value = next(iter(content.items()))
         raise BadCheckpoint(
             f"'{path}' is not a state dict: {name!r:.80} is not a tensor ({type(value).__name__}). Save the network's "
@@ -75,13 +90,20 @@ def _walk(content: Mapping[Any, Any]) -> Iterator[StateDict]:
                 return
             entries = {name: value for name, value in mapping.items() if isinstance(name, str)}
             tensors = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
-            if tensors:
+            unnamed = tuple(_below(place, name) for name, value in entries.items() if _is_unnamed(place, name, value))
+            if tensors or unnamed:
                 others = tuple(str(name) for name in mapping if name not in tensors)
                 averaged = is_averaged(place) or (averages and place == "state_dict")
-                yield StateDict(place, tensors, others, averaged)
-            inner += [
-                (f"{place}.{name}".removeprefix("."), value)
-                for name, value in entries.items()
-                if isinstance(value, Mapping)
-            ]
+                yield StateDict(place, tensors, others, averaged, unnamed)
+            inner += [(_below(place, name), value) for name, value in entries.items() if isinstance(value, Mapping)]
         level = inner
+
+
+def _below(place: str, name: str) -> str:
+    return f"{place}.{name}".removeprefix(".")
+
+
+def _is_unnamed(place: str, name: str, value: object) -> bool:
+    """Whether an entry is a list of averaged weights, in the order of the network's parameters."""
+    tensors = isinstance(value, list | tuple) and bool(value) and all(isinstance(one, torch.Tensor) for one in value)
+    return tensors and is_averaged(_below(place, name))

@@ -17,6 +17,7 @@ from pipeline.model_options import ModelCommand, given_options, model_options
 from pipeline.options import DATA_HELP, command_line, needs_export_extra
 
 if TYPE_CHECKING:
+    from edge_apps.images import ImageSet
     from pipeline.benchmark.measurement import Measurement
 
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the table to this file, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--part", is_flag=True, hidden=True)  # of a benchmark in another process, which described the data
 @model_options()
 @click.pass_context
 def command(
@@ -52,6 +54,7 @@ def command(
     out: Path | None,
     markdown: Path | None,
     as_json: bool,
+    part: bool,
     **hyperparameters: Any,
 ) -> None:
     """Measure WHAT: bundles, or models of the zoo by name.
@@ -76,8 +79,7 @@ def command(
     options = given_options(hyperparameters)
     for name in wanted:
         _check(name, options, input_size)
-    if not all(map(_is_bundle, wanted)):
-        open_data(data, "calibration")
+    images = None if all(map(_is_bundle, wanted)) else open_data(data, "calibration", say=not part)
     measured: list[Measurement] = []
     with progress_bar() as bar:
         task = bar.add_task("", total=len(wanted))
@@ -88,7 +90,7 @@ def command(
                 measured.append(load_measurement(kept))
                 _check_same(measured[-1], kept, name, options, input_size, data, threads)
             elif len(wanted) == 1 or _is_bundle(name):
-                measured.append(_measure(name, options, input_size, data, threads, seconds))
+                measured.append(_measure(name, options, input_size, data, images, threads, seconds))
             else:
                 measured.append(_apart(ctx, name))
             if kept is not None and not kept.exists():
@@ -157,20 +159,25 @@ def _check_same(
 
 
 def _measure(
-    name: str, options: dict[str, Any], input_size: int | None, data: str, threads: int, seconds: float
+    name: str,
+    options: dict[str, Any],
+    input_size: int | None,
+    data: str,
+    images: ImageSet | None,
+    threads: int,
+    seconds: float,
 ) -> Measurement:
+    """Measure a bundle, or a model of the zoo that is calibrated on ``images``, which ``data`` names."""
     from edge_apps.runtime.manifest import load_bundle
     from pipeline import zoo
     from pipeline.benchmark.measurement import measure_bundle
     from pipeline.benchmark.untrained import untrained_bundle
-    from pipeline.data import open_data
 
     began = time.monotonic()
-    if _is_bundle(name):
+    if images is None or _is_bundle(name):
         return measure_bundle(load_bundle(Path(name)), threads=threads, seconds=seconds, began=began)
     spec, console = zoo.get(name), progress()
     chosen = spec.with_defaults(options)
-    images = open_data(data, "calibration")
 
     def announce(step: str) -> None:
         console.print(f"{name}: {step}", markup=False, highlight=False)
@@ -188,7 +195,7 @@ def _apart(ctx: click.Context, name: str) -> Measurement:
     from pipeline.errors import BadInput, EdgeError
 
     given = command_line(ctx, {"what", "whole_zoo", "out", "markdown", "as_json"})
-    words = [*shlex.split(given)[1:], "--json", name]
+    words = [*shlex.split(given)[1:], "--json", "--part", name]
     run = [sys.executable, "-c", "from pipeline.cli import main; main()", *words]
     ended = subprocess.run(run, stdout=subprocess.PIPE, check=False)
     if ended.returncode:

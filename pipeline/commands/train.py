@@ -13,6 +13,7 @@ from edge_apps.chatter import hushed
 from edge_apps.console import progress, results
 from pipeline.model_options import ModelCommand, given_options, model_options
 from pipeline.options import (
+    DATA_HELP,
     OVERRIDES,
     WEIGHTS_HELP,
     choose_recipe,
@@ -36,7 +37,7 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
 
 @click.command("train", cls=ModelCommand, short_help="Train a network on labelled pictures.")
 @click.argument("model", required=False)
-@click.option("--data", required=True, help="'digits', a folder of class folders, or an uncompressed tar of one.")
+@click.option("--data", required=True, help=DATA_HELP)
 @click.option("--val", help="Pictures to measure on after every epoch; the weights are not chosen by them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The checkpoint to write (.safetensors).")
 @click.option("--epochs", required=True, type=click.IntRange(1), help="Passes over the pictures.")
@@ -112,7 +113,7 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     default="auto",
     show_default=True,
     help="auto: bf16 where the hardware has it and timed steps are clearly faster with it, twice; else fp32, as with "
-    "--qat.",
+    "--qat and for a network that fails in bf16.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")

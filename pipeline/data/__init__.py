@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_apps.class_folders import Use
 from edge_apps.console import progress
 from edge_apps.images import ImageSet, open_images
+from edge_apps.split_names import Use
 from pipeline.data import digits
 
 _DIGITS_FOR: dict[Use, str] = {"val": "test"}
 
 
-def open_data(text: str, use: Use) -> ImageSet:
-    """Open the images that ``--data`` names; what a user should know of their folder is printed on stderr.
+def open_data(text: str, use: Use, *, say: bool = True) -> ImageSet:
+    """Open the images that ``--data`` names; ``say`` what a user should know of their folder on stderr.
 
     ``digits`` is the built-in data, of which the split for ``use`` is read; ``digits:test`` names a split outright.
     Anything else is a path; where it holds folders for training and testing, the one for ``use`` is read.
@@ -25,6 +25,6 @@ def open_data(text: str, use: Use) -> ImageSet:
     if name == "digits":
         return digits.open_split(named_split or _DIGITS_FOR.get(use, use))
     images = open_images(Path(text), use)
-    for remark in images.remarks:
+    for remark in images.remarks if say else ():
         progress().print(remark, markup=False, soft_wrap=True)
     return images

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from calibration.resemblance import BITS, signature
+from calibration.resemblance import BITS, both_signatures, signature
 from edge_apps.images import ImageSet
 from pipeline.data.reading import digest, in_threads
 
@@ -66,3 +66,8 @@ def content_hash(images: ImageSet, index: int) -> bytes:
 def signatures(images: ImageSet) -> Iterator[bytes | None]:
     """Decode every image and yield its signature; raises ``BadImage``."""
     return in_threads(lambda index: signature(images.image(index)), len(images), f"Hashing {images.name}")
+
+
+def both_signatures_of(images: ImageSet) -> Iterator[tuple[bytes | None, bytes | None]]:
+    """Decode every image and yield its signature and that of its mirror image; raises ``BadImage``."""
+    return in_threads(lambda index: both_signatures(images.image(index)), len(images), f"Hashing {images.name}")

@@ -1,4 +1,4 @@
-"""Re-estimate batch-norm statistics with the final weights, so that the saved network is the one that was trained.
+"""Re-estimate the statistics of norms with the final weights, so that the saved network is the one that was trained.
 
 In training a batch norm normalises with the statistics of its batch; once saved, with running ones. Those are a moving
 average over the last steps: after few steps they still hold their initial values (mean 0, variance 1), and for averaged
@@ -8,9 +8,10 @@ the weights that are saved. Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -34,6 +35,9 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
 
         mean ← Σ nᵦ μᵦ / n        variance ← Σ nᵦ (σᵦ² + (μᵦ − mean)²) / (n − 1)
 
+    An instance norm that keeps running statistics normalises each image with its own; its mean and variance become the
+    means of the images' means and (unbiased) variances, as it averages them itself.
+
     The call to ``batch_norm`` is observed, not the module, so that batch norms of the user's own and of other libraries
     count too. Left as they are: layers that stay in evaluation mode while the network trains (frozen ones), layers
     without running statistics, and layers that the images do not reach. The network is in evaluation mode afterwards.
@@ -50,6 +54,42 @@ def reestimate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
     for layer in observed.layers.values():
         layer.store()
     return len(observed.layers)
+
+
+class OtherStatistics(NamedTuple):
+    """Modules, by their paths, that compute differently in evaluation mode whatever their statistics are.
+
+    by_formula: they keep statistics in a way of their own, which ``reestimate`` does not see. of_instances: instance
+    norms with running statistics, which normalise each image with its own while they train.
+    """
+
+    by_formula: tuple[str, ...] = ()
+    of_instances: tuple[str, ...] = ()
+
+
+@torch.no_grad()
+def other_statistics(network: nn.Module, batch: torch.Tensor) -> OtherStatistics:
+    """Find the modules that ``reestimate`` cannot help.
+
+    A copy of the network computes ``batch`` (float ``[n, 3, H, W]``) in training mode. Modules whose float buffers
+    change without a call that is observed have a formula of their own. The vectors of spectral norm are not counted:
+    evaluation does not depend on them.
+    """
+    trial = copy.deepcopy(network).train()
+    before = {name: buffer.clone() for name, buffer in trial.named_buffers() if buffer.is_floating_point()}
+    path_of = {id(buffer): name for name, buffer in trial.named_buffers()}
+    with _BatchStatistics(set(path_of)) as observed:
+        trial(batch)
+    after = dict(trial.named_buffers())
+    changed = [name for name, buffer in before.items() if name in after and not torch.equal(buffer, after[name])]
+    own = [name for name in changed if not name.rpartition(".")[2].endswith(("_u", "_v"))]
+    instances = [path_of[key] for key, layer in observed.layers.items() if isinstance(layer, _InstanceLayer)]
+    return OtherStatistics(_modules(own), _modules(instances))
+
+
+def _modules(buffers: Iterable[str]) -> tuple[str, ...]:
+    """The paths of the modules that have these buffers, each once."""
+    return tuple(dict.fromkeys(name.rpartition(".")[0] or "the network itself" for name in buffers))
 
 
 @dataclass
@@ -82,12 +122,36 @@ class _Layer:
         self.variance.copy_(torch.as_tensor(self.squares) / max(self.count - 1, 1))
 
 
+@dataclass
+class _InstanceLayer:
+    """The same of an instance norm: sums over images, in float64."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+    count: int = 0
+    means: torch.Tensor | float = 0.0
+    variances: torch.Tensor | float = 0.0
+
+    def add(self, values: torch.Tensor) -> None:
+        """Take in a layer's input ``[n, C, …]``."""
+        axes = list(range(2, values.dim()))
+        variance, mean = torch.var_mean(values.float(), axes, correction=1)
+        self.count += len(values)
+        self.means = self.means + mean.double().sum(0)
+        self.variances = self.variances + variance.double().sum(0)
+
+    def store(self) -> None:
+        """Write the result where the network reads it."""
+        self.mean.copy_(torch.as_tensor(self.means) / self.count)
+        self.variance.copy_(torch.as_tensor(self.variances) / self.count)
+
+
 class _BatchStatistics(TorchFunctionMode):
-    """Let batch norms whose running mean is one of ``buffers``, by ``id``, normalise with their batch; observe them."""
+    """Let norms whose running mean is one of ``buffers``, by ``id``, normalise with what they see; observe them."""
 
     def __init__(self, buffers: set[int]) -> None:
         super().__init__()
-        self.layers: dict[int, _Layer] = {}
+        self.layers: dict[int, _Layer | _InstanceLayer] = {}
         self._buffers = buffers
 
     def __torch_function__(
@@ -97,15 +161,22 @@ class _BatchStatistics(TorchFunctionMode):
         key = id(named.get("running_mean"))
         if func not in _PARAMETERS or key not in self._buffers:
             return func(*args, **(kwargs or {}))
-        values = named["input"]
-        self.layers.setdefault(key, _Layer(named["running_mean"], named["running_var"])).add(values)
-        return functional.batch_norm(
-            values, None, None, named.get("weight"), named.get("bias"), training=True, eps=named.get("eps", 1e-5)
-        )
+        values, affine = named["input"], (named.get("weight"), named.get("bias"))
+        of_instances = func in _INSTANCE_NORMS
+        kind = _InstanceLayer if of_instances else _Layer
+        self.layers.setdefault(key, kind(named["running_mean"], named["running_var"])).add(values)
+        if of_instances:
+            return functional.instance_norm(values, None, None, *affine, eps=named.get("eps", 1e-5))
+        return functional.batch_norm(values, None, None, *affine, training=True, eps=named.get("eps", 1e-5))
 
 
+_INSTANCE_NORMS = (functional.instance_norm, torch.instance_norm)
+
+_STATISTICS = ("running_mean", "running_var")
 _PARAMETERS: dict[Any, tuple[str, ...]] = {
-    functional.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
-    torch.batch_norm: ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"),
+    functional.batch_norm: ("input", *_STATISTICS, "weight", "bias", "training", "momentum", "eps"),
+    torch.batch_norm: ("input", "weight", "bias", *_STATISTICS, "training", "momentum", "eps"),
+    functional.instance_norm: ("input", *_STATISTICS, "weight", "bias", "use_input_stats", "momentum", "eps"),
+    torch.instance_norm: ("input", "weight", "bias", *_STATISTICS, "use_input_stats", "momentum", "eps"),
 }
 """The functions that normalise, with the order of their parameters."""

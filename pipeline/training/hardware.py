@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from edge_apps.errors import first_line
 from pipeline.errors import BadInput
 from pipeline.training.settings import Precision
 
@@ -48,14 +50,17 @@ def choose_precision(network: nn.Module, batch: torch.Tensor) -> tuple[Precision
     """Choose the training precision for this network on the device where ``batch`` (float ``[N, 3, H, W]``) is.
 
     fp32, unless the device computes bfloat16 products in hardware and is clearly faster with them each time that steps
-    of a copy are timed. Dense convolutions gain; depthwise ones, and small networks on a GPU, may lose. Returns the
-    choice and its reason.
+    of a copy are timed. Dense convolutions gain; depthwise ones, and small networks on a GPU, may lose. A network that
+    fails in bf16 is trained in fp32. Returns the choice and its reason.
     """
     if batch.device.type == "cuda":
         if not torch.cuda.is_bf16_supported(including_emulation=False):
             return "fp32", "the GPU has no bf16"
     elif not cpu_has_bf16():
         return "fp32", "this CPU has no bf16 instructions"
+    fault = bf16_fault(network, batch)
+    if fault is not None:
+        return "fp32", f"bf16 cannot be used: {fault}"
     for _ in range(COMPARISONS):
         seconds = step_seconds(network, batch)
         if not seconds.bf16_is_clearly_faster():
@@ -67,6 +72,31 @@ def cpu_has_bf16() -> bool:
     """Whether the CPU computes bfloat16 products in hardware."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
+def bf16_fault(network: nn.Module, batch: torch.Tensor) -> str | None:
+    """Return why a copy of the network cannot be trained in bf16 on ``batch``, as a clause; None where it can.
+
+    Networks of one's own may mix number formats that autocast does not convert, or leave bf16's precision behind. What
+    fails in fp32 as well is not a fault of bf16.
+    """
+    fault = _step_fault(network, batch, "bf16")
+    return fault if fault is None or _step_fault(network, batch, "fp32") is None else None
+
+
+def _step_fault(network: nn.Module, batch: torch.Tensor, precision: Precision) -> str | None:
+    """What is wrong with one training step of a copy, as a clause."""
+    trial = copy.deepcopy(network).train()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loss = _backward(trial, batch, precision)
+    except Exception as error:  # the network may be a user's own, which raises what it likes
+        return f"a training step in {precision} fails ({first_line(error)})"
+    if not bool(torch.isfinite(loss)):
+        return f"the loss in {precision} is {loss.item()}"
+    broken = [name for name, p in trial.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
+    return f"the gradient of '{broken[0]}' in {precision} is not finite" if broken else None
 
 
 def step_seconds(network: nn.Module, batch: torch.Tensor) -> StepSeconds:
@@ -81,14 +111,20 @@ def step_seconds(network: nn.Module, batch: torch.Tensor) -> StepSeconds:
 
 def _step(network: nn.Module, batch: torch.Tensor, precision: Precision) -> float:
     """Seconds of one forward and backward pass."""
-    target = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
     start = time.perf_counter()
-    with autocast(batch.device, precision):
-        loss = functional.cross_entropy(network(batch), target)
-    torch.autograd.backward(loss)
+    _backward(network, batch, precision)
     if batch.device.type == "cuda":
         torch.cuda.synchronize(batch.device)
     return time.perf_counter() - start
+
+
+def _backward(network: nn.Module, batch: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """One forward and backward pass; returns the loss, as if all images were of the first class."""
+    target = torch.zeros(len(batch), dtype=torch.long, device=batch.device)
+    with autocast(batch.device, precision):
+        loss = functional.cross_entropy(network(batch), target)
+    torch.autograd.backward(loss)
+    return loss.detach()
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -22,15 +22,18 @@ from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoints.fitting import as_stored
 from pipeline.data.class_counts import class_counts
 from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
 from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
+from pipeline.errors import BadInput
 from pipeline.networks import own
 from pipeline.networks.prepare import export_network
-from pipeline.training.hardware import choose_device, choose_precision
+from pipeline.training.batch_norm import OtherStatistics
+from pipeline.training.hardware import bf16_fault, choose_device, choose_precision
 from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
-from pipeline.training.knowledge import about_gap, about_guessing
+from pipeline.training.knowledge import about_gap, about_guessing, is_gap
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
@@ -193,13 +196,23 @@ def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module,
 
 
 def _decided(job: Job, network: nn.Module, data: Pixels, device: torch.device) -> tuple[Settings, str]:
-    """The settings with a precision, and why it is this one."""
-    if job.settings.precision != "auto":
+    """The settings with a precision, and why it is this one.
+
+    Raises:
+        BadInput: bf16 is asked for, and the network cannot be trained in it.
+    """
+    asked = job.settings.precision
+    if asked == "fp32":
         return job.settings, "as asked"
     if job.tuned is not None:
         return msgspec.structs.replace(job.settings, precision="fp32"), "int8 is simulated in it"
     batch = Normalise(job.preprocess)(torch.from_numpy(data.images[: job.settings.batch_size])).to(device)
     on_device: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if asked == "bf16":
+        fault = bf16_fault(on_device, batch)
+        if fault is not None:
+            raise BadInput(f"--precision bf16 was asked for, but {fault}: use --precision fp32 or auto.")
+        return job.settings, "as asked"
     precision, reason = choose_precision(on_device, batch)
     return msgspec.structs.replace(job.settings, precision=precision), reason
 
@@ -236,7 +249,7 @@ def _share_correct(training: Training, val: Pixels, preprocess: Preprocess) -> f
 def _write(job: Job, training: Training, data: Pixels, val: Pixels | None, hashes: Sequence[ImageHashes]) -> Trained:
     """Write the averaged network, and with it how it was made and how good it is."""
     network = copy.deepcopy(training.average.network)
-    network.load_state_dict(checkpoint.as_stored(network.state_dict(), job.dtype))  # judged as it will be read
+    network.load_state_dict(as_stored(network.state_dict(), job.dtype))  # judged as it will be read
     training.reestimate(network)  # last: the statistics belong to the weights as they are stored
     trained = _measured(job, training, network, data, val)
     checkpoint.save(
@@ -263,7 +276,9 @@ def _measured(job: Job, training: Training, network: nn.Module, data: Pixels, va
         warnings.append(about_guessing(correct, val.labels.tolist(), job.labels, job.val.name))
     # As it computes in training: with --qat that is with int8 simulated.
     again = training.count_correct(network, some, job.preprocess) if job.tuned else on_training.correct
-    warnings.append(about_gap(again, len(some), training.history[-1].top1, training.settings.ema))
+    learnt = training.history[-1].top1
+    other = training.other_statistics(network) if is_gap(again, len(some), learnt) else OtherStatistics()
+    warnings.append(about_gap(again, len(some), learnt, training.settings.ema, other))
     return Trained(training.history[-1], on_training, correct, int8, tuple(filter(None, warnings)))
 
 

@@ -18,7 +18,7 @@ from pipeline.data.reading import Pixels
 from pipeline.errors import EdgeError
 from pipeline.training.augment import AUGMENTATIONS
 from pipeline.training.average import MovingAverage
-from pipeline.training.batch_norm import BATCH, IMAGES, reestimate
+from pipeline.training.batch_norm import BATCH, IMAGES, OtherStatistics, other_statistics, reestimate
 from pipeline.training.hardware import autocast
 from pipeline.training.schedule import learning_rate
 from pipeline.training.settings import Settings
@@ -147,13 +147,19 @@ class Training:
         return network
 
     def reestimate(self, network: nn.Module) -> None:
-        """Give the batch norms of ``network`` the statistics of training images under its weights.
+        """Give the norms of ``network`` that keep statistics those of training images under its weights.
 
         The images are not augmented: a saved network meets images as they are. Which ones is decided by the seed.
         Quantization-aware training keeps the statistics that it computed with in every step.
         """
         if self.settings.recipe is None:
             reestimate(network, self._for_statistics())
+
+    def other_statistics(self, network: nn.Module) -> OtherStatistics:
+        """Find the modules of ``network`` that compute differently once saved, whatever ``reestimate`` does."""
+        if self.settings.recipe is not None:
+            return OtherStatistics()
+        return other_statistics(network, next(self._for_statistics()))
 
     def _for_statistics(self) -> Iterator[torch.Tensor]:
         """Some training images in a random order, in batches of nearly equal size, none of a single image."""
@@ -190,9 +196,10 @@ class Training:
 
     def _diverged(self, what: str) -> Diverged:
         kept = f" The state after epoch {self.epochs_done} is kept until then." if self.epochs_done else ""
+        or_fp32 = ", or with --precision fp32" if self.settings.precision == "bf16" else ""
         return Diverged(
             f"{what} in epoch {self.epochs_done + 1}: train again with --restart and an --lr below "
-            f"{self.settings.lr:g}.{kept}"
+            f"{self.settings.lr:g}{or_fp32}.{kept}"
         )
 
 

@@ -107,7 +107,7 @@ def program(opened: Opened, seconds: float, log: Path, pipelined: bool) -> tuple
     output = Watching()
     options = Options(pipelined=pipelined, log=LogOptions(log), web=WebOptions(parse_web("0"), None))
     run(Frames(seconds), opened, output, options)
-    return output.tally.fps, output.times
+    return output.tally.fps or 0.0, output.times
 
 
 VIEWER = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.fft import dctn
 
-from calibration.resemblance import APART, BITS, Resemblance, resembling, signature
+from calibration.resemblance import APART, BITS, Resemblance, both_signatures, resembling, signature
 from edge_apps.images import FileImages, Image
 
 
@@ -87,3 +87,21 @@ def test_images_without_a_signature_are_passed_over(scene: Callable[..., Image])
     one = signature(scene(1))
     assert list(resembling([None, one, None], [None, None, one])) == [Resemblance(1, 2, 0)]
     assert list(resembling([one], [None])) == list(resembling([None], [one])) == list(resembling([], [])) == []
+
+
+@pytest.mark.parametrize("side", [32, 64, 100, 231])
+def test_the_second_signature_is_that_of_the_mirror_image(photos: list[Image], side: int) -> None:
+    for photo in photos[:10]:
+        image = cv2.resize(photo, (side, 80), interpolation=cv2.INTER_AREA)
+        mirrored = np.ascontiguousarray(image[:, ::-1])
+        bits = [
+            np.unpackbits(np.frombuffer(one or b"", np.uint8))
+            for one in (both_signatures(image)[1], signature(mirrored))
+        ]
+        assert int((bits[0] != bits[1]).sum()) <= 2  # rounding at the median
+
+
+def test_photos_are_not_like_mirror_images_of_others(photos: list[Image]) -> None:
+    known = [signature(photo) for photo in photos]
+    found = list(resembling([both_signatures(photo)[1] for photo in photos], known))
+    assert found == []

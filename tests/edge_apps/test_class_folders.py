@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_apps.class_folders import split_use
 from edge_apps.errors import BadInput
 from edge_apps.images import open_images
 
@@ -149,9 +148,107 @@ def test_trains_are_vehicles(tmp_path: Path) -> None:
     assert open_images(root, "train").classes == ("bus", "car", "train")
 
 
-@pytest.mark.parametrize("name", ["cat", "trains", "traintest", "train test", "latest", "2017", "", "data"])
-def test_names_that_are_no_split(name: str) -> None:
-    assert split_use(name or "x") is None
+# Splits of other names, told by what lies in them
+
+LOOSE = [
+    ("seg_train", "seg_test"),
+    ("ILSVRC2012_img_train", "ILSVRC2012_img_val"),
+    ("tiny_train", "tiny_val"),
+    ("train", "holdout"),
+    ("tr", "te"),
+    ("trainval", "test"),
+    ("traindata", "testdata"),
+    ("TrainImages", "TestImages"),
+    ("train_dir", "validation_dir"),
+    ("train_ds", "val_ds"),
+    ("my_train", "my_test"),
+    ("trainset2", "valset2"),
+    ("train", "validate"),
+    ("train", "verify"),
+    ("train_x", "test_x"),
+    ("Training", "Validierung"),
+    ("Trainingsdaten", "Prüfung"),
+    ("entraînement", "test"),
+    ("Training phase", "Test phase B"),
+]
+
+
+@pytest.mark.parametrize("folders", LOOSE, ids=lambda folders: folders[0])
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_splits_by_other_names(tmp_path: Path, folders: tuple[str, str], kind: str) -> None:
+    root = make(tmp_path / "set", *(f"{name}/{c}/1.png" for name in folders for c in ("cat", "dog")))
+    path = root if kind == "folder" else tar_of(root)
+    for use, name in zip(("train", "test"), folders, strict=True):
+        images = open_images(path, use)  # type: ignore[arg-type]
+        assert (images.classes, images.name) == (("cat", "dog"), f"{path}/{name}")
+        assert len(images.remarks) == 1
+
+
+def test_splits_that_lack_classes_of_each_other(tmp_path: Path) -> None:
+    files = [f"seg_train/{c}/1.png" for c in "abcdef"] + [f"my val/x/{c}/1.png" for c in "abcg"]
+    root = make(tmp_path / "set", *files)
+    assert open_images(root, "train").classes == tuple("abcdef")
+    assert open_images(root, "val").classes == tuple("abcg")
+
+
+def test_several_folders_to_test_on(tmp_path: Path) -> None:
+    names = ("train", "PublicTest", "PrivateTest")
+    root = make(tmp_path / "set", *(f"{name}/{c}/1.png" for name in names for c in ("cat", "dog")))
+    assert open_images(root, "train").name == f"{root}/train"
+    with pytest.raises(BadInput, match=f"give one of them, {root}/PrivateTest or {root}/PublicTest"):
+        open_images(root, "test")
+
+
+@pytest.mark.parametrize("inside", ["cat/", ""])
+def test_a_third_folder_is_named_and_not_read(tmp_path: Path, inside: str) -> None:
+    made = [f"{name}/{c}/1.png" for name in ("seg_train", "seg_test") for c in ("cat", "dog")]
+    root = make(tmp_path / "set", *made, f"seg_pred/{inside}1.png")
+    with pytest.raises(BadInput, match=f"beside 'seg_pred': .* such as {root}/seg_test or {root}/seg_train"):
+        open_images(root, "train")
+
+
+@pytest.mark.parametrize("parts", [("raw", "processed"), ("fold1", "fold2", "fold3"), ("part_a", "part_b")])
+def test_parts_of_data_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    root = make(tmp_path / "set", *(f"{name}/{c}/1.png" for name in parts for c in ("cat", "dog")))
+    with pytest.raises(BadInput, match="has the same folders 'cat', 'dog' in each of .*: these are parts") as caught:
+        open_images(root, "train")
+    assert f"give the folder to read, {root}/{sorted(parts)[0]} or " in str(caught.value).replace("Give", "give")
+
+
+def test_the_same_folders_in_each_class_are_said_and_read(tmp_path: Path) -> None:
+    """Nothing tells folders of a class from classes of a part: 'day' in 'bus', or 'bus' in 'day'."""
+    root = make(tmp_path / "set", *(f"{c}/{time}/1.png" for c in ("bus", "car") for time in ("day", "night")))
+    images = open_images(root, "train")
+    assert images.classes == ("bus", "car")
+    assert images.remarks == (
+        f"Each of the folders 'bus', 'car' of '{root}' holds folders 'day', 'night': the former are read as the "
+        f"classes. If the latter are the classes, give one of the former, such as {root}/bus.",
+    )
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["bus/2021/1.png", "bus/2022/1.png", "car/2022/1.png", "car/2023/1.png", "van/1.png"],  # images beside folders
+        ["bus/images/1.png", "car/images/1.png"],
+        ["bus/a/1.png", "bus/b/1.png", "car/c/1.png", "car/d/1.png"],
+        ["train station/1.png", "test tube/1.png"],
+        ["bullet train/1.png", "speed test/1.png", "cat/1.png"],
+        [f"{number}/{side}/1.png" for number in range(30) for side in ("left", "right")],
+    ],
+)
+def test_nested_folders_and_names_of_real_classes_are_left_alone(tmp_path: Path, files: list[str]) -> None:
+    root = make(tmp_path / "set", *files)
+    images = open_images(root, "train")
+    assert images.classes == tuple(sorted({file.split("/")[0] for file in files}))
+    assert images.remarks == ()
+
+
+def test_a_tar_with_an_image_beside_its_splits_acts_as_the_folder_does(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", "cover.png", *(f"{name}/{c}/1.png" for name in ("train", "val") for c in "ab"))
+    for path in (root, tar_of(root), tar_of(root, "set")):
+        with pytest.raises(BadInput, match=r"Image '(set/)?cover.png' in .* is in no class folder"):
+            open_images(path, "train")
 
 
 # What cannot be classes

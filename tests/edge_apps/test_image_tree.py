@@ -80,6 +80,10 @@ def test_jpeg_whatever_its_name(root: Path, name: str) -> None:
         ("a.nef", b"MM\0*" + bytes(20), "1 camera raw file"),
         ("a.jxl", b"\xff\x0a" + bytes(20), "1 JPEG XL file"),
         ("a.jp2", b"", "1 JPEG 2000 file"),
+        ("a.ico", b"\0\0\1\0", "1 ICO file"),
+        ("a.TGA", b"", "1 TGA file"),
+        ("a.pcx", b"\n\5\1\1", "1 PCX file"),
+        ("a.dcm", b"", "1 DICOM file"),
     ],
 )
 def test_formats_that_are_not_read_are_counted_and_named(root: Path, name: str, data: bytes, says: str) -> None:
@@ -159,6 +163,11 @@ def test_data_that_are_still_packed(tmp_path: Path) -> None:
         "System Volume Information/x.png",
         ".ipynb_checkpoints/1.png",
         "lost+found/1.png",
+        "@Recently-Snapshot/1.png",
+        "~snapshot/hourly.0/1.png",
+        "Network Trash Folder/1.png",
+        "cat/Temporary Items/1.png",
+        "RECYCLER/S-1/1.png",
     ],
 )
 def test_what_systems_leave_is_no_image_and_no_class(root: Path, name: str) -> None:

@@ -274,13 +274,14 @@ def _archive():
         (b"\xff" * 64, "it is no file of torch.save"),
         (b"PK\x03\x04", "it is truncated or damaged"),
         (b"\x80\x02\x8a", "it is truncated or damaged"),
-        (pickle.dumps(print), "it holds pickled objects that are not tensors"),
+        (pickle.dumps(print), "it is a plain pickle, of the pickle module or joblib, and not a file of torch.save"),
+        (pickle.dumps({"a": torch.zeros(2)}, protocol=2), "it is a plain pickle, of the pickle module or joblib, and"),
         (_archive(), "it is an archive of something else, such as TorchScript"),
     ],
 )
 def test_why_a_pickle_is_refused_is_said_in_our_words(tmp_path, content, reason):
     (tmp_path / "x.pt").write_bytes(content)
-    said = _refused(tmp_path / "x.pt", f"was not executed .{reason}.. Save it", **GIVEN)
+    said = _refused(tmp_path / "x.pt", f"was not executed .{reason}.*. Save it", **GIVEN)
     assert "\x1b" not in said
     assert "weights_only" not in said
 
@@ -377,3 +378,21 @@ def test_the_builtin_checkpoint_is_what_it_says():
     correct = int((logits.argmax(1).numpy() == held_out.labels).sum())
     assert correct >= 0.98 * 450
     assert abs(correct - record["val"]["correct"]) <= 1  # another CPU may round a tie the other way
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_state_dict_that_was_cast_whole_is_read(network, tmp_path, dtype):
+    """Its counters of batches too: they are floats then, and may have been too large for float16."""
+    state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    counter = next(name for name in state if name.endswith("num_batches_tracked"))
+    if dtype is torch.float16:
+        state[counter] = torch.tensor(torch.inf, dtype=dtype)
+    torch.save(state, tmp_path / "x.pt")
+    loaded = checkpoint.load(tmp_path / "x.pt", **GIVEN)
+    for name, tensor in network.state_dict().items():
+        assert loaded.state[name].dtype == tensor.dtype
+        assert name.endswith("num_batches_tracked") or torch.equal(loaded.state[name], tensor.to(dtype).float())
+    assert loaded.state[counter] == (0 if dtype is torch.float16 else 1)
+    state["features.0.0.weight"] = state["features.0.0.weight"].long()
+    torch.save(state, tmp_path / "x.pt")
+    _refused(tmp_path / "x.pt", "features.0.0.weight is int64, expected float32", **GIVEN)

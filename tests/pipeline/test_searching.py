@@ -434,7 +434,7 @@ def test_a_class_without_a_picture_is_met_before_any_work(export: Any, ranges: A
         picture.write_bytes(b"no picture")
     refused = export(ranges(None), "--skip-corrupt", judge=judge).error(2)
     assert "These images cannot show a drop" in refused
-    assert "100.0 % of it is 'red'" in refused
+    assert "are of one class, 'red'" in refused
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def tell(output: ForPeople, label: str, frames: int = 3) -> None:
         times = {"capture": 1, "decode": 5, "preprocess": 2, "infer": 3, "postprocess": 4, "total": 15, "age": 16}
         top = ((label, 0.5),)
         item = Result(sequence, f"[red]{sequence}.png", 0.0, top, times, top, label)
+        tally.seconds = 0.25 * sequence
         tally.add(item)
-        tally.seconds = 0.5
         output.item(item, tally)
     tally.ended_by = "frames"
     output.finished(tally)
@@ -56,7 +56,15 @@ def test_names_and_labels_are_printed_as_they_are(capsys) -> None:
     assert "[red]0.png" in out
     assert out.count("[bold]:cat: 50.0 %") == 3
     assert "Most frequent: [bold]:cat: 3" in out
-    assert "3 frames in 0.50 s, 6.0 fps" in out
+    assert "3 frames in 0.50 s, 4.0 fps" in out  # two intervals, as the log counts
+
+
+def test_a_single_frame_has_no_throughput(capsys) -> None:
+    tell(ForPeople(lines=True, quiet=False, expected=1), "cat", frames=1)
+    out = capsys.readouterr().out
+    assert "1 frame in 0.00 s\n" in out
+    assert "fps" not in out
+    assert Tally().fps is None
 
 
 def test_a_stream_in_a_terminal_has_one_line_that_changes(monkeypatch, capsys) -> None:

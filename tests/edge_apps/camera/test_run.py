@@ -11,6 +11,7 @@ import pytest
 
 import edge_apps.camera.run as camera
 from edge_apps.camera.log import Log
+from edge_apps.camera.log.summary import summarize_log
 from edge_apps.camera.loop import Result
 from edge_apps.camera.model import open_model
 from edge_apps.camera.notify import Systemd
@@ -105,6 +106,16 @@ def test_frames_ends_an_endless_source(model: Path, tmp_path: Path) -> None:
     )
     assert (tally.frames, tally.ended_by) == (7, "frames")
     assert query(log, "SELECT count(*) FROM frame") == [(7,)]
+
+
+def test_the_throughput_is_that_of_the_log(model: Path, tmp_path: Path) -> None:
+    """A run of few frames at a pace: n frames have n − 1 intervals, and the way to the first is none."""
+    log = tmp_path / "latency.db"
+    source = parse_source("test-pattern", SourceOptions(fps=20.0))
+    tally = run(source, open_model(model, None, None, 1), Recorder(), Options(warmup=1, frames=6, log=LogOptions(log)))
+    (group,) = summarize_log(log)
+    assert tally.fps == pytest.approx(group.fps, rel=0.05)
+    assert tally.fps == pytest.approx(20, rel=0.15)
 
 
 def test_frames_counts_classified_ones(model: Path, pictures: Path) -> None:

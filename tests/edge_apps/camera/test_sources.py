@@ -12,6 +12,7 @@ import pytest
 
 from edge_apps.camera.live import LiveSource
 from edge_apps.camera.request import Device
+from edge_apps.camera.source_kind import is_still
 from edge_apps.camera.sources import (
     Frame,
     SourceOptions,
@@ -233,6 +234,38 @@ def test_what_is_no_source_is_told_in_one_line(
         parse_source(text)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+AVIF = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"
+
+
+@pytest.mark.parametrize("written", ["", "image:", "video:"])
+@pytest.mark.parametrize(
+    ("name", "head", "format"),
+    [
+        ("p.heic", HEIC, "HEIC"),
+        ("p.jpg", HEIC, "HEIC"),
+        ("pic.avif", AVIF, "AVIF"),
+        ("pic", b"\xff\x0a", "JPEG XL"),
+        ("pic.jp2", b"\0\0\0\x0cjP  ", "JPEG 2000"),
+        ("art.svg", b"<svg/>", "SVG"),
+    ],
+)
+def test_an_image_in_another_format_is_called_so(
+    written: str, name: str, head: bytes, format: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(head + bytes(200))
+    with pytest.raises(BadInput) as error:
+        parse_source(f"{written}{path}")
+    assert str(error.value) == f"'{path}' is an image in {format} format: convert it to JPEG or PNG."
+
+
+def test_moving_images_are_left_to_the_video_decoder(tmp_path: Path) -> None:
+    for name, head in (("a.gif", b"GIF89a"), ("a.avif", AVIF.replace(b"ftypavif", b"ftypavis"))):
+        (tmp_path / name).write_bytes(head)
+        assert not is_still(tmp_path / name)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read every file")

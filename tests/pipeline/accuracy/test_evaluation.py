@@ -259,3 +259,20 @@ def test_a_file_without_pictures_is_not_divided_by(laboratory: Any) -> None:
 
     with pytest.raises(BadInput, match="no pictures"):
         evaluate([], Subset(laboratory.images, []), None)
+
+
+def test_no_better_than_the_commonest_class_is_said(
+    make_images: Any, fake_files: Any, one_hot: Any, tmp_path: Path
+) -> None:
+    """Of six images three are of class 0; a file that answers 0 of all is right on half, and learnt nothing."""
+    images = make_images(3, 2)
+    wrong = [1 - label for label in images.labels]
+    for name, said, share in (("constant", [0] * 6, "50.0%"), ("wrong", wrong, "0.0%")):
+        path = fake_files(images).write(tmp_path / f"{name}.fake", one_hot(said, 2))
+        note = evaluate(candidates([path]), images, None).notes[0]
+        assert note == (
+            f"'{path}' is right on {share} of '{images.name}', which is not better than answering 'class0' to every "
+            "image (50.0%): train the network longer or on more images before its files are judged."
+        )
+    path = fake_files(images).write(tmp_path / "right.fake", one_hot(list(images.labels), 2))
+    assert not any("not better than" in note for note in evaluate(candidates([path]), images, None).notes)

@@ -378,7 +378,9 @@ class TestNothingShown:
 
     def test_one_class(self) -> None:
         one = by_class("f", [(900, 0, 0, 100), *[(0, 0, 0, 0)] * 9])
-        with pytest.raises(BadInput, match=r"cannot show a drop.*100.0 % of it is 'class0'"):
+        with pytest.raises(
+            BadInput, match=r"cannot show a drop: all 1,000 images of '.*' are of one class, 'class0', so"
+        ):
             gate(one)
 
     def test_a_class_without_a_picture(self) -> None:
@@ -402,13 +404,16 @@ class TestNothingShown:
 
     def test_one_image(self) -> None:
         one = by_class("f", [(1, 0, 0, 0), *[(0, 0, 0, 0)] * 9])
-        with pytest.raises(BadInput, match="cannot show a drop"):
+        with pytest.raises(BadInput, match="cannot show a drop: the only image of '.*' is of one class, 'class0'"):
             gate(one, limit=100)
 
     def test_a_reference_that_guesses(self) -> None:
         guesses = by_class("f", [(100, 0, 0, 900)] * 10)
-        with pytest.raises(BadInput, match="a network that was trained"):
+        with pytest.raises(BadInput) as caught:
             gate(guesses)
+        assert "the reference is right on 10.0 % of" in str(caught.value)
+        assert "which is no better than saying 'class0' of every image (10.0 %)" in str(caught.value)
+        assert "Train the network longer or on more images, then export and gate it again." in str(caught.value)
 
     def test_an_evaluation_of_an_earlier_version(self) -> None:
         assert PASSES.comparison is not None

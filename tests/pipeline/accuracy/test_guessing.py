@@ -1,10 +1,32 @@
-"""Few right answers are guesses; of few images all right ones are not."""
+"""What is said of a network that is no better than one answer, or than guesses."""
 
 from __future__ import annotations
 
 import pytest
 
-from pipeline.accuracy.guessing import explained_by_guessing
+from pipeline.accuracy.guessing import about_majority, explained_by_guessing
+
+CLASSES = ("cat", "dog", "eel")
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.6, True), (0.2, True), (0.7, False)],
+)
+def test_both_numbers_are_said(share: float, said: bool) -> None:
+    note = about_majority("The float network", share, [1, 1, 1, 0, 2], CLASSES, "data")
+    assert (note is not None) == said
+    assert note is None or note.startswith(
+        f"The float network is right on {share:.1%} of 'data', which is not better than answering 'dog' to every image "
+        "(60.0%): train"
+    )
+
+
+def test_images_of_one_class() -> None:
+    note = about_majority("The float network", 1.0, [2, 2], CLASSES, "data")
+    assert note is not None
+    assert note.startswith("All images of 'data' are of one class, 'eel'")
+    assert about_majority("The float network", 1.0, [0, 0], ("cat",), "data") is None
 
 
 @pytest.mark.parametrize(

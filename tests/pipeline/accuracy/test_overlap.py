@@ -109,6 +109,19 @@ def test_calibration_images_encoded_anew_are_named(photos: FileImages, tmp_path:
     assert find_overlap(open_images(tmp_path), None, [msgspec.convert(earlier, CalibrationSet)]) == Overlap()
 
 
+def test_mirrored_copies_are_found_and_said(
+    photos: FileImages, trained_by: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    for i in range(0, 30, 2):
+        encoded(photos.image(i), "png", tmp_path / "seen" / "x" / f"{i:02d}")
+    for i in (1, 4, 6):
+        encoded(photos.image(i)[:, ::-1], "jpeg", tmp_path / "new" / "x" / f"{i:02d}")
+    found = find_overlap(open_images(tmp_path / "new"), trained_by(open_images(tmp_path / "seen")), [])
+    assert [(like.name, like.mirrored) for like in found.like_trained] == [("x/04.jpg", True), ("x/06.jpg", True)]
+    (said,) = about_overlap(found, 3)
+    assert "x/04.jpg (mirrored), x/06.jpg (mirrored). If they are the same images encoded anew or mirrored, rem" in said
+
+
 def test_nothing_is_decoded_where_nothing_is_recorded(laboratory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FileImages, "image", lambda *_: pytest.fail("decoded"))
     assert find_overlap(laboratory.images, checkpoint.load(laboratory.checkpoint), []) == Overlap()

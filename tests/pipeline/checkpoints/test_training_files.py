@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline import checkpoint
+from pipeline.checkpoints.state_dicts import is_averaged
 from pipeline.errors import BadCheckpoint
 
 SOURCE = '''
@@ -186,6 +187,11 @@ AVERAGES: dict[str, tuple[Any, str, str]] = {
         "online_model",
         "ema_model",
     ),
+    **{
+        name: ({"model": RAW, name: EMA}, "model", name)
+        for name in ("EMA", "modelEma", "EMAModel", "modelema", "avg_model", "shadow", "polyak", "moving-average")
+    },
+    "by prefixes": ({**under("net."), **under("avgNet.", EMA)}, "net", "avgNet"),
 }
 
 
@@ -207,6 +213,26 @@ def test_averaged_weights_can_be_chosen_and_the_taken_ones_are_said(name: str, l
     assert ema_place in ema.training["weights"]
     assert loaded.training == {}
     assert loaded.sha256 == raw.sha256 != ema.sha256  # ranges of the one are not those of the other
+
+
+def test_averages_without_names_are_said(load: Any, tmp_path: Path) -> None:
+    """torch_ema keeps them as a list in the order of the parameters."""
+    content = {"model": RAW, "ema": {"decay": 0.99, "shadow_params": list(EMA.values()), "collected_params": None}}
+    torch.save(content, tmp_path / "x.pt")
+    loaded = load(tmp_path / "x.pt")
+    assert same(loaded, RAW)
+    assert loaded.notes[-1] == (
+        "The averaged weights (EMA) under 'ema.shadow_params' are a list of tensors without names, not read "
+        "(torch_ema: save network.state_dict() within ema.average_parameters() to use it): left out."
+    )
+    refused(load, tmp_path / "x.pt", "cannot be read with --ema. The averaged weights .EMA. under", ema=True)
+    torch.save({"shadow_params": list(EMA.values())}, tmp_path / "only.pt")
+    refused(load, tmp_path / "only.pt", "is not a state dict: 'shadow_params' is not a tensor")
+
+
+@pytest.mark.parametrize("name", ["schema", "avgpool", "lemma", "shadows"])
+def test_names_that_say_nothing_of_averages(name: str) -> None:
+    assert not is_averaged(name)
 
 
 def test_weights_that_lightning_averaged(load: Any, tmp_path: Path) -> None:

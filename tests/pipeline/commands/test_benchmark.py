@@ -1,6 +1,7 @@
 """``pipeline benchmark`` as it is typed, on the small network's real files."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ Run = Callable[..., Any]
 def test_a_model_is_exported_measured_and_kept(
     pipeline: Run, small_family: ModelSpec, small_pictures: Path, tmp_path: Path
 ) -> None:
-    out, page = tmp_path / "kept", tmp_path / "table.md"
-    words = ("benchmark", small_family.name, "--data", small_pictures, "--seconds", 0.05, "--out", out)
+    out, page, data = tmp_path / "kept", tmp_path / "table.md", tmp_path / "data"
+    for part in ("train", "val"):
+        shutil.copytree(small_pictures, data / part)
+    words = ("benchmark", small_family.name, "--data", data, "--seconds", 0.05, "--out", out)
     ended = pipeline(*words, "--markdown", page)
     assert ended.status == 0, ended.err
+    assert ended.err.count("is divided into 'train', 'val': reading") == 1  # opened once, and said once
     measured = json.loads((out / "small.json").read_text())
-    assert (measured["model"], measured["input"], measured["data"]) == ("small", 32, str(small_pictures))
+    assert (measured["model"], measured["input"], measured["data"]) == ("small", 32, str(data))
     files = {(file["target"], file["precision"]): file for file in measured["files"]}
     assert len(files) == 6
     for (target, precision), file in files.items():
@@ -44,6 +48,18 @@ def test_a_model_is_exported_measured_and_kept(
     again = pipeline(*words)
     assert "small 32" in again.out
     assert (out / "small.json").stat().st_mtime_ns == before
+
+
+def test_a_part_of_a_benchmark_says_nothing_of_the_data_again(
+    pipeline: Run, small_family: ModelSpec, small_pictures: Path, tmp_path: Path
+) -> None:
+    for part in ("train", "val"):
+        shutil.copytree(small_pictures, tmp_path / part)
+    words = ("benchmark", small_family.name, "--data", tmp_path, "--seconds", 0.01, "--json")
+    ended = pipeline(*words, "--part")
+    assert ended.status == 0, ended.err
+    assert "is divided into" not in ended.err
+    assert "--part" not in pipeline("benchmark", "--help").out
 
 
 def test_a_bundle_is_measured_as_it_is(pipeline: Run, demo_bundle: Bundle) -> None:

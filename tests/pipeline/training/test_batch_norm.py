@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.training.batch_norm import reestimate
+from pipeline.training.batch_norm import other_statistics, reestimate
 
 
 class OwnBatchNorm(nn.Module):
@@ -156,3 +156,63 @@ def test_maps_of_a_single_pixel() -> None:
     made = nn.Sequential(nn.Conv2d(3, 4, 6), nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(4))
     assert reestimate(made, torch.tensor_split(images(3), 1)) == 2
     assert all(bool(torch.isfinite(tensor).all()) for tensor in made.state_dict().values())
+
+
+# Instance norms
+
+
+class OwnInstanceNorm(OwnBatchNorm):
+    """An instance norm that calls torch's own function."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        return torch.instance_norm(x, self.weight, self.bias, mean, variance, self.training, 0.1, 1e-5, False)
+
+
+@pytest.mark.parametrize("affine", [True, False, None])
+def test_instance_norms_hold_the_means_over_all_images(affine: bool | None) -> None:
+    """As a training with the averaging constant 1 over one batch of everything would leave them."""
+    norm = OwnInstanceNorm(4) if affine is None else nn.InstanceNorm2d(4, affine=affine, track_running_stats=True)
+    made, data = network(norm), images()
+    assert reestimate(made, torch.split(data, 16)) == 1
+    wanted = nn.InstanceNorm2d(4, momentum=1.0, track_running_stats=True)
+    with torch.no_grad():
+        wanted(made[0](data))
+    assert torch.allclose(made[1].running_mean, wanted.running_mean, atol=1e-5)
+    assert torch.allclose(made[1].running_var, wanted.running_var, rtol=1e-5)
+
+
+def test_behind_an_instance_norm_the_images_are_normalised_one_by_one() -> None:
+    made = network(nn.InstanceNorm2d(4, track_running_stats=True), nn.BatchNorm2d(4))
+    made[2] = nn.Identity()
+    assert reestimate(made, [images()]) == 2
+    with torch.no_grad():
+        values = made[4](functional.relu(functional.instance_norm(made[0](images()))))
+    assert torch.allclose(made[5].running_mean, values.mean((0, 2, 3)), atol=1e-5)
+
+
+# What cannot be re-estimated
+
+
+class ByFormula(nn.Module):
+    """A batch norm that calls nothing which could be observed."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = self.get_buffer("mean")
+        if self.training:
+            mean.lerp_(x.detach().mean((0, 2, 3)), 0.01)
+        return x - mean[:, None, None]
+
+
+def test_statistics_by_a_formula_of_their_own_are_named() -> None:
+    made = network(nn.BatchNorm2d(4), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)))
+    assert other_statistics(made, images(8)) == ((), ())
+    made.append(nn.Sequential(nn.ReLU(), ByFormula(4)))
+    made.append(nn.InstanceNorm2d(4, track_running_stats=True))
+    before = copy.deepcopy(made.state_dict())
+    assert other_statistics(made, images(8)) == (("6.1",), ("7",))
+    assert all(torch.equal(before[name], tensor) for name, tensor in made.state_dict().items())

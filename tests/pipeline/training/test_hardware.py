@@ -65,3 +65,60 @@ def test_the_probe_leaves_the_network_alone():
     assert min(hardware.step_seconds(network, torch.randn(2, 3, 8, 8))) > 0
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
+
+
+class MixesFormats(nn.Module):
+    """Keep running statistics as many norms of one's own do: a bf16 mean cannot be blended into a float32 buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, images):
+        values = self.convolution(images)
+        with torch.no_grad():
+            self.mean.lerp_(values.mean((0, 2, 3)), 0.1)
+        return values.mean((2, 3))
+
+
+class Overflows(nn.Module):
+    """Lose a difference that bf16 has no digits for: 1 + 1/512 is 1 in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, images):
+        logits = self.linear(images.mean((2, 3)))
+        rest = (1 + logits.new_full((), 2**-9)) - 1  # 0 in bf16
+        return logits + rest / rest
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (MixesFormats(), "a training step in bf16 fails (expected dtype float"),
+        (Overflows(), "the loss in bf16 is nan"),
+    ],
+)
+def test_a_network_that_fails_in_bf16_is_trained_in_fp32(monkeypatch, network, said):
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(hardware, "step_seconds", lambda *_: pytest.fail("timed"))
+    batch = torch.randn(2, 3, 8, 8)
+    precision, reason = hardware.choose_precision(network, batch)
+    assert precision == "fp32"
+    assert reason.startswith(f"bf16 cannot be used: {said}")
+    assert "\n" not in reason
+
+
+def test_what_fails_in_every_number_format_is_no_fault_of_bf16():
+    assert hardware.bf16_fault(nn.Linear(5, 2), torch.randn(2, 3, 8, 8)) is None
+
+
+def test_looking_for_a_fault_leaves_the_network_alone():
+    network = MixesFormats().eval()
+    hardware.bf16_fault(network, torch.randn(2, 3, 8, 8))
+    assert not network.training
+    assert not network.mean.any()
+    assert network.convolution.weight.grad is None

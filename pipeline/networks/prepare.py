@@ -24,6 +24,7 @@ from pipeline.networks.flat import FlatNetwork
 from pipeline.networks.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
 from pipeline.networks.foreign_operators import check_operators
 from pipeline.networks.masked_writes import writes_by_mask
+from pipeline.networks.maxima import plain_maxima
 from pipeline.networks.norms import instance_norms_as_batch_norms
 from pipeline.networks.planes import to_planes
 from pipeline.networks.products import plain_products
@@ -86,6 +87,7 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     fold_constants(prepared)
     plain_stacks(prepared)
     plain_sums(prepared)
+    plain_maxima(prepared)
     drop_idle_casts(prepared)
     plain_turns(prepared)
     writes_by_mask(prepared)

@@ -34,7 +34,8 @@ EXPANSIONS = {aten.expand.default, aten.expand_as.default, aten.broadcast_to.def
 def drop_expansions(network: FlatNetwork) -> None:
     """Let arithmetic broadcast itself: ``x + p.expand(N, −1, −1)`` is ``x + p``, ``v * c.expand_as(v)`` is ``v * c``.
 
-    LiteRT's converter turns the axes of what it broadcasts, but not of the shape that it broadcasts to.
+    LiteRT's converter turns the axes of what it broadcasts, but not of the shape that it broadcasts to. Where something
+    else reads the broadcast, it is a product with ones.
     """
     for node in network.nodes:
         if node.target not in SUMS | PRODUCTS:
@@ -44,7 +45,23 @@ def drop_expansions(network: FlatNetwork) -> None:
             same = any(network.sides(other) == network.sides(node) for other in others)
             if source.target in EXPANSIONS and same:
                 node.replace_input_with(source, source.all_input_nodes[0])
+    for node in network.nodes:
+        if node.target in EXPANSIONS and (sides := _expanded(network, node)) is not None:
+            ones = network.add_constant("ones", torch.ones(sides), node)
+            product = (node.all_input_nodes[0], ones)
+            network.redirect(node, network.add_call(aten.mul.Tensor, product, node, value=node.meta["val"]))
     network.clean()
+
+
+def _expanded(network: FlatNetwork, node: Node) -> list[int] | None:
+    """How often an expansion repeats each axis; None where it is of a constant, of the batch, or adds axes."""
+    source = node.all_input_nodes[0]
+    if network.constant(source) is not None or not node.meta["val"].is_floating_point():
+        return None
+    before, after = network.sides(source), network.sides(node)
+    if len(before) != len(after) or before[0] != after[0]:
+        return None
+    return [1 if one == other else other for one, other in zip(before, after, strict=True)]
 
 
 def fold_channel_arithmetic(network: FlatNetwork) -> None:

@@ -53,9 +53,9 @@ class TFLiteTarget:
         from calibration.float_operators import float_operators
         from calibration.quantize import quantize
         from pipeline.capture import BytesInput, capture_bytes, graph_of
+        from pipeline.networks.litert_float import keep_in_float
+        from pipeline.networks.litert_forms import plain_subtractions
         from pipeline.networks.padding import pad_before_pooling
-        from pipeline.targets.litert_float import keep_in_float
-        from pipeline.targets.litert_forms import plain_subtractions
 
         program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
         graph = pad_before_pooling(graph_of(program))

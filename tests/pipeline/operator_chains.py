@@ -252,6 +252,8 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
     "one minus": lambda: Call(lambda x: 1 - x),
     "columns of length 1": lambda: Call(lambda x: functional.normalize(x, dim=2)),
     "moved and computed with": lambda: Call(moved_and_computed_with),
+    "largest channel": lambda: Call(lambda x: x * torch.sigmoid(x.max(1, keepdim=True)[0])),
+    "broadcast": lambda: Call(lambda x: torch.cat([x.mean((2, 3), keepdim=True).expand_as(x)[:, :3], x[:, 3:]], 1)),
     "halves multiplied": lambda: Call(halves_multiplied),
     "maximum pooling": lambda: nn.MaxPool2d(3, 2, 1),
     "average pooling": lambda: nn.AvgPool2d(2),

@@ -27,7 +27,7 @@ LABELS = ("a", "b", "c")
 LEAST_FP32_DB, LEAST_INT8_DB = 60, 40
 
 KERNELS = {
-    "where", "masked", "log-softmax", "hardshrink", "threshold", "softplus of low threshold",
+    "where", "masked", "log-softmax", "hardshrink", "threshold", "softplus of low threshold", "largest channel",
 }  # fmt: skip
 """They have no form that the delegates take: a kernel of the runtime computes them between two partitions."""
 

@@ -17,14 +17,13 @@ aten: Any = torch.ops.aten
 NOTHING = 1e-30
 """A number that changes no value, and is not folded away as 0 would be."""
 
-EQUAL = {
-    aten.tanh.default, aten.sub.Tensor, aten.neg.default, aten.abs.default, aten.amax.default, aten.amin.default,
-    aten.max_pool2d.default, aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default,
-}  # fmt: skip
+EQUAL = {aten.tanh.default, aten.sub.Tensor, aten.neg.default, aten.abs.default, aten.max_pool2d.default}
 """The runtime's int8 kernels of these give, to the bit, what float arithmetic gives once quantized."""
 
 ONE_SCALE = {
-    aten.minimum.default, aten.maximum.default, aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default,
+    aten.minimum.default, aten.maximum.default, aten.min.other, aten.max.other, aten.amin.default, aten.amax.default,
+    aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default,
+    aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default,
 }  # fmt: skip
 """The converter gives all tensors of these the scale of one of them, whichever it finds: a number on every side."""
 
@@ -39,7 +38,7 @@ def keep_in_float(graph: GraphModule) -> None:
         dequantize → softmax → quantize      →      dequantize → add 1e-30 → softmax → quantize
 
     The converter makes an int8 operator of whatever stands between int8 tensors and has an int8 kernel, in its strict
-    mode too. Sums round by rules of their own, minimum, maximum and bilinear resizing take the scale of another
+    mode too. Sums round by rules of their own, minima, maxima and resizing take the scale of another
     tensor (28 to 34 dB), and softmax takes no output scale but 1/256: the file cannot be loaded. An operator with a
     number stays in float, and with it what reads it. Float regions are built of operators that need no help.
     """

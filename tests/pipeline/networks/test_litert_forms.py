@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,14 +9,15 @@ import torch
 from operator_chains import OPERATORS, PREPROCESS, Chain, images
 from torch import nn
 
-from calibration.quantize import quantize
+from calibration.dataset import CalibrationSet
+from calibration.quantize import find_ranges, quantize
+from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
-from pipeline.capture import ImageInput, capture_images, graph_of
+from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+from pipeline.networks.litert_float import NOTHING, keep_in_float
+from pipeline.networks.litert_forms import plain_subtractions
 from pipeline.networks.prepare import prepare
-from pipeline.targets.base import Source
-from pipeline.targets.litert_float import NOTHING, keep_in_float
-from pipeline.targets.litert_forms import plain_subtractions
 
 aten = torch.ops.aten
 
@@ -27,19 +27,22 @@ ADDED = {
 }  # fmt: skip
 
 
-def int8_graph(network: nn.Module, calibrated: Callable[..., Source]) -> Any:
-    source = calibrated(prepare(network, PREPROCESS).network, PREPROCESS, images(), Recipe())
-    graph = graph_of(capture_images(ImageInput(source.network, PREPROCESS).eval(), PREPROCESS))
+def int8_graph(network: nn.Module) -> Any:
+    prepared = prepare(network, PREPROCESS).network
+    graph = graph_of(capture_images(ImageInput(prepared, PREPROCESS).eval(), PREPROCESS))
     with hushed():
-        return quantize(graph, source.required_ranges, fold_weights=False)[0]
+        values = find_ranges(graph, [images()], Recipe(), input_range(PREPROCESS)).values
+        drawn = CalibrationSet(source="", how="", seed=0, images=())
+        ranges = Ranges(
+            preprocess=PREPROCESS, checkpoint_sha256="", recipe=Recipe(), calibration_set=drawn, values=values
+        )
+        return quantize(graph, ranges, fold_weights=False)[0]
 
 
 @pytest.mark.parametrize("name", ADDED)
-def test_a_number_that_changes_nothing_where_the_converter_would_take_int8(
-    name: str, calibrated: Callable[..., Source]
-) -> None:
+def test_a_number_that_changes_nothing_where_the_converter_would_take_int8(name: str) -> None:
     torch.manual_seed(0)
-    graph = int8_graph(Chain(OPERATORS[name]()).eval().requires_grad_(False), calibrated)
+    graph = int8_graph(Chain(OPERATORS[name]()).eval().requires_grad_(False))
     before = graph(images(4))
     keep_in_float(graph)
     numbers = [node for node in graph.graph.nodes if node.target == aten.add.Tensor and node.args[1] == NOTHING]

@@ -46,7 +46,7 @@ class Choice(FloatRegion):
 
 
 class ChoiceOrNumber(FloatRegion):
-    """``x`` where the mask is 0, a number where it is 1: the nearest that the type of ``x`` can hold."""
+    """``x`` where the mask is 0, a number where it is 1."""
 
     def __init__(self, number: float) -> None:
         super().__init__()
@@ -56,9 +56,7 @@ class ChoiceOrNumber(FloatRegion):
         """Shapes broadcast against each other; the mask is bool, or float with nothing but 0 and 1."""
         filled = mask.to(x.dtype)
         kept = x * (1.0 - filled)
-        most = torch.finfo(x.dtype).max  # −1e9 would be −∞ in float16, and 0 · −∞ is no number
-        number = max(-most, min(most, self.number))
-        return kept + filled * number if number else kept
+        return kept + filled * self.number if self.number else kept
 
 
 def blend_choices(network: FlatNetwork) -> None:

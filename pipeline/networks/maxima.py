@@ -3,7 +3,7 @@
 ::
 
     max(x, axis)[0]              →  amax(x, axis)             where nobody reads the positions
-    adaptive_max_pool2d(x, size) →  max_pool2d                where all its windows are of one size
+    adaptive_max_pool2d(x, size) →  max_pool2d                where all its windows are of one size; 1d alike
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ aten: Any = torch.ops.aten
 
 REDUCTIONS = {aten.max.dim: aten.amax.default, aten.min.dim: aten.amin.default}
 
+ADAPTIVE = {
+    aten.adaptive_max_pool1d.default: aten.max_pool1d.default,
+    aten.adaptive_max_pool2d.default: aten.max_pool2d.default,
+}
+
 
 def plain_maxima(network: FlatNetwork) -> None:
     """Replace them all. XNNPACK takes ``max`` over any axis, and fails over others than H and W."""
@@ -30,8 +35,8 @@ def plain_maxima(network: FlatNetwork) -> None:
         if node.target in REDUCTIONS:
             source, axis, keep = with_defaults(node, None, None, False)
             _replace(network, node, REDUCTIONS[node.target], (source, [axis], bool(keep)))
-        elif node.target == aten.adaptive_max_pool2d.default and (window := _window(node)):
-            _replace(network, node, aten.max_pool2d.default, (node.args[0], window, window))
+        elif node.target in ADAPTIVE and (window := _window(node)):
+            _replace(network, node, ADAPTIVE[node.target], (node.args[0], window, window))
     network.clean()
 
 

@@ -13,13 +13,15 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline.networks.prepare import prepare
 
 INPUT = Preprocess(height=4, width=6)
-REPLACED = {"aten.max.dim", "aten.min.dim", "aten.adaptive_max_pool2d.default"}
+REPLACED = {"aten.max.dim", "aten.min.dim", "aten.adaptive_max_pool2d.default", "aten.adaptive_max_pool1d.default"}
 
 REWRITTEN: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "of the channels": lambda x: x.max(1, keepdim=True)[0] * x,
     "of the columns": lambda x: x.max(dim=2).values,
     "smallest": lambda x: x.min(-1)[0],
     "of all": lambda x: functional.adaptive_max_pool2d(x, 1),
+    "of a row": lambda x: functional.adaptive_max_pool1d(x.flatten(2), 1),
+    "by windows of a row": lambda x: functional.adaptive_max_pool1d(x.flatten(2), 6),
     "by windows": lambda x: functional.adaptive_max_pool2d(x, (2, 3)),
     "of rows": lambda x: functional.adaptive_max_pool2d(x, (None, 1)),
 }

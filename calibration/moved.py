@@ -9,6 +9,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from calibration.annotate import CONCATENATION, PASSING
+from calibration.float_region import in_float_region
 
 MOVES = {*PASSING, CONCATENATION}
 
@@ -41,7 +42,7 @@ def quantize_moved_values(graph: GraphModule) -> None:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What becomes of a value: the scales it is quantized by, after a further move or at once; who computes with it."""
+    """What becomes of a value: the scales it is quantized by, those around a further move, and who computes with it."""
 
     grids: frozenset[Grid]
     after_moves: frozenset[Grid]
@@ -51,12 +52,21 @@ class _Ahead:
 def _what_follows(node: Node, ahead: dict[Node, _Ahead]) -> _Ahead:
     moved = [ahead[reader] for reader in node.users if reader.target in MOVES]
     others = [reader for reader in node.users if reader.target not in MOVES]
-    after_moves = frozenset(grid for further in moved for grid in further.grids)
+    quantizes = [reader for reader in others if _is_quantize(reader)]
+    after_moves = frozenset(
+        [grid for further in moved for grid in further.grids]
+        + [tuple(reader.args[1:]) for reader in quantizes if _is_moved_then(reader)]
+    )
     return _Ahead(
-        grids=after_moves | {tuple(reader.args[1:]) for reader in others if _is_quantize(reader)},
+        grids=after_moves | {tuple(reader.args[1:]) for reader in quantizes},
         after_moves=after_moves,
         in_float=any(further.in_float for further in moved) or not all(map(_is_quantize, others)),
     )
+
+
+def _is_moved_then(quantize: Node) -> bool:
+    """Whether the quantized value is moved further, which is the same to the converter."""
+    return any(reader.target in MOVES for value in quantize.users for reader in value.users)
 
 
 def _quantize(graph: GraphModule, node: Node, grid: Grid) -> None:
@@ -71,6 +81,10 @@ def _quantize(graph: GraphModule, node: Node, grid: Grid) -> None:
     quantized.meta["val"] = node.meta["val"].to(torch.int8)
     for reader in readers:
         reader.replace_input_with(node, value)
+    for reader in readers:  # what is int8 moves as int8: the converter drops a quantization before float arithmetic
+        is_move = reader.target in PASSING and not in_float_region(reader)
+        if is_move and not all(map(_is_quantize, reader.users)):
+            _quantize(graph, reader, grid)
 
 
 def _is_quantize(node: Node) -> bool:

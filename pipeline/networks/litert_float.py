@@ -11,17 +11,16 @@ from calibration.annotate import BINARY
 from calibration.float_operators import computes_in_float, float_sources
 from calibration.float_region import in_float_region
 from calibration.moved import MOVES
+from pipeline.networks.scaling import NOTHING
 
 aten: Any = torch.ops.aten
-
-NOTHING = 1e-30
-"""A number that changes no value, and is not folded away as 0 would be."""
 
 EQUAL = {aten.tanh.default, aten.sub.Tensor, aten.neg.default, aten.abs.default, aten.max_pool2d.default}
 """The runtime's int8 kernels of these give, to the bit, what float arithmetic gives once quantized."""
 
 ONE_SCALE = {
     aten.minimum.default, aten.maximum.default, aten.min.other, aten.max.other, aten.amin.default, aten.amax.default,
+    aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.masked_fill.Scalar,
     aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default,
     aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default,
 }  # fmt: skip

@@ -30,12 +30,15 @@ COMMUTING = {aten.add.Tensor, aten.mul.Tensor}
 
 EXPANSIONS = {aten.expand.default, aten.expand_as.default, aten.broadcast_to.default}
 
+NOTHING = 1e-30
+"""Changes no value, and is not folded away: of 0, or of a product with 1, LiteRT's converter makes an int8 operator."""
+
 
 def drop_expansions(network: FlatNetwork) -> None:
     """Let arithmetic broadcast itself: ``x + p.expand(N, −1, −1)`` is ``x + p``, ``v * c.expand_as(v)`` is ``v * c``.
 
     LiteRT's converter turns the axes of what it broadcasts, but not of the shape that it broadcasts to. Where something
-    else reads the broadcast, it is a product with ones.
+    else reads the broadcast, it is a sum with values too small to change any.
     """
     for node in network.nodes:
         if node.target not in SUMS | PRODUCTS:
@@ -47,9 +50,9 @@ def drop_expansions(network: FlatNetwork) -> None:
                 node.replace_input_with(source, source.all_input_nodes[0])
     for node in network.nodes:
         if node.target in EXPANSIONS and (sides := _expanded(network, node)) is not None:
-            ones = network.add_constant("ones", torch.ones(sides), node)
-            product = (node.all_input_nodes[0], ones)
-            network.redirect(node, network.add_call(aten.mul.Tensor, product, node, value=node.meta["val"]))
+            nothing = network.add_constant("nothing", torch.full(sides, NOTHING), node)
+            broadcast = (node.all_input_nodes[0], nothing)
+            network.redirect(node, network.add_call(aten.add.Tensor, broadcast, node, value=node.meta["val"]))
     network.clean()
 
 

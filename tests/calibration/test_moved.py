@@ -54,7 +54,7 @@ def captured(function: Callable[[torch.Tensor], torch.Tensor]) -> GraphModule:
 
 @pytest.mark.parametrize(
     ("function", "added"),
-    [(once, 0), (twice, 1), (joined, 1), (by_two_scales, 0)],
+    [(once, 0), (twice, 1), (joined, 2), (by_two_scales, 0)],
     ids=lambda x: getattr(x, "__name__", ""),
 )
 def test_they_are_quantized_where_they_are_moved_first(

@@ -15,9 +15,10 @@ from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from pipeline.capture import ImageInput, capture_images, graph_of, input_range
-from pipeline.networks.litert_float import NOTHING, keep_in_float
+from pipeline.networks.litert_float import keep_in_float
 from pipeline.networks.litert_forms import plain_subtractions
 from pipeline.networks.prepare import prepare
+from pipeline.networks.scaling import NOTHING
 
 aten = torch.ops.aten
 

@@ -52,7 +52,7 @@ def test_the_same_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(-1, -1, 4, 6), (-1, 3, -1, 6)])
-def test_a_broadcast_that_is_no_arithmetic_is_a_product_with_ones(shape: tuple[int, ...]) -> None:
+def test_a_broadcast_that_is_no_arithmetic_is_a_sum_with_next_to_nothing(shape: tuple[int, ...]) -> None:
     mean = (2, 3) if shape[2] > 0 else 3
     network = Applied(lambda x: torch.cat([x.mean(mean, keepdim=True).expand(*shape)[:, :2], x], 1))
     prepared = prepare(network, INPUT).network

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import BINARY
+from calibration.annotate import BINARY, WEIGHTED
 from calibration.float_operators import computes_in_float, float_sources
 from calibration.float_region import in_float_region
 from calibration.moved import MOVES
@@ -15,8 +15,9 @@ from pipeline.networks.scaling import NOTHING
 
 aten: Any = torch.ops.aten
 
-EQUAL = {aten.tanh.default, aten.sub.Tensor, aten.neg.default, aten.abs.default, aten.max_pool2d.default}
-"""The runtime's int8 kernels of these give, to the bit, what float arithmetic gives once quantized."""
+EQUAL = {*WEIGHTED, aten.tanh.default, aten.sub.Tensor, aten.neg.default, aten.abs.default, aten.max_pool2d.default}
+"""The runtime's int8 kernels of these give, to the bit, what float arithmetic gives once quantized; layers with float
+weights are left in float."""
 
 ONE_SCALE = {
     aten.minimum.default, aten.maximum.default, aten.min.other, aten.max.other, aten.amin.default, aten.amax.default,

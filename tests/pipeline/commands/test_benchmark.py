@@ -30,12 +30,14 @@ def test_a_model_is_exported_measured_and_kept(
     assert len(files) == 6
     for (target, precision), file in files.items():
         if target == "coreml" and file["p50_ms"] is None:
-            assert "macOS" in file["not_run"]
+            assert "macOS" in file["comparison"]["reason"]
             continue
         assert file["runs"] >= 20
         assert file["p50_ms"] > 0
         assert file["delegated"]["share"] == 1
-        assert file["sqnr_float_db" if precision == "fp32" else "sqnr_graph_db"] > 40
+        compared = file["comparison"]
+        assert compared["sqnr_float_db" if precision == "fp32" else "sqnr_graph_db"] > 40
+        assert compared["word"] in ("good", "check")
     assert page.read_text().count("\n| ") >= 4
     assert f"pipeline benchmark {small_family.name}" in page.read_text()
     assert "was measured with other options" in pipeline(*words, "--input", 30).error()

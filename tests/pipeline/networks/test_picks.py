@@ -80,15 +80,19 @@ def test_what_picks_positions_known_in_advance(function: Any) -> None:
 
 @pytest.mark.parametrize(
     "function",
-    [
-        lambda x: torch.roll(x, 1),
-        lambda x: x.repeat_interleave(40, 3),
-        lambda x: x[:, torch.tensor([[0, 1], [2, 0]])].flatten(1),
-    ],
+    [lambda x: x.repeat_interleave(40, 3), lambda x: x[:, torch.tensor([[0, 1], [2, 0]])].flatten(1)],
 )
 def test_what_has_no_short_list_stays(function: Any) -> None:
     expected, answered, _ = rewritten(function)
     assert torch.equal(expected, answered)
+
+
+def test_a_roll_of_all_values_is_that_of_one_image() -> None:
+    """It would go from image to image where there are several, which a device never sees."""
+    network = nn.Sequential(Call(lambda x: torch.roll(x, 1)), nn.Flatten()).eval()
+    prepared = prepare(network, INPUT).network
+    x = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(prepared(x), torch.cat([network(x[:1]), network(x[1:])]))
 
 
 def test_runs_and_how_many_are_joined_at_once() -> None:

@@ -71,7 +71,7 @@ def choose(
     classes that the network knows, by the names that the data has for them; without, all classes of the data.
 
     Raises:
-        BadCalibration: too few images, most pictures constant or normalised before they were saved,
+        BadCalibration: too few images, most images constant or normalised before they were saved,
             features that are no numbers. BadImage: a picture drawn cannot be decoded.
     """
     recipe = recipe.fitted(len(images))

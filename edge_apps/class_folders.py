@@ -96,7 +96,7 @@ def _look_through(folders: _Folders, data: str, use: Use | None) -> tuple[str, s
 
 
 def _is_around(folders: _Folders, folder: str) -> bool:
-    """Whether a folder that lies alone is no class: it holds folders only, or such for training and for testing."""
+    """Whether a folder that lies alone is not a class: it holds folders only, or such for training and for testing."""
     inside = folders.inside(folder)
     return bool(inside) and (not folders.direct[folder] or len({split_use(name) for name in inside} - {None}) > 1)
 

@@ -191,7 +191,7 @@ def _check(looks: Sequence[_Look], reference: Checkpoint | None) -> list[str]:
 
 
 def _about_majority(images: ImageSet, reference: ReferenceResult | None, files: Sequence[FileResult]) -> Iterator[str]:
-    """Whether the network is no better than one answer: judged by the float network, otherwise by each file."""
+    """Whether the network does not beat a constant answer: judged by the float network, otherwise by each file."""
     measured = [("The float network", reference.top1)] if reference is not None else []
     measured = measured or [(f"'{file.path}'", file.top1) for file in files if file.top1 is not None]
     said = (about_majority(name, top1, images.labels, images.classes, images.name) for name, top1 in measured)

@@ -111,10 +111,10 @@ def one_class(images: int, data: str, label: str) -> str:
 
 
 def no_better(known: float, data: str, label: str, constant: float) -> str:
-    """Why a reference that is no better than one answer cannot judge a file; shares in percent."""
+    """Why a reference that does not beat a constant answer cannot judge a file; shares in percent."""
     return (
-        f"These images cannot show a drop: the reference is right on {known:.1f} % of '{data}', which is no better "
-        f"than saying '{label}' of every image ({constant:.1f} %), so a file that does that loses nothing. Train the "
+        f"These images cannot show a drop: the reference is right on {known:.1f} % of '{data}', which does not beat "
+        f"saying '{label}' for every image ({constant:.1f} %), so a file that does that loses nothing. Train the "
         "network longer or on more images, then export and gate it again."
     )
 

@@ -15,9 +15,8 @@ from pipeline.networks.scaling import NOTHING
 
 aten: Any = torch.ops.aten
 
-EQUAL = {*WEIGHTED, aten.tanh.default, aten.sub.Tensor, aten.neg.default, aten.abs.default, aten.max_pool2d.default}
-"""The runtime's int8 kernels of these give, to the bit, what float arithmetic gives once quantized; layers with float
-weights are left in float."""
+EQUAL = {aten.tanh.default, aten.sub.Tensor, aten.neg.default, aten.abs.default, aten.max_pool2d.default}
+"""The runtime's int8 kernels of these give, to the bit, what float arithmetic gives once quantized."""
 
 ONE_SCALE = {
     aten.minimum.default, aten.maximum.default, aten.min.other, aten.max.other, aten.amin.default, aten.amax.default,
@@ -40,10 +39,11 @@ def keep_in_float(graph: GraphModule) -> None:
     The converter makes an int8 operator of whatever stands between int8 tensors and has an int8 kernel, in its strict
     mode too. Sums round by rules of their own, minima, maxima and resizing take the scale of another
     tensor (28 to 34 dB), and softmax takes no output scale but 1/256: the file cannot be loaded. An operator with a
-    number stays in float, and with it what reads it. Float regions are built of operators that need no help.
+    number stays in float, and with it what reads it. Layers with float weights
+    and float regions need no help.
     """
     for node in list(graph.graph.nodes):
-        if node.target in EQUAL or in_float_region(node) or not computes_in_float(node):
+        if node.target in EQUAL | WEIGHTED or in_float_region(node) or not computes_in_float(node):
             continue
         for source in _to_be_kept(node):
             node.replace_input_with(source, _added_to(graph, source, node))

@@ -22,7 +22,7 @@ def check_graph(graph: Graph) -> None:
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     outputs = next(node for node in graph.nodes if node.op == "output").args[0]
     if len(inputs) != 1:
-        raise BadInput(f"The network takes {len(inputs)} inputs; a classifier of pictures takes one.")
+        raise BadInput(f"The network takes {len(inputs)} inputs; an image classifier takes one.")
     if not isinstance(outputs, (tuple, list)) or len(outputs) != 1 or not isinstance(outputs[0], Node):
         raise BadInput("The network does not return one tensor; a classifier returns its logits [N, K] and no more.")
     for node in graph.nodes:

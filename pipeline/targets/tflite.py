@@ -161,7 +161,8 @@ def _only_as_annotated() -> Iterator[None]:
 def _computed_from_inputs(graph: Any) -> set[int]:
     """The tensors that depend on the image.
 
-    The converter writes a product of two tensors as FULLY_CONNECTED where it can; it has no weights, and is no layer.
+    The converter writes a product of two tensors as FULLY_CONNECTED where it can. It has no weights, so it
+    does not count as a layer.
     """
     computed = {int(index) for index in graph.inputs}
     for operator in graph.operators:  # in the order of execution

@@ -30,6 +30,11 @@ class Call(nn.Module):
         return self.function(x)
 
 
+def applied(function: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    """A function of the image as a network: its result, flattened."""
+    return nn.Sequential(Call(function), nn.Flatten()).eval()
+
+
 class LastAxis(nn.Module):
     """A module on the channels, put last."""
 

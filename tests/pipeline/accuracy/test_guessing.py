@@ -1,4 +1,4 @@
-"""What is said of a network that is no better than one answer, or than guesses."""
+"""What is said of a network that does not beat a constant answer, or a guess."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from operator_chains import applied
 from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
@@ -31,20 +31,9 @@ LEFT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-class Applied(nn.Module):
-    """A function as a network."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x).flatten(1)
-
-
 @pytest.mark.parametrize("name", [*REWRITTEN, *LEFT])
 def test_the_same_numbers(name: str) -> None:
-    network = Applied({**REWRITTEN, **LEFT}[name])
+    network = applied({**REWRITTEN, **LEFT}[name])
     prepared = prepare(network, INPUT).network
     x = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(prepared(x), network(x))
@@ -54,7 +43,7 @@ def test_the_same_numbers(name: str) -> None:
 @pytest.mark.parametrize("shape", [(-1, -1, 4, 6), (-1, 3, -1, 6)])
 def test_a_broadcast_that_is_no_arithmetic_is_a_sum_with_next_to_nothing(shape: tuple[int, ...]) -> None:
     mean = (2, 3) if shape[2] > 0 else 3
-    network = Applied(lambda x: torch.cat([x.mean(mean, keepdim=True).expand(*shape)[:, :2], x], 1))
+    network = applied(lambda x: torch.cat([x.mean(mean, keepdim=True).expand(*shape)[:, :2], x], 1))
     prepared = prepare(network, INPUT).network
     x = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(prepared(x), network(x))

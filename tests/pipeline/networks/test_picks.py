@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from operator_chains import PADDINGS, Call, Chain
-from torch import nn
+from operator_chains import PADDINGS, Chain, applied
 from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
@@ -22,8 +21,7 @@ LEFT_OUT = {"pad", "roll", "flip", "index", "index_select", "repeat", "repeat_in
 
 def rewritten(function: Any) -> tuple[torch.Tensor, torch.Tensor, set[str]]:
     """What a function of the image gives, what its rewritten form gives, and the operators of that."""
-    network = function if isinstance(function, nn.Module) else Call(function)
-    network = nn.Sequential(network, nn.Flatten()).eval()
+    network = applied(function)
     prepared = prepare(network, INPUT).network
     x = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     graph = capture_images(ImageInput(prepared, INPUT).eval(), INPUT).graph
@@ -89,7 +87,7 @@ def test_what_has_no_short_list_stays(function: Any) -> None:
 
 def test_a_roll_of_all_values_is_that_of_one_image() -> None:
     """It would go from image to image where there are several, which a device never sees."""
-    network = nn.Sequential(Call(lambda x: torch.roll(x, 1)), nn.Flatten()).eval()
+    network = applied(lambda x: torch.roll(x, 1))
     prepared = prepare(network, INPUT).network
     x = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     assert torch.equal(prepared(x), torch.cat([network(x[:1]), network(x[1:])]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from operator_chains import applied
 
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.networks.prepare import prepare
@@ -28,20 +28,9 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-class Applied(nn.Module):
-    """A function as a network."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x).flatten(1)
-
-
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_same_numbers_without_them(name: str) -> None:
-    network = Applied(FUNCTIONS[name])
+    network = applied(FUNCTIONS[name])
     prepared = prepare(network, INPUT).network
     x = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(prepared(x), network(x))

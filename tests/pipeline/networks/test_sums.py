@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from operator_chains import applied
 from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
@@ -30,20 +30,9 @@ LEFT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 SUMS = {"aten.sum.dim_IntList", "aten.linalg_vector_norm.default"}
 
 
-class Applied(nn.Module):
-    """A function as a network."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x).flatten(1)
-
-
 @pytest.mark.parametrize("name", [*REWRITTEN, *LEFT])
 def test_the_same_numbers(name: str) -> None:
-    network = Applied({**REWRITTEN, **LEFT}[name])
+    network = applied({**REWRITTEN, **LEFT}[name])
     prepared = prepare(network, INPUT).network
     x = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(prepared(x), network.double()(x.double()).float(), rtol=1e-5, atol=1e-6)

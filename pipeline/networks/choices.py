@@ -1,13 +1,13 @@
-"""``where`` and ``masked_fill`` as arithmetic, so that int8 files compute the choice in float.
+"""``where`` and ``masked_fill`` as arithmetic, so that delegates take the choice.
 
 ::
 
     where(c, a, b)        →  a · m + b · (1 − m)     m = 1 where c holds, else 0
     masked_fill(x, c, v)  →  x · (1 − m) + v · m
 
-LiteRT gives both sides of a SELECT and its result one int8 scale, whatever the graph says: a side with small values
-loses them (24 dB against its own graph, measured). The products are exact, so the numbers stay the same wherever both
-sides are finite. A choice that keeps an infinite side out (``where(x > 0, log(x), 0)``) stays as it is.
+XNNPACK has no SELECT: a mask that the network holds as a constant (of attention, of rows that are filled) would split a
+`.pte` into two partitions. The products are exact, so the numbers stay the same wherever both sides are finite. A
+choice that keeps an infinite side out (``where(x > 0, log(x), 0)``) stays as it is, and stays in float.
 """
 
 from __future__ import annotations

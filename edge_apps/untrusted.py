@@ -37,7 +37,7 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         NotRegular: a FIFO, a device or a socket. OSError: what ``open`` raises, for a folder ``IsADirectoryError``.
     """
-    _check_regular(path, os.stat(path).st_mode)  # opening alone may wait, or wind a tape back
+    _check_regular(path, path.stat().st_mode)  # opening alone may wait, or wind a tape back
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _check_regular(path, os.fstat(descriptor).st_mode)  # it may have been exchanged

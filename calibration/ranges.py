@@ -13,6 +13,7 @@ from calibration.dataset import CalibrationSet
 from calibration.errors import BadCalibration
 from calibration.recipe import Recipe
 from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.untrusted import LARGEST_TEXT, parse_json, read_regular
 
 QMIN, QMAX = -128, 127
 
@@ -109,10 +110,17 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
 def load_ranges(path: Path) -> Ranges:
     """Read ranges; ``BadCalibration`` where the file is not one."""
     try:
-        ranges = msgspec.json.decode(path.read_bytes(), type=Ranges)
+        data = read_regular(path, LARGEST_TEXT)
     except OSError as error:
         raise BadCalibration(f"Cannot read ranges '{path}': {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    return parse_ranges(data, path)
+
+
+def parse_ranges(data: bytes, path: Path) -> Ranges:
+    """Read the bytes of a ranges file; ``BadCalibration`` where they are not one."""
+    try:
+        ranges = parse_json(data, Ranges)
+    except ValueError as error:
         raise BadCalibration(f"'{path}' is not a ranges file ({error}); make one with 'pipeline calibrate'.") from error
     for key, (low, high) in ranges.values.items():
         if not -WIDEST <= low <= high <= WIDEST:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import msgspec
 
 from calibration.errors import BadCalibration, BadRecipe
+from edge_apps.untrusted import LARGEST_TEXT, parse_toml, read_regular
 
 Observer = Literal["minmax", "moving-average", "percentile", "mse", "entropy"]
 Choice = Literal["class-balanced", "feature-coverage"]
@@ -89,10 +90,17 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe from TOML; unknown keys and values out of range raise ``BadRecipe``."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Recipe)
+        data = read_regular(path, LARGEST_TEXT)
     except OSError as error:
         raise BadRecipe(f"Cannot read recipe '{path}': {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    return parse_recipe(data, path)
+
+
+def parse_recipe(data: bytes, path: Path) -> Recipe:
+    """Read the bytes of a recipe. Raises what ``load_recipe`` raises."""
+    try:
+        return parse_toml(data, Recipe)
+    except ValueError as error:
         raise BadRecipe(f"Recipe '{path}': {explained(error)}") from error
 
 

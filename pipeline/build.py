@@ -7,7 +7,6 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,23 +16,19 @@ from calibration.dataset import CalibrationSet
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps import __version__
-from edge_apps.chatter import hushed
 from edge_apps.files import write_whole
 from edge_apps.images import Image, ImageSet
 from edge_apps.runtime.manifest import (
     FORMAT,
     Bundle,
     BundleFile,
-    FileComparison,
     FileManifest,
     OutputKind,
     Precision,
     Provenance,
     load_bundle,
 )
-from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.departure import first_departure
-from pipeline.accuracy.file_check import check, not_run
 from pipeline.accuracy.network_findings import network_findings
 from pipeline.accuracy.references import References
 from pipeline.accuracy.requirements import check_delegated, check_mismatches
@@ -45,19 +40,15 @@ from pipeline.checkpoints.formats import is_program
 from pipeline.data.classes import names_in
 from pipeline.data.held_back import judged_images
 from pipeline.errors import (
-    BadInput,
     BadRecipe,
-    EdgeError,
-    LoweringFailed,
     MissingExtra,
-    NotRunHere,
 )
 from pipeline.interrupt import lasting_interrupts
+from pipeline.lowering import delegated, judge, lower
 from pipeline.networks import archive, exported, own
 from pipeline.networks.evaluation_mode import check_int8_forms
 from pipeline.networks.outputs import output_kind
-from pipeline.targets.base import Census, Delegation, Source, Target
-from pipeline.targets.refusals import refusal
+from pipeline.targets.base import Source, Target
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")
 
@@ -135,7 +126,7 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
                 check_delegated(entries)
             if job.stop_on_mismatch:
                 check_mismatches(entries)
-            about = file_manifest(job.checkpoint, "", "fp32", material.ranges, material.output)
+            about = file_manifest(job.checkpoint, "", "fp32", material.ranges, material.output, tuple(job.names()))
             findings = network_findings(material.references, material.calibration, _classes(job), check_interrupt)
             observers = {} if material.ranges is None else material.ranges.observers
             write_manifest(folder, about, entries, observers, findings)
@@ -175,9 +166,18 @@ def file_name(stem: str, target: Target, precision: Precision) -> str:
 
 
 def file_manifest(
-    checkpoint: Checkpoint, target: str, precision: Precision, ranges: Ranges | None, output: OutputKind
+    checkpoint: Checkpoint,
+    target: str,
+    precision: Precision,
+    ranges: Ranges | None,
+    output: OutputKind,
+    exported: tuple[str, ...] = (),
 ) -> FileManifest:
-    """What a file says of itself; ``ranges`` are those it was quantized with, ``output`` is what its answers are."""
+    """Return what a file says of itself.
+
+    ``ranges`` are those it was quantized with, ``output`` is what its answers are, ``exported`` are the names of all
+    model files of the export.
+    """
     return FileManifest(
         format=FORMAT,
         model=checkpoint.spec.name,
@@ -192,6 +192,7 @@ def file_manifest(
             tools={"edge-pipeline": __version__, **_versions(TOOLS)},
         ),
         output=output,
+        exported=exported,
     )
 
 
@@ -322,11 +323,12 @@ def _make(
     """Lower to one file, open it again, count its operators and judge it."""
     int8 = precision == "int8"
     ranges = material.ranges if int8 else None
-    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.output)
+    exported = tuple(job.names())
+    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.output, exported)
     path = folder / file_name(own.file_stem(manifest.model), target, precision)
     network = (material.int8 if int8 else material.captured).network
-    float_layers, census = _lower(target, Source(network, ranges), manifest, path)
-    comparison = _judge(path, precision, material.references)
+    float_layers, census, content = lower(target, Source(network, ranges), manifest, path)
+    comparison = judge(content, precision, material.references)
     if comparison.status == "run" and comparison.word == "bad":
         allowed = path.name in job.allow_mismatch
         departure = None if allowed else first_departure(target, manifest, material.references, step)
@@ -341,60 +343,6 @@ def _make(
         float_layers=float_layers,
         float_operators=material.references.float_operators if int8 else (),
         operators=dict(sorted(census.operators.items())),
-        delegated=_delegated(census.delegation),
+        delegated=delegated(census.delegation),
         comparison=comparison,
     )
-
-
-def _delegated(delegation: Delegation | None) -> dict[str, Any]:
-    """For the manifest; empty where the format has no delegate on this machine."""
-    if delegation is None:
-        return {}
-    return {
-        "partitions": delegation.partitions,
-        "share": delegation.share,
-        "outside": dict(delegation.outside),
-        "left_out": dict(delegation.left_out),
-    }
-
-
-def _lower(target: Target, source: Source, manifest: FileManifest, path: Path) -> tuple[tuple[str, ...], Census]:
-    what = f"{target.name} {manifest.precision}"
-    try:
-        with hushed():
-            float_layers = target.lower(source, manifest, path)
-            census = target.census(path)
-    except EdgeError:
-        raise
-    except Exception as error:
-        raise LoweringFailed(f"{what}: {refusal(error, source.network)}") from error
-    if manifest.precision == "int8" and census.float_layers != len(float_layers):
-        raise LoweringFailed(
-            f"{what}: {census.float_layers} convolution and linear layers compute in float in the written file, "
-            f"{len(float_layers)} were meant to: it is not an int8 file."
-        )
-    return float_layers, census
-
-
-def _judge(path: Path, precision: Precision, references: References) -> FileComparison:
-    """Run the written file through the device's own runner on the judged images."""
-    try:
-        runner = open_runner(path)
-    except (NotRunHere, MissingExtra) as reason:
-        return not_run(str(reason), precision, references)
-    except BadInput as error:
-        cause = str(error).replace(str(path), path.name).partition(" Export it again")[0]
-        raise LoweringFailed(
-            f"The file that was written cannot be used: {cause} No bundle was written: leave this target or precision "
-            "out, or keep the layer in float (float_layers in the recipe)."
-        ) from error
-    try:
-        logits = runner.run(references.judged.pixels)
-    except EdgeError as error:
-        raise LoweringFailed(
-            f"The written file fails when it is run: {str(error).replace(str(path), path.name)} No bundle was "
-            "written: leave this target or precision out, and please report it with the network."
-        ) from error
-    finally:
-        runner.close()
-    return check(logits, runner.runtime, precision, references)

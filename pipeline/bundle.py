@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from edge_apps.files import sync_folder, write_whole
+from edge_apps.runtime.content import sha256_of, size_of
 from edge_apps.runtime.manifest import (
     FORMAT,
     MANIFEST,
@@ -24,8 +25,6 @@ from edge_apps.runtime.manifest import (
     BundleManifest,
     FileManifest,
     load_bundle,
-    sha256_of,
-    size_of,
 )
 from edge_apps.runtime.runner import known_suffixes
 from pipeline.errors import BadInput
@@ -115,6 +114,7 @@ def write_manifest(
         output=about.output,
         observers=dict(observers or {}),
         findings=tuple(findings),
+        exported=about.exported,
     )
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return load_bundle(folder)

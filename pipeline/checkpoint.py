@@ -119,6 +119,7 @@ def builtin() -> Path:
 def load(
     path: Path,
     *,
+    data: bytes | None = None,
     model: str | None = None,
     options: Mapping[str, Value] | None = None,
     labels: tuple[str, ...] | None = None,
@@ -127,9 +128,10 @@ def load(
 ) -> Checkpoint:
     """Read a checkpoint, float16 weights as float32; also a ``.pt2`` program, which brings its network along.
 
-    The keyword values say what a file without metadata is: model and labels are then needed, options and
-    preprocessing default to the model's; a mapping holds single settings of the preprocessing. For a file with
-    metadata they must not contradict it. Of a user's own network (``file.py:factory``) the model is always needed.
+    ``data`` are its bytes, where they were read already. The others say what a file without metadata is: model and
+    labels are then needed, options and preprocessing default to the model's; a mapping holds single settings of the
+    preprocessing. For a file with metadata they must not contradict it. Of a user's own network (``file.py:factory``)
+    the model is always needed.
     ``ema`` asks for averaged weights (True) or for the raw ones (False) of a file that holds both; None takes the raw
     ones, or averaged ones where there are no others.
 
@@ -139,7 +141,7 @@ def load(
             BadInput: unknown model or option.
     """
     given = {"model": model, "options": options, "labels": labels, "preprocess": preprocess}
-    contents = read(path)
+    contents = read(path, data)
     if contents.format is Format.PROGRAM:
         from pipeline.networks import exported
 
@@ -261,13 +263,13 @@ class Contents:
     metadata: Metadata | None = None
 
 
-def read(path: Path) -> Contents:
-    """Read a file; of an exported program only the bytes.
+def read(path: Path, data: bytes | None = None) -> Contents:
+    """Read a file, unless its bytes are given; of an exported program only the bytes.
 
     Raises:
         BadCheckpoint: no file, truncated, another format, more than tensors in a pickle.
     """
-    data = _read(path)
+    data = _read(path) if data is None else data
     format = format_of(data, path)
     if format is Format.PROGRAM:
         return Contents(data, format)

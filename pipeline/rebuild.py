@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import msgspec
 from torch.fx import GraphModule
 
 from calibration.dataset import CalibrationSet
 from calibration.quantize import quantize
-from calibration.ranges import Ranges, load_ranges
+from calibration.ranges import Ranges, parse_ranges
 from calibration.repairs import Repairs, with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle
+from edge_apps.untrusted import parse_json
 from pipeline.capture import graph_of
 from pipeline.checkpoint import Checkpoint, load
 from pipeline.checkpoints.formats import is_program
@@ -31,8 +31,8 @@ class Rebuilt:
 
     def float_graph(self) -> GraphModule:
         """The float network with its normalisation: the reference of every drop."""
-        path = self.bundle.verified(self.bundle.file("float-program"))
-        graph: GraphModule = graph_of(archive.read(path.read_bytes(), str(path))[0])
+        content = self.bundle.read(self.bundle.file("float-program"))
+        graph: GraphModule = graph_of(archive.read(content.data, str(content.path))[0])
         return graph
 
     @cached_property
@@ -40,7 +40,7 @@ class Rebuilt:
         """What was done to its weights; nothing, where the recipe has no repairs."""
         if self.ranges.repairs_sha256 is None:
             return Repairs()
-        repairs = Repairs.from_bytes(self.bundle.verified(self.bundle.file("repairs")).read_bytes())
+        repairs = Repairs.from_bytes(self.bundle.read(self.bundle.file("repairs")).data)
         if repairs.sha256() != self.ranges.repairs_sha256:
             raise BadManifest(f"Bundle '{self.bundle.root}' holds repairs of other ranges; export it again.")
         return repairs
@@ -69,7 +69,8 @@ def rebuild(bundle: Bundle) -> Rebuilt | None:
     """
     if not any(file.role == "ranges" for file in bundle.manifest.files):
         return None
-    return Rebuilt(bundle, load_ranges(bundle.verified(bundle.file("ranges"))))
+    content = bundle.read(bundle.file("ranges"))
+    return Rebuilt(bundle, parse_ranges(content.data, content.path))
 
 
 def calibration_set_of(bundle: Bundle) -> CalibrationSet | None:
@@ -77,23 +78,24 @@ def calibration_set_of(bundle: Bundle) -> CalibrationSet | None:
     listed = [file for file in bundle.manifest.files if file.role == "calibration-set"]
     if not listed:
         return None
-    path = bundle.verified(listed[0])
+    content = bundle.read(listed[0])
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CalibrationSet)
-    except msgspec.DecodeError as error:
-        raise BadManifest(f"Calibration set '{path}' cannot be read: {error}. Export again.") from error
+        return parse_json(content.data, CalibrationSet)
+    except ValueError as error:
+        raise BadManifest(f"Calibration set '{content.path}' cannot be read: {error}. Export again.") from error
 
 
 def checkpoint_of(bundle: Bundle) -> Checkpoint:
     """The checkpoint that a bundle was made of, verified by hash."""
     about, file = bundle.manifest, bundle.file("checkpoint")
-    path = bundle.verified(file)
-    if own.is_foreign(about.model) and not is_program(path.read_bytes()):
+    content = bundle.read(file)
+    if own.is_foreign(about.model) and not is_program(content.data):
         # A manifest may not make us run a file of its choice.
         raise BadManifest(f"Bundle '{bundle.root}' holds no program of its network '{about.model}'; export it again.")
     # A state dict without metadata is what the manifest says it is; metadata must agree with the manifest.
     return load(
-        path,
+        content.path,
+        data=content.data,
         model=about.model,
         options=about.options,
         labels=about.labels,

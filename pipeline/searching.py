@@ -15,7 +15,8 @@ import numpy as np
 from calibration.dataset import CalibrationSet, check_disjoint
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet, sha256
-from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle, size_of
+from edge_apps.runtime.content import Content
+from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, check_limit, judge
@@ -221,17 +222,12 @@ def check_files(files: Sequence[tuple[Target, Precision]]) -> None:
 
 def _check_runtime(target: Target) -> None:
     """A runtime looks for its library before it looks at the file: an empty one tells whether it is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        empty = Path(folder) / f"empty{target.suffix}"
-        empty.touch()
-        try:
-            open_runner(empty).close()
-        except MissingExtra as error:
-            raise MissingExtra(
-                f"--search judges every file, and those for '{target.name}' cannot run: {error}"
-            ) from error
-        except BadInput:
-            pass  # it is there, and says that this is no file of its kind
+    try:
+        open_runner(Content(Path(f"empty{target.suffix}"), {"": b""})).close()
+    except MissingExtra as error:
+        raise MissingExtra(f"--search judges every file, and those for '{target.name}' cannot run: {error}") from error
+    except BadInput:
+        pass  # it is there, and says that this is no file of its kind
 
 
 def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
@@ -283,14 +279,14 @@ def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path
     plain = build(using, lambda _: None)
     costs = []
     for target in targets:
-        paths = {str(file.precision): out / file.path for file in plain.models() if file.target == target.name}
-        paths[kind] = made.root / searched[target.name].path
-        times = measure(list(paths.values()))
+        contents = {str(file.precision): plain.read(file) for file in plain.models() if file.target == target.name}
+        contents[kind] = made.read(searched[target.name])
+        times = measure(list(contents.values()))
         costs.append(
             Cost(
                 target=target.name,
-                bytes={name: size_of(path) for name, path in paths.items()},
-                median_ms={name: round(time.p50, 4) for name, time in zip(paths, times, strict=True)},
+                bytes={name: content.size for name, content in contents.items()},
+                median_ms={name: round(time.p50, 4) for name, time in zip(contents, times, strict=True)},
             )
         )
     return tuple(costs)

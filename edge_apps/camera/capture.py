@@ -16,12 +16,12 @@ from contextlib import suppress
 
 import msgspec
 
-from edge_apps.camera.die_with_parent import die_with_parent
 from edge_apps.camera.grabbers import Corrupt, Hung, Lost, Shot, shots
 from edge_apps.camera.request import Network, Request, Said
 from edge_apps.camera.slot import Writer
 from edge_apps.camera.turn import Turn
 from edge_apps.chatter import SHOW
+from edge_apps.children import die_with_parent
 from edge_apps.errors import first_line
 from edge_apps.images import Image, printable
 

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
-import edge_apps
 from edge_apps.camera.request import Request, Said
 from edge_apps.camera.slot import Reader, Shared
+from edge_apps.children import same_installation
 
 PATIENCE = 1.0
 """Seconds for a killed process to go; one that hangs in a driver goes later, by itself."""
@@ -40,7 +39,7 @@ class CaptureProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=inherited,
-                env=_environment(),
+                env={**same_installation(), "OPENCV_IO_MAX_IMAGE_PIXELS": LARGEST},
                 cwd="/",  # Python looks for modules in the current folder first
                 start_new_session=True,  # Ctrl-C is for us; and all that it starts can be killed together
             )
@@ -104,12 +103,3 @@ class CaptureProcess:
             self._killed = True
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-
-
-def _environment() -> dict[str, str]:
-    """The same installation of this program for the child."""
-    home = str(Path(edge_apps.__file__).parents[1])
-    others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    paths = [home, *map(os.path.abspath, others)]
-    own = {"PYTHONPATH": os.pathsep.join(paths), "OPENCV_IO_MAX_IMAGE_PIXELS": LARGEST}
-    return {**os.environ, **own}

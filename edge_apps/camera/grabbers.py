@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 
 from edge_apps.camera.csi import NO_TOOL, find_tool
-from edge_apps.camera.die_with_parent import die_with_parent
 from edge_apps.camera.frames import now
 from edge_apps.camera.http_body import Body
 from edge_apps.camera.mjpeg import CUT_SHORT, Bytes, JpegStream, NoPicture, Part, StreamEnded, Unended
 from edge_apps.camera.request import Csi, Device, Request
 from edge_apps.camera.uri import Uri
+from edge_apps.children import die_with_parent
 from edge_apps.images import Image
 from edge_apps.orientation import orientation, upright
 

@@ -6,10 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_apps.errors import BadInput, MissingExtra, NotRunHere
+from edge_apps.errors import BadInput, BadManifest, MissingExtra, NotRunHere
 from edge_apps.runtime.device import usable_cores
-from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle, sha256_of
-from edge_apps.runtime.runner import Runner, known_suffixes, model_files, open_runner
+from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle
+from edge_apps.runtime.model_file import ModelFile, read_model
+from edge_apps.runtime.runner import Runner, known_suffixes, open_runner
 
 PRECISIONS = ("int8", "int8-weights", "fp16", "fp32")
 """Fastest first on the boards meant here."""
@@ -46,8 +47,8 @@ def open_model(
     count = threads or min(usable_cores(), MOST_THREADS)
     if not path.exists():
         raise BadInput(f"No such bundle or file: '{path}'.")
-    if path.is_file() or path.suffix in known_suffixes():  # an .mlpackage is a folder and yet one file
-        opened = _open(_verified(path), count, xnnpack, ())
+    if path.suffix in known_suffixes() or not path.is_dir():  # an .mlpackage is a folder and yet one file
+        opened = _open(read_model(path, xnnpack=xnnpack), count, xnnpack, ())
         _check_asked(opened, target, precision)
     else:
         opened = _first_runnable(load_bundle(path), target, precision, count, xnnpack)
@@ -64,7 +65,7 @@ def _first_runnable(bundle: Bundle, target: str | None, precision: str | None, t
     passed_over: list[str] = []
     for file in candidates:
         try:
-            return _open(bundle.verified(file), threads, xnnpack, tuple(passed_over))
+            return _open(ModelFile.in_bundle(bundle, file), threads, xnnpack, tuple(passed_over))
         except (MissingExtra, NotRunHere) as error:
             refused.append(error)
             passed_over.append(f"{file.path}: {error}")
@@ -98,16 +99,16 @@ def _is_target(file: BundleFile, text: str) -> bool:
     return text in (file.target, Path(file.path).suffix.removeprefix("."))
 
 
-def _verified(file: Path) -> Path:
-    """A file that lies in a bundle is held to that bundle's hashes; ``open_runner`` names what it cannot open."""
-    return model_files(file)[0] if file.suffix in known_suffixes() else file
-
-
-def _open(path: Path, threads: int, xnnpack: bool, passed_over: tuple[str, ...]) -> Opened:
-    sha256 = sha256_of(path) if path.suffix in known_suffixes() else ""  # of what is about to be read, not of later
+def _open(file: ModelFile, threads: int, xnnpack: bool, passed_over: tuple[str, ...]) -> Opened:
     start = time.perf_counter_ns()
-    runner = open_runner(path, threads, xnnpack=xnnpack)
-    return Opened(runner, sha256, (time.perf_counter_ns() - start) / 1e6, passed_over)
+    runner = open_runner(file.content, threads, xnnpack=xnnpack)
+    load_ms = (time.perf_counter_ns() - start) / 1e6
+    try:
+        file.check(runner.manifest)
+    except BadManifest:
+        runner.close()
+        raise
+    return Opened(runner, file.content.sha256, load_ms, passed_over)
 
 
 def _check_asked(opened: Opened, target: str | None, precision: str | None) -> None:

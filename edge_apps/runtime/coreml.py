@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.errors import BadInput, MissingExtra, NotRunHere, first_line, install
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -18,17 +19,19 @@ from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 class CoreMLRunner:
     """One loaded model. Core ML schedules its own threads; ``threads`` is what was asked for, not a promise."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, content: Content, threads: int) -> None:
         reason = _elsewhere()
         if reason:
-            raise NotRunHere(f"'{path.name}' is not run: {reason}.")
+            raise NotRunHere(f"'{content.path.name}' is not run: {reason}.")
         coremltools, image = _library()
         self._image: Any = image
         self.runtime = f"coremltools {importlib.metadata.version('coremltools')}"
-        self.path = path
+        self.path = path = content.path
         self.threads = threads
+        self._copy = ExitStack()
         try:
-            self._model: Any = coremltools.models.MLModel(str(path))
+            copy = self._copy.enter_context(content.on_disk())
+            self._model: Any = coremltools.models.MLModel(str(copy))
         except Exception as error:  # coremltools raises its own, RuntimeError and protobuf errors alike
             raise BadInput(f"Core ML cannot load '{path}': {first_line(error)}. Export it again.") from error
         text = self._model.user_defined_metadata.get(METADATA_NAME)
@@ -50,6 +53,7 @@ class CoreMLRunner:
     def close(self) -> None:
         """Free the model."""
         self._model = None
+        self._copy.close()
 
 
 def _system() -> str:
@@ -73,4 +77,4 @@ def _library() -> tuple[Any, Any]:
     return coremltools, Image
 
 
-register_runner(".mlpackage", CoreMLRunner, elsewhere=_elsewhere)
+register_runner(".mlpackage", CoreMLRunner, can_crash=True, elsewhere=_elsewhere)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, EdgeError, MissingExtra, first_line
 from edge_apps.runtime import executorch_native as native
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.executorch_errors import why_not_loaded
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
@@ -55,12 +55,12 @@ class Engine(Protocol):
 class ExecuTorchRunner:
     """One loaded program. Its threads come from a pool that all open programs of the process share."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, content: Content, threads: int) -> None:
         engine = native.find() or _official()
         self.runtime = f"executorch {native.version()}"
-        self.path = path
+        self.path = path = content.path
         self.threads = threads
-        data = path.read_bytes()
+        data = content.data
         if data[4:6] != b"ET":
             raise BadInput(f"'{path}' is not an ExecuTorch program (no ET identifier). Export it again.")
         try:
@@ -156,4 +156,4 @@ def _official() -> Engine:
     return _Official(torch, Runtime.get(), _unsafe_reset_threadpool)
 
 
-register_runner(".pte", ExecuTorchRunner)
+register_runner(".pte", ExecuTorchRunner, can_crash=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, MissingExtra, first_line, install
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, no_file_manifest, parse_file_manifest
 from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
 
@@ -27,15 +28,15 @@ class LiteRTRunner:
     Without ``xnnpack`` LiteRT's own kernels compute, which round some sums otherwise; ``runtime`` says so then.
     """
 
-    def __init__(self, path: Path, threads: int, *, xnnpack: bool = True) -> None:
+    def __init__(self, content: Content, threads: int, *, xnnpack: bool = True) -> None:
         library, self.runtime = _library()
         kernels: dict[str, Any] = {}
         if not xnnpack:
             self.runtime += " without XNNPACK"
             kernels["experimental_op_resolver_type"] = library.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        self.path = path
+        self.path = path = content.path
         self.threads = threads
-        data = path.read_bytes()
+        data = content.data
         self.manifest = _read_manifest(data, path)
         try:
             with hushed():  # "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
@@ -130,5 +131,9 @@ def _metadata(data: bytes, name: str) -> bytes | None:
 
 
 register_runner(
-    ".tflite", LiteRTRunner, side_by_side=True, without_xnnpack=functools.partial(LiteRTRunner, xnnpack=False)
+    ".tflite",
+    LiteRTRunner,
+    side_by_side=True,
+    can_crash=True,
+    without_xnnpack=functools.partial(LiteRTRunner, xnnpack=False),
 )

@@ -6,17 +6,18 @@ Two manifests. ``FileManifest`` travels inside every exported file, so that one 
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.untrusted import LARGEST_TEXT, parse_json, read_regular
 
 FORMAT = 1
 """Version of both schemas; a reader refuses a newer one."""
@@ -56,6 +57,7 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON inside every exported file: all that a device must know.
 
     ``output`` is what the numbers are that the file answers with. Files written before the key existed have logits.
+    ``exported`` names every model file that one export wrote together, this one included; empty in older files.
     """
 
     format: int
@@ -67,6 +69,7 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
     preprocess: Preprocess
     provenance: Provenance
     output: OutputKind = "logits"
+    exported: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
@@ -144,6 +147,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
     bundle's ranges. search: how it was found which layers stay in float, and what that costs; empty where nobody
     searched (``pipeline.searching.SearchRecord``). findings: what export says of the network itself, a sentence each.
+    exported: the paths of the models that the export wrote, as each of them records it; empty in older bundles.
     """
 
     format: int
@@ -158,9 +162,11 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     observers: dict[str, str] = {}
     search: dict[str, Any] = {}
     findings: tuple[str, ...] = ()
+    exported: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
+        check_listing(self.files, self.exported, self.provenance.ranges_sha256)
 
 
 @dataclass(frozen=True)
@@ -181,18 +187,27 @@ class Bundle:
                 return file
         raise BadManifest(f"Bundle '{self.root}' lists no {role}; export it again.")
 
-    def verified(self, file: BundleFile) -> Path:
-        """The path of a file whose bytes are those that were recorded; otherwise ``ChangedFile``."""
+    def read(self, file: BundleFile) -> Content:
+        """Read a file, and return its content only if the bytes are those that were recorded.
+
+        Raises:
+            ChangedFile: it is missing, is not a file in this bundle, or has other bytes.
+        """
         path = self.root / file.path
         if not path.exists():
             raise ChangedFile(f"'{path}' is listed in the bundle's manifest but is missing; export again.")
-        actual = sha256_of(path)
-        if actual != file.sha256:
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ChangedFile(f"'{path}' is a link that leads out of the bundle: it will not be read. Export again.")
+        try:
+            content = Content.read(path)
+        except BadInput as error:
+            raise ChangedFile(f"{error} Restore the file, or export again.") from error
+        if content.sha256 != file.sha256:
             raise ChangedFile(
-                f"'{path}' was changed after export (sha256 {actual[:12]}…, the manifest says "
+                f"'{path}' was changed after export (sha256 {content.sha256[:12]}…, the manifest says "
                 f"{file.sha256[:12]}…): it will not be run. Export again, or restore the file."
             )
-        return path
+        return content
 
 
 def load_bundle(root: Path) -> Bundle:
@@ -202,18 +217,13 @@ def load_bundle(root: Path) -> Bundle:
         BadInput: not a bundle. BadManifest: a manifest that does not say what it must, or paths outside the bundle.
     """
     path = root / MANIFEST
-    if not path.is_file():
+    if not path.exists():
         raise BadInput(f"'{root}' is not a bundle: it has no {MANIFEST}. Make one with 'pipeline export'.")
     try:
-        text = path.read_bytes()
+        text = read_regular(path, LARGEST_TEXT)
     except OSError as error:
         raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
-    manifest = _read(text, BundleManifest, str(path))
-    for file in manifest.files:
-        parts = Path(file.path).parts
-        if not parts or Path(file.path).is_absolute() or ".." in parts:
-            raise BadManifest(f"'{path}' lists '{file.path}', which is no file inside the bundle: it is not read.")
-    return Bundle(root, manifest)
+    return Bundle(root, _read(text, BundleManifest, str(path)))
 
 
 def parse_file_manifest(text: str | bytes, path: Path) -> FileManifest:
@@ -234,30 +244,39 @@ def to_json(value: msgspec.Struct) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def sha256_of(path: Path) -> str:
-    """Content hash of a file; of a directory (``.mlpackage``), over its sorted relative paths and their bytes."""
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for part in sorted(p for p in path.rglob("*") if p.is_file()):
-            name = os.fsencode(part.relative_to(path).as_posix())
-            digest.update(b"%d:%s:%d:" % (len(name), name, part.stat().st_size))
-            _digest_file(digest, part)
-    else:
-        _digest_file(digest, path)
-    return digest.hexdigest()
+ONCE = ("checkpoint", "float-program", "repairs", "ranges", "recipe", "calibration-set", "evaluation")
+"""Roles of which a bundle has one file at most."""
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a directory."""
-    if path.is_dir():
-        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-    return path.stat().st_size
+def check_listing(files: Sequence[BundleFile], exported: Sequence[str], ranges_sha256: str | None) -> None:
+    """Refuse a list of files that contradicts itself; ``ValueError``.
+
+    Each path lies in the bundle and stands once, as does each kind of model and everything that proves them; the
+    ranges are those that the files were quantized with; and every model that the export wrote is listed.
+    """
+    for file in files:
+        path = PurePosixPath(file.path)
+        if not path.parts or path.is_absolute() or ".." in path.parts or path.as_posix() != file.path:
+            raise ValueError(f"it lists '{file.path}', which is not the plain path of a file inside the bundle")
+    models = [file for file in files if file.role == "model"]
+    for model in models:
+        if model.target is None or model.precision is None:
+            raise ValueError(f"it lists '{model.path}' without its target or precision")
+    _check_once("path", [file.path for file in files])
+    _check_once("kind of model", [f"{model.target} {model.precision}" for model in models])
+    _check_once("role", [file.role for file in files if file.role in ONCE])
+    ranges = next((file.sha256 for file in files if file.role == "ranges"), None)
+    if ranges != ranges_sha256:
+        raise ValueError("the ranges that it lists are not those that its files were quantized with")
+    missing = sorted({*exported} - {model.path for model in models})
+    if missing:
+        raise ValueError(f"it does not list '{missing[0]}', which was exported with the others")
 
 
-def _digest_file(digest: Any, path: Path) -> None:
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+def _check_once(what: str, values: Sequence[str]) -> None:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"it lists the {what} '{value}' {count} times")
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
@@ -267,7 +286,7 @@ def _check_labels(labels: tuple[str, ...]) -> None:
 
 def _read(data: bytes, kind: type[T], where: str) -> T:
     try:
-        head = msgspec.json.decode(data)
+        head = parse_json(data, Any)
         version = head.get("format") if isinstance(head, Mapping) else None
         if isinstance(version, int) and version > FORMAT:
             raise BadManifest(
@@ -275,6 +294,6 @@ def _read(data: bytes, kind: type[T], where: str) -> T:
             )
         if isinstance(version, int) and version < 1:
             raise BadManifest(f"Manifest in '{where}' has format {version}; the first one is 1. Export the file again.")
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return parse_json(data, kind)
+    except ValueError as error:
         raise BadManifest(f"Manifest in '{where}' cannot be read: {error}. Export the file again.") from error

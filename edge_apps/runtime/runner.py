@@ -1,4 +1,4 @@
-"""One way to run any exported file: ``open_runner(path)`` picks the runtime by suffix.
+"""One way to run any exported file: ``open_runner(content)`` picks the runtime by suffix.
 
 A runtime is one file beside this one. It calls ``register_runner`` when it is imported and imports its library
 only when a file is opened, so that looking for runtimes costs nothing and a missing one says what to install.
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge_apps.runtime
-from edge_apps.errors import BadInput, BadManifest, ChangedFile
-from edge_apps.runtime.manifest import Bundle, BundleFile, FileManifest, load_bundle
+from edge_apps.errors import BadInput, BadManifest
+from edge_apps.runtime.content import Content
+from edge_apps.runtime.manifest import FileManifest
 
 
 class Runner(Protocol):
@@ -49,11 +50,12 @@ class Runner(Protocol):
         """Give the runtime's memory back."""
 
 
-RunnerFactory = Callable[[Path, int], Runner]
+RunnerFactory = Callable[[Content, int], Runner]
 
 _factories: dict[str, RunnerFactory] = {}
 _without_xnnpack: dict[str, RunnerFactory] = {}
 _side_by_side: set[str] = set()
+_can_crash: set[str] = set()
 _elsewhere: dict[str, Callable[[], str | None]] = {}
 
 
@@ -62,15 +64,17 @@ def register_runner(
     factory: RunnerFactory,
     *,
     side_by_side: bool = False,
+    can_crash: bool = False,
     without_xnnpack: RunnerFactory | None = None,
     elsewhere: Callable[[], str | None] = lambda: None,
 ) -> None:
-    """Say that files with this suffix (``.pte``) are opened by ``factory(path, threads)``.
+    """Say that files with this suffix (``.pte``) are opened by ``factory(content, threads)``.
 
     ``side_by_side``: several runners of one file gain by working in threads at the same time, because the runtime
     gives the interpreter lock back while it computes. ``without_xnnpack`` opens them for the runtime's own kernels,
     where XNNPACK is a choice of the one who runs a file and not of the one who made it. ``elsewhere`` says why this
-    machine cannot run such files at all, if it cannot.
+    machine cannot run such files at all, if it cannot. ``can_crash``: damaged bytes can end the process, so that those
+    that nobody vouches for are tried out in another one first.
     """
     _factories[suffix] = factory
     _elsewhere[suffix] = elsewhere
@@ -78,11 +82,18 @@ def register_runner(
         _without_xnnpack[suffix] = without_xnnpack
     if side_by_side:
         _side_by_side.add(suffix)
+    if can_crash:
+        _can_crash.add(suffix)
 
 
-def runs_side_by_side(path: Path) -> bool:
-    """Whether to spread many pictures over several one-thread runners of this file, not over one runner's threads."""
-    return path.suffix in known_suffixes() and path.suffix in _side_by_side
+def runs_side_by_side(suffix: str) -> bool:
+    """Whether to spread many images over several one-thread runners of a file, not over one runner's threads."""
+    return suffix in known_suffixes() and suffix in _side_by_side
+
+
+def needs_trial(suffix: str) -> bool:
+    """Whether damaged bytes could end the process that runs them here."""
+    return suffix in known_suffixes() and suffix in _can_crash and runs_elsewhere(suffix) is None
 
 
 def runs_elsewhere(suffix: str) -> str | None:
@@ -96,29 +107,32 @@ def known_suffixes() -> tuple[str, ...]:
     return tuple(sorted(_factories))
 
 
-def open_runner(path: Path, threads: int = 1, *, xnnpack: bool = True) -> Runner:
+def open_runner(content: Content, threads: int = 1, *, xnnpack: bool = True) -> Runner:
     """Open an exported file for inference on ``threads`` threads; without ``xnnpack`` on the runtime's own kernels.
 
+    The runtime gets the bytes of ``content``, whatever is on disk by now. Bytes that nobody vouches for can crash it:
+    ``edge_apps.runtime.model_file.read_model`` returns a file's content once that is ruled out.
+
     Raises:
-        BadInput: unknown suffix, missing or foreign file, one that has no other kernels. MissingExtra: the runtime is
-            not installed. NotRunHere: this machine cannot run such files at all. BadManifest: the file does not
-            describe itself.
+        BadInput: unknown suffix, a foreign file, one that has no other kernels. MissingExtra: the runtime is not
+            installed. NotRunHere: this machine cannot run such files at all. BadManifest: the file does not describe
+            itself.
     """
     if threads < 1:
         raise BadInput(f"threads is {threads}; at least 1 is needed.")
+    check_suffix(content.path)
+    if not xnnpack and content.suffix not in _without_xnnpack:
+        raise BadInput(
+            f"'{content.path}' cannot be run without XNNPACK: for {content.suffix} that was decided when it was "
+            f"exported. Only {', '.join(sorted(_without_xnnpack))} leaves the choice to whoever runs it."
+        )
+    return (_factories if xnnpack else _without_xnnpack)[content.suffix](content, threads)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file for which there is no runtime; ``BadInput``."""
     if path.suffix not in known_suffixes():
         raise BadInput(f"Cannot run '{path}': no runtime for '{path.suffix}'. Known: {', '.join(known_suffixes())}.")
-    if not path.exists():
-        raise BadInput(f"No such file: '{path}'.")
-    if not xnnpack and path.suffix not in _without_xnnpack:
-        raise BadInput(
-            f"'{path}' cannot be run without XNNPACK: for {path.suffix} that was decided when it was exported. "
-            f"Only {', '.join(sorted(_without_xnnpack))} leaves the choice to whoever runs it."
-        )
-    try:
-        return (_factories if xnnpack else _without_xnnpack)[path.suffix](path, threads)
-    except IsADirectoryError:
-        raise BadInput(f"'{path}' is a folder; a {path.suffix} model is one file.") from None
 
 
 def check_batch(batch: NDArray[np.uint8], manifest: FileManifest) -> None:
@@ -136,33 +150,6 @@ def check_outputs(outputs: int, manifest: FileManifest, path: Path) -> None:
         raise BadManifest(
             f"'{path}' computes {outputs} logits but names {len(manifest.labels)} labels: export it again."
         )
-
-
-def model_files(path: Path) -> list[Path]:
-    """The files to run behind what a user names: a bundle's models, each verified by hash, or the one file itself."""
-    if path.suffix in known_suffixes():
-        bundle = bundle_around(path)
-        return [path] if bundle is None else [bundle.verified(_listed(bundle, path))]
-    bundle = load_bundle(path)
-    return [bundle.verified(file) for file in bundle.models()]
-
-
-def bundle_around(path: Path) -> Bundle | None:
-    """The bundle that a file lies in, to whose manifest it is held; None for a file that stands alone."""
-    try:
-        return load_bundle(path.parent)
-    except BadInput:
-        return None  # no manifest beside it, or one of something else
-
-
-def _listed(bundle: Bundle, path: Path) -> BundleFile:
-    for file in bundle.models():
-        if file.path == path.name:
-            return file
-    raise ChangedFile(
-        f"'{path}' is not listed in the manifest of the bundle it lies in: it will not be run. "
-        "Move it out of the bundle, or export again."
-    )
 
 
 def _discover() -> None:

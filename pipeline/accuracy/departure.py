@@ -25,6 +25,7 @@ from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.file_check import FLOAT_DB, GRAPH_DB
@@ -99,7 +100,8 @@ def _departs(target: Target, manifest: FileManifest, whole: Captured, name: str,
         path = Path(folder) / f"piece{target.suffix}"
         with hushed():
             target.lower(Source(piece.network, ranges), described, path)
-        runner = open_runner(path)
+            content = Content.read(path)
+        runner = open_runner(content)
         try:
             answered = runner.run(pixels)
         finally:

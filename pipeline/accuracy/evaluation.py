@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ from edge_apps.console import progress_bar
 from edge_apps.errors import first_line
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
-from edge_apps.runtime.manifest import FileManifest, sha256_of
+from edge_apps.runtime.manifest import Bundle, BundleFile, FileManifest
+from edge_apps.runtime.model_file import ModelFile, contradiction, read_model, vanished
 from edge_apps.runtime.preprocess import Preprocess
-from edge_apps.runtime.runner import model_files, open_runner
+from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.drift import drawn, drift
 from pipeline.accuracy.guessing import about_majority
@@ -52,17 +54,30 @@ Simulate = Callable[[NDArray[np.uint8], Done], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to evaluate. ``name`` is how it is shown; a bundle also knows target and precision of what cannot run."""
+    """A file to evaluate.
 
-    path: Path
+    read returns its content, checked each time; large files are not held while others are measured. name is how it is
+    shown. A bundle also knows target and precision of what cannot run.
+    """
+
+    read: Callable[[], ModelFile]
     name: str
     target: str | None = None
     precision: str | None = None
 
 
 def candidates(paths: Sequence[Path]) -> list[Candidate]:
-    """Single files as candidates; one that lies in a bundle is held to its recorded hash (``ChangedFile``)."""
-    return [Candidate(file, str(file)) for path in paths for file in model_files(path)]
+    """Single files as candidates. Raises what ``read_model`` raises."""
+    return [Candidate(partial(_same, read_model(path)), str(path)) for path in paths]
+
+
+def in_bundle(bundle: Bundle, file: BundleFile, name: str) -> Candidate:
+    """A model of a bundle as a candidate."""
+    return Candidate(partial(ModelFile.in_bundle, bundle, file), name, file.target, file.precision)
+
+
+def _same(file: ModelFile) -> ModelFile:
+    return file
 
 
 def evaluate(
@@ -143,22 +158,35 @@ def rank_of_label(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDA
 
 @dataclass(frozen=True)
 class _Look:
-    """A candidate and what it says of itself, or why it cannot run here."""
+    """A candidate, its hash, and what it says of itself, or why it cannot run here.
+
+    fault: in what it says other of itself than the bundle that it lies in.
+    """
 
     file: Candidate
+    sha256: str
     manifest: FileManifest | None
     reason: str | None
+    fault: str | None = None
 
 
 def _look_at(file: Candidate, threads: int) -> _Look:
     """Open and close: a foreign file, or one without its runtime, is met before any work is done."""
+    found = file.read()
     try:
-        runner = open_runner(file.path, threads)
+        runner = open_runner(found.content, threads)
     except (NotRunHere, MissingExtra) as error:
-        return _Look(file, None, str(error))
+        return _Look(file, found.content.sha256, None, str(error))
     manifest = runner.manifest
     runner.close()
-    return _Look(file, manifest, None)
+    return _Look(file, found.content.sha256, manifest, None, _fault(found, manifest))
+
+
+def _fault(found: ModelFile, manifest: FileManifest) -> str | None:
+    if found.bundle is None or found.listed is None:
+        return None
+    about = found.bundle.manifest
+    return contradiction(about, found.listed, manifest) or vanished(about, manifest)
 
 
 def _common_labels(looks: Sequence[_Look], reference: Checkpoint | None, images: ImageSet) -> tuple[str, ...]:
@@ -250,12 +278,13 @@ class _Evaluation:
         file, manifest = look.file, look.manifest
         result = FileResult(
             path=file.name,
-            sha256=sha256_of(file.path),
+            sha256=look.sha256,
             status="not run",
             target=manifest.target if manifest else file.target,
             precision=manifest.precision if manifest else file.precision,
             reason=look.reason,
             made_of=manifest.provenance.checkpoint_sha256 if manifest else None,
+            unlike_manifest=look.fault,
         )
         if manifest is None:
             return result
@@ -283,7 +312,7 @@ class _Evaluation:
 
     def _run(self, file: Candidate, manifest: FileManifest) -> Answers:
         """The file's answers, its logits in the order of the evaluation's classes."""
-        answers = run_file(file.path, self._pixels[manifest.preprocess], self._threads, self._bar(file.name))
+        answers = run_file(file.read().content, self._pixels[manifest.preprocess], self._threads, self._bar(file.name))
         order = order_of(manifest.labels, self._classes)
         assert order is not None, "_common_labels has seen to it"
         return with_changes(answers, logits=answers.logits[:, order])

@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from calibration.axes import batch_axis
 from edge_apps.chatter import hushed
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy.alone import OneByOne, Operator
@@ -62,17 +62,17 @@ def compare_tensors(
     entry = next((file for file in bundle.models() if file.target == "tflite" and file.precision == "int8"), None)
     if entry is None:
         return FileTensors(reason="The bundle has no int8 .tflite, the one kind of file whose tensors can be read."), {}
-    path = bundle.verified(entry)
+    content = bundle.read(entry)
     pictures = pixels[:: math.ceil(len(pixels) / IMAGES)]
     try:
-        runner = open_runner(path)
+        runner = open_runner(content)
     except MissingExtra as error:
         return FileTensors(reason=str(error)), {}
     try:
         logits = runner.run(pictures)
     finally:
         runner.close()
-    opened = _OpenedUp(path)
+    opened = _OpenedUp(content)
     tensors = opened.match(walk.operators)
     sums = {operator: _AnyLayout() for operator in tensors}
     answers = []
@@ -99,11 +99,11 @@ def compare_tensors(
 class _OpenedUp:
     """A file's copy that hands out every int8 tensor."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, content: Content) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         with hushed():
-            self._interpreter: Any = Interpreter(model_content=_with_all_outputs(path.read_bytes()), num_threads=1)
+            self._interpreter: Any = Interpreter(model_content=_with_all_outputs(content.data), num_threads=1)
             self._interpreter.allocate_tensors()
         self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         self._input = self._interpreter.get_input_details()[0]["index"]

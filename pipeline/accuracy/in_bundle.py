@@ -16,12 +16,13 @@ from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, load_bundle
-from pipeline.accuracy.evaluation import Candidate, Simulate, evaluate
+from pipeline.accuracy.evaluation import Candidate, Simulate, evaluate, in_bundle
 from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.overlap import with_overlap
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import describe
+from pipeline.cross_references import check_references
 from pipeline.data.classes import order_of
 from pipeline.errors import BadInput, BadManifest, MissingExtra
 from pipeline.rebuild import calibration_set_of, checkpoint_of, rebuild
@@ -51,7 +52,8 @@ def evaluate_bundle(
         What ``evaluate`` raises.
     """
     bundle = load_bundle(root)
-    files = [Candidate(bundle.verified(file), file.path, file.target, file.precision) for file in bundle.models()]
+    check_references(bundle)
+    files = [in_bundle(bundle, file, file.path) for file in bundle.models()]
     if not files:
         raise BadManifest(f"Bundle '{root}' lists no model; export it again.")
     other = None if against is None else load_bundle(against)
@@ -133,8 +135,7 @@ def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate]
     found = {}
     for file in bundle.models():
         counterpart = kinds[file.target, file.precision]
-        path = other.verified(counterpart)
-        found[file.path] = Candidate(path, str(path), counterpart.target, counterpart.precision)
+        found[file.path] = in_bundle(other, counterpart, str(other.root / counterpart.path))
     own = {(file.target, file.precision): file for file in bundle.models()}
     gone = [_kind(file) for kind, file in kinds.items() if kind not in own]
     same = [file.path for kind, file in own.items() if file.sha256 == kinds[kind].sha256]
@@ -145,23 +146,15 @@ def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate]
 
 
 def check_apart(bundle: Bundle, images: ImageSet) -> None:
-    """Refuse to judge a bundle's files on pictures that calibrated them; ``BadCalibration``.
+    """Refuse to judge a bundle's files on images that calibrated them.
 
     Raises:
-        BadManifest: int8 files without a list of those pictures, or with one that is not that of their ranges.
+        BadCalibration: naming the images. BadManifest: what ``check_references`` raises.
     """
+    check_references(bundle)
     used = calibration_set_of(bundle)
     if used is not None:
-        rebuilt = rebuild(bundle)
-        if rebuilt is not None and rebuilt.ranges.calibration_set != used:
-            raise BadManifest(
-                f"Bundle '{bundle.root}' lists other calibration pictures than its ranges come from; export it again."
-            )
         check_disjoint(used, images)
-    elif any(file.precision == "int8" for file in bundle.models()):
-        raise BadManifest(
-            f"Bundle '{bundle.root}' has int8 files and does not list what calibrated them; export it again."
-        )
 
 
 def _kept_mismatches(bundle: Bundle) -> Iterator[str]:
@@ -191,25 +184,10 @@ def _with_operators(bundle: Bundle, results: Sequence[FileResult]) -> Iterator[F
     for result in results:
         fault, uncounted = None, None
         try:
-            fault = unlike_manifest(bundle.root / result.path, listed[result.path])
+            fault = unlike_manifest(bundle, listed[result.path])
         except MissingExtra as error:
             uncounted = str(error)
-        fault = fault or _says_otherwise(result, listed[result.path], bundle.manifest.provenance.checkpoint_sha256)
-        yield replace(result, unlike_manifest=fault, uncounted=uncounted)
-
-
-def _says_otherwise(result: FileResult, listed: BundleFile, made_of: str) -> str | None:
-    """What a file that was opened says of itself, where that is not what the manifest says of it."""
-    if result.made_of is None:
-        return None
-    if (result.target, result.precision) != (listed.target, listed.precision):
-        return (
-            f"It says that it is {result.target} {result.precision}; the manifest lists {_kind(listed)}. "
-            "Export it again."
-        )
-    if result.made_of != made_of:
-        return "It was made of another checkpoint than the manifest says. Export it again."
-    return None
+        yield replace(result, unlike_manifest=fault or result.unlike_manifest, uncounted=uncounted)
 
 
 def _kind(file: BundleFile) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import Runner, open_runner, runs_side_by_side
 
@@ -38,14 +38,14 @@ class Answers:
     images_per_second: float
 
 
-def run_file(path: Path, pictures: NDArray[np.uint8], threads: int, done: Done) -> Answers:
+def run_file(content: Content, pictures: NDArray[np.uint8], threads: int, done: Done) -> Answers:
     """Run an exported file on uint8 ``[N, H, W, 3]`` with at most ``threads`` threads.
 
     Raises:
         ValueError: the runner gave another number of logits than the file has labels. What ``open_runner`` raises.
     """
     starts = range(0, len(pictures), CHUNK)
-    with _opened(path, min(threads, len(starts)), threads) as runners:
+    with _opened(content, min(threads, len(starts)), threads) as runners:
         logits = np.empty((len(pictures), len(runners[0].manifest.labels)), np.float32)
         idle: SimpleQueue[Runner] = SimpleQueue()
         for runner in runners:
@@ -145,17 +145,17 @@ def _one_thread_inside() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, useful: int, threads: int) -> Iterator[list[Runner]]:
+def _opened(content: Content, useful: int, threads: int) -> Iterator[list[Runner]]:
     """Runners that together use the threads; closed at the end."""
     runners: list[Runner] = []
     try:
         # ExecuTorch holds the interpreter lock, and all its programs share one thread pool: one runner, all threads
         # inside. That is always safe; LiteRT says that it can do better for small networks.
-        if runs_side_by_side(path):
+        if runs_side_by_side(content.suffix):
             for _ in range(useful):
-                runners.append(open_runner(path, 1))
+                runners.append(open_runner(content, 1))
         else:
-            runners.append(open_runner(path, threads))
+            runners.append(open_runner(content, threads))
         yield runners
     finally:
         for runner in runners:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
-from edge_apps.runtime.manifest import BundleFile
+from edge_apps.runtime.manifest import Bundle, BundleFile, parse_file_manifest
+from edge_apps.runtime.model_file import contradiction, vanished
 from pipeline import targets
-from pipeline.errors import MissingExtra
+from pipeline.errors import ChangedFile, MissingExtra
 from pipeline.targets.base import Census
 
 
-def unlike_manifest(path: Path, listed: BundleFile) -> str | None:
+def unlike_manifest(bundle: Bundle, listed: BundleFile) -> str | None:
     """What the file holds that the manifest does not say of it, in one line; None where they agree.
 
     An int8 file computes every convolution and linear layer in integers but for those that the manifest lists. The
     hash of a file says that it is the one that was exported; this says that it is what it is called.
 
     Raises:
-        MissingExtra: the packages that open such a file are not installed.
+        ChangedFile: the file is not the one that the manifest lists. MissingExtra: the packages that open such a file
+            are not installed.
     """
     target = targets.targets().get(listed.target or "")
     if target is None:
@@ -30,10 +31,15 @@ def unlike_manifest(path: Path, listed: BundleFile) -> str | None:
         raise MissingExtra(f"The operators of '{listed.path}' are not counted: {missing}.")
     try:
         with hushed():
-            census = target.census(path)
+            census = target.census(bundle.read(listed))
+    except ChangedFile:
+        raise
     except Exception as error:  # a foreign file under this name fails in any library's own way
         return f"Its operators cannot be counted ({type(error).__name__}: {first_line(error)}): export it again."
     fault = _layers(census, listed) if listed.precision == "int8" else None
+    if census.embedded is not None:
+        about = parse_file_manifest(census.embedded, bundle.root / listed.path)
+        fault = fault or contradiction(bundle.manifest, listed, about) or vanished(bundle.manifest, about)
     return fault or _types(census.operators, listed.operators)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.latency import Summary, summarize
 from edge_apps.runtime.runner import Runner, open_runner
 
@@ -17,7 +17,7 @@ BLOCK_SECONDS = 0.1
 """A file runs this long before the next has its turn: caches and clocks settle, and still all see the same minute."""
 
 
-def measure(paths: Sequence[Path], *, threads: int = 1, seconds: float = 3.0, least: int = 20) -> list[Summary]:
+def measure(contents: Sequence[Content], *, threads: int = 1, seconds: float = 3.0, least: int = 20) -> list[Summary]:
     """Milliseconds of single inferences, batch 1, of every file, as ``take_turns`` measures them.
 
     Raises:
@@ -25,8 +25,8 @@ def measure(paths: Sequence[Path], *, threads: int = 1, seconds: float = 3.0, le
     """
     with ExitStack() as opened:
         runners: list[Runner] = []
-        for path in paths:
-            runners.append(open_runner(path, threads))
+        for content in contents:
+            runners.append(open_runner(content, threads))
             opened.callback(runners[-1].close)
         return take_turns(runners, seconds=seconds, least=least)
 

@@ -58,7 +58,7 @@ def measure_bundle(
     start = time.monotonic() if began is None else began
     about = bundle.manifest
     params, mult_adds = _counted(bundle)
-    runnable = {file.path: bundle.verified(file) for file in bundle.models() if file.comparison.status == "run"}
+    runnable = {file.path: bundle.read(file) for file in bundle.models() if file.comparison.status == "run"}
     try:
         times = dict(zip(runnable, measure(list(runnable.values()), threads=threads, seconds=seconds), strict=True))
     except (NotRunHere, MissingExtra) as error:

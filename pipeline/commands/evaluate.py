@@ -38,7 +38,8 @@ def command(
     evaluation.json. Exit status 1: a file gave no usable answers or is not what the manifest says; none could be run.
     """
     needs_export_extra(torchao=True)
-    from edge_apps.runtime.runner import bundle_around, known_suffixes
+    from edge_apps.runtime.model_file import bundle_around
+    from edge_apps.runtime.runner import known_suffixes
     from pipeline.accuracy.evaluation import candidates, evaluate
     from pipeline.accuracy.in_bundle import check_apart, evaluate_bundle, record
     from pipeline.accuracy.overlap import with_overlap

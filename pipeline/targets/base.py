@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edge_apps.errors import install
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest, Precision
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Census:
 
     operators: count by type, as the format names them. delegation: None where the format has no delegate on this
     machine. integer_layers and float_layers: convolution and linear layers that compute in int8, and that do not.
-    activations: scale and zero point of every quantized activation.
+    activations: scale and zero point of every quantized activation. embedded: what the file says of itself, as JSON,
+    where that is found out here; otherwise its runner says it.
     """
 
     operators: Counter[str]
@@ -73,6 +75,7 @@ class Census:
     integer_layers: int
     float_layers: int
     activations: frozenset[QParams]
+    embedded: str | None = None
 
 
 class Target(Protocol):
@@ -108,8 +111,8 @@ class Target(Protocol):
     def lower(self, source: Source, manifest: FileManifest, path: Path) -> tuple[str, ...]:
         """Write the file, ``manifest`` inside; returns the weighted layers left in float."""
 
-    def census(self, path: Path) -> Census:
-        """Open a written file and count what it consists of."""
+    def census(self, content: Content) -> Census:
+        """Count what a written file consists of."""
 
 
 def missing_packages(*modules: str) -> str | None:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Source, missing_packages
 
@@ -81,17 +82,19 @@ class CoreMLTarget:
         model.save(str(path))
         return float_layers
 
-    def census(self, path: Path) -> Census:
+    def census(self, content: Content) -> Census:
         """Read the package back into a program and count its operations; Core ML has no delegate to look at here."""
-        operations = _operations(path)
-        layers = [_is_integer(operation) for operation in operations if operation.op_type in LAYERS]
-        return Census(
-            operators=Counter(operation.op_type for operation in operations if operation.op_type != "const"),
-            delegation=None,
-            integer_layers=sum(layers),
-            float_layers=len(layers) - sum(layers),
-            activations=frozenset(_activations(operations)),
-        )
+        with content.on_disk() as path:  # weights are read from it when they are looked at
+            operations, embedded = _read_back(path)
+            layers = [_is_integer(operation) for operation in operations if operation.op_type in LAYERS]
+            return Census(
+                operators=Counter(operation.op_type for operation in operations if operation.op_type != "const"),
+                delegation=None,
+                integer_layers=sum(layers),
+                float_layers=len(layers) - sum(layers),
+                activations=frozenset(_activations(operations)),
+                embedded=embedded,
+            )
 
 
 def _without_rescaling(passes: Any) -> Any:
@@ -122,14 +125,16 @@ def _named(model: Any, name: str) -> Any:
     return ct.models.MLModel(specification, weights_dir=model.weights_dir, skip_model_load=True)
 
 
-def _operations(path: Path) -> list[Any]:
+def _read_back(path: Path) -> tuple[list[Any], str | None]:
+    """Return the operations of a package, and what it says of itself."""
     import coremltools as ct
     from coremltools.converters.mil.frontend.milproto import load
 
     model = ct.models.MLModel(str(path), skip_model_load=True)
     specification = model.get_spec()
     program = load.load(specification, specification.specificationVersion, model.weights_dir)
-    return [operation for function in program.functions.values() for operation in function.operations]
+    operations = [operation for function in program.functions.values() for operation in function.operations]
+    return operations, model.user_defined_metadata.get(METADATA_NAME)
 
 
 def _is_integer(operation: Any) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_apps.files import write_whole
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
 from pipeline.errors import LoweringFailed
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
@@ -75,11 +76,11 @@ class ExecuTorchTarget:
         write_whole(path, edge.to_executorch().buffer)
         return float_layers
 
-    def census(self, path: Path) -> Census:
+    def census(self, content: Content) -> Census:
         """Count the kernels outside the delegate and, by reading its payloads, the nodes inside."""
         from executorch.exir._serialize._program import deserialize_pte_binary
 
-        program = deserialize_pte_binary(path.read_bytes()).program
+        program = deserialize_pte_binary(content.data).program
         plan = next(plan for plan in program.execution_plan if plan.name == "forward")
         check_kernels(plan.operators)
         calls = [

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edge_apps.files import write_whole
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, to_json
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
 
@@ -78,18 +79,18 @@ class TFLiteTarget:
         write_whole(path, _finished(data, to_json(manifest)))
         return float_layers
 
-    def census(self, path: Path) -> Census:
+    def census(self, content: Content) -> Census:
         """Count operators from the tables of the file; partitions from an interpreter that took them."""
         from ai_edge_litert.interpreter import Interpreter
 
-        model = read_model(path.read_bytes())
+        model = read_model(content.data)
         graph = model.subgraphs[0]
         operators = [(_operator_name(model, operator), operator) for operator in graph.operators]
         computed = _computed_from_inputs(graph)
         fully = [operator for name, operator in operators if name in LAYERS]
         layers = [operator for operator in fully if operator.inputs[1] not in computed]
         integer = sum(_is_int8(graph, layer) for layer in layers)
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        interpreter = Interpreter(model_content=content.data, num_threads=1)
         interpreter.allocate_tensors()
         # With delegates in place the interpreter lists the file's operators and then one DELEGATE per partition.
         pieces = [piece for piece in interpreter._get_ops_details() if piece["op_name"] == "DELEGATE"]

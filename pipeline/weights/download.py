@@ -26,7 +26,7 @@ from edge_apps import __version__
 from edge_apps.console import progress, progress_bar
 from edge_apps.errors import first_line
 from edge_apps.files import sync_folder
-from edge_apps.runtime.manifest import sha256_of
+from edge_apps.runtime.content import sha256_of
 from pipeline.errors import BadInput, DownloadFailed
 from pipeline.weights.published import Published
 

@@ -24,6 +24,7 @@ import pytest
 from board import Board, run
 
 from edge_apps.images import list_pictures, write_png
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.preprocess import to_input
 
@@ -159,7 +160,7 @@ def _assert_as_reference_kernels(answers: Run, file: Path, pictures: Path) -> No
     interpreter.allocate_tensors()
     given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     scale, zero_point = answer["quantization"]
-    preprocess = open_runner(file).manifest.preprocess
+    preprocess = open_runner(Content.read(file)).manifest.preprocess
     found = list_pictures(pictures)
     for index in range(len(found)):
         picture = to_input(found.image(index), preprocess)

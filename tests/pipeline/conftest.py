@@ -15,6 +15,7 @@ import pytest
 
 from edge_apps.images import write_png
 from edge_apps.runtime import runner
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.cli import main
@@ -247,11 +248,11 @@ class FakeTarget:
             raise self.fails
         return ()
 
-    def census(self, path: Path) -> Census:
+    def census(self, content: Content) -> Census:
         """Five layers."""
         from pipeline.targets.base import Census
 
-        assert path.is_file()
+        assert content.data
         return Census(Counter(conv=5), None, 5 - self.kept_float, self.kept_float, frozenset())
 
 
@@ -265,7 +266,7 @@ LOWERED: dict[str, tuple[Source, FileManifest]] = {}
 """What was lowered last by the fake target, by precision."""
 
 
-def faithful(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def faithful(precision: str) -> Callable[[np.ndarray], np.ndarray]:
     """What a file of the fake target should answer: its float network, or its quantized graph, simulated."""
     import torch
 
@@ -274,7 +275,7 @@ def faithful(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     from edge_apps.chatter import hushed
     from pipeline.capture import ImageInput, capture_images, graph_of
 
-    source, manifest = LOWERED[path.read_text()]
+    source, manifest = LOWERED[precision]
     with hushed():
         front = ImageInput(source.network, manifest.preprocess).eval()
         graph: Any = graph_of(capture_images(front, manifest.preprocess))
@@ -310,9 +311,10 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     runner.known_suffixes()  # the real ones first
 
     def answers_with(answer: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
-        def opened(path: Path, _threads: int) -> Any:
-            _, manifest = LOWERED.get(path.read_text(), (None, None))
-            return FakeRunner(faithful(path) if answer is None else answer, manifest)
+        def opened(content: Content, _threads: int) -> Any:
+            precision = content.data.decode()
+            _, manifest = LOWERED.get(precision, (None, None))
+            return FakeRunner(faithful(precision) if answer is None else answer, manifest)
 
         monkeypatch.setitem(runner._factories, ".fake", opened)
 

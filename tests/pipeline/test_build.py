@@ -18,7 +18,8 @@ from torch import nn
 
 from calibration.recipe import Recipe, load_recipe
 from edge_apps.chatter import hushed
-from edge_apps.runtime.manifest import Bundle, BundleFile, sha256_of
+from edge_apps.runtime.content import Content, sha256_of
+from edge_apps.runtime.manifest import Bundle, BundleFile
 from pipeline import targets
 from pipeline.build import Job, build
 from pipeline.calibrating import calibrate, draw, load_calibration
@@ -44,7 +45,7 @@ def left_in(tmp_path: Path) -> list[str]:
 def test_ranges_are_used_again(job: Job) -> None:
     """By another export of other pictures: the same scales, and the same file to the byte."""
     first = build(job, silently)
-    calibration = load_calibration(first.verified(first.file("ranges")))
+    calibration = load_calibration(first.read(first.file("ranges")).path)
     recipe = Recipe(images=8, seed=5)
     second = build(replace(job, calibration=calibration, recipe=recipe, out=job.out.with_name("second")), silently)
     files = [file_of(bundle, "tflite", "int8") for bundle in (first, second)]
@@ -59,7 +60,7 @@ def test_the_manifest_names_the_observer_of_every_tensor(job: Job, fake_target: 
     recipe = msgspec.structs.replace(job.recipe, observers={"classifier.*": "entropy"})
     files = {precision: [(fake_target(), precision)] for precision in ("int8", "fp32")}
     bundle = build(replace(job, files=files["int8"], recipe=recipe), silently)  # type: ignore[arg-type]
-    ranges = load_calibration(bundle.verified(bundle.file("ranges"))).ranges
+    ranges = load_calibration(bundle.read(bundle.file("ranges")).path).ranges
     assert bundle.manifest.observers == ranges.observers
     assert bundle.manifest.observers.keys() == ranges.values.keys()
     assert set(bundle.manifest.observers.values()) == {"minmax", "entropy", "fixed"}
@@ -91,7 +92,7 @@ def test_layers_that_stay_in_float_are_recorded(job: Job, target: str, layer: st
         assert file.delegated["partitions"] == 1
     assert load_recipe(bundle.root / "recipe.toml") == recipe
     with hushed():
-        census = targets.targets()[target].census(bundle.root / file.path)
+        census = targets.targets()[target].census(Content.read(bundle.root / file.path))
     assert (census.integer_layers, census.float_layers) == (4, 1)
 
 
@@ -131,7 +132,7 @@ def test_a_state_dict_of_others_is_kept_as_a_file_that_says_what_it_is(
     job = replace(job, files=[(fake_target(), "fp32")])
     bundle = build(replace(job, checkpoint=theirs), silently)
     assert bundle.manifest.provenance.checkpoint_sha256 == sha256_of(path)
-    kept = load(bundle.verified(bundle.file("checkpoint")))
+    kept = load(bundle.read(bundle.file("checkpoint")).path)
     assert kept.path.name == "checkpoint.safetensors"
     assert kept.describes_itself
     assert (kept.spec, kept.options, kept.labels) == (theirs.spec, theirs.options, theirs.labels)

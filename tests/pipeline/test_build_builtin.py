@@ -18,7 +18,8 @@ from calibration.recipe import Recipe, load_recipe
 from calibration.simulate import Simulator
 from edge_apps import images as pictures_on_disk
 from edge_apps.chatter import hushed
-from edge_apps.runtime.manifest import METADATA_NAME, Bundle, BundleFile, FileManifest, parse_file_manifest, sha256_of
+from edge_apps.runtime.content import Content, sha256_of
+from edge_apps.runtime.manifest import METADATA_NAME, Bundle, BundleFile, FileManifest, parse_file_manifest
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
@@ -64,7 +65,7 @@ def answers(demo_bundle: Bundle, held_out: np.ndarray) -> dict[tuple[str, str], 
     found = {}
     for file in demo_bundle.models():
         if file.target in RUN_HERE:
-            runner = open_runner(demo_bundle.verified(file), threads=2)
+            runner = open_runner(Content.read(demo_bundle.read(file).path), threads=2)
             found[file.target, str(file.precision)] = runner.run(held_out)
             runner.close()
     assert len(found) == 4
@@ -116,11 +117,11 @@ def test_int8_is_not_fp32(answers: dict[tuple[str, str], np.ndarray]) -> None:
 
 
 def test_every_scale_is_that_of_the_one_calibration(demo_bundle: Bundle) -> None:
-    ranges = load_ranges(demo_bundle.verified(demo_bundle.file("ranges")))
+    ranges = load_ranges(demo_bundle.read(demo_bundle.file("ranges")).path)
     expected = sorted({ranges.qparams(key) for key in ranges.values})
     for name, target in targets.targets().items():
         with hushed():
-            census = target.census(demo_bundle.root / file_of(demo_bundle, name, "int8").path)
+            census = target.census(Content.read(demo_bundle.root / file_of(demo_bundle, name, "int8").path))
         found = sorted(census.activations)
         assert [zero for _, zero in found] == [zero for _, zero in expected], name
         assert [scale for scale, _ in found] == pytest.approx([scale for scale, _ in expected], rel=1e-6), name
@@ -150,7 +151,7 @@ def test_operators_are_counted(demo_bundle: Bundle) -> None:
 def embedded(path: Path) -> FileManifest:
     """What a file says of itself, also of one that cannot be opened here."""
     if path.suffix != ".mlpackage":
-        runner = open_runner(path)
+        runner = open_runner(Content.read(path))
         runner.close()
         return runner.manifest
     import coremltools
@@ -177,7 +178,7 @@ def test_files_describe_themselves_as_the_manifest_does(demo_bundle: Bundle) -> 
 
 def test_every_file_is_listed_and_is_what_is_listed(demo_bundle: Bundle) -> None:
     for file in demo_bundle.manifest.files:
-        demo_bundle.verified(file)
+        demo_bundle.read(file)
     listed = {file.path for file in demo_bundle.manifest.files}
     for path in demo_bundle.root.rglob("*"):
         name = path.relative_to(demo_bundle.root).as_posix()
@@ -189,12 +190,12 @@ def test_every_file_is_listed_and_is_what_is_listed(demo_bundle: Bundle) -> None
 
 
 def test_the_recipe_comes_back(demo_bundle: Bundle) -> None:
-    assert load_recipe(demo_bundle.verified(demo_bundle.file("recipe"))) == Recipe().fitted(1_000)
+    assert load_recipe(demo_bundle.read(demo_bundle.file("recipe")).path) == Recipe().fitted(1_000)
     assert load_ranges(demo_bundle.root / "ranges.json").recipe == Recipe().fitted(1_000)
 
 
 def test_the_calibration_set_is_recorded_and_apart(demo_bundle: Bundle) -> None:
-    path = demo_bundle.verified(demo_bundle.file("calibration-set"))
+    path = demo_bundle.read(demo_bundle.file("calibration-set"))
     used = msgspec.json.decode(path.read_bytes(), type=CalibrationSet)
     assert len(used.images) == Recipe().fitted(1_000).images
     assert max(used.class_counts().values()) - min(used.class_counts().values()) <= 1
@@ -208,7 +209,7 @@ def test_the_calibration_set_is_recorded_and_apart(demo_bundle: Bundle) -> None:
 
 
 def test_a_checkpoint_that_describes_itself_is_copied_byte_for_byte(demo_bundle: Bundle) -> None:
-    copied = demo_bundle.verified(demo_bundle.file("checkpoint"))
+    copied = demo_bundle.read(demo_bundle.file("checkpoint"))
     assert copied.name == "checkpoint.safetensors"
     assert copied.read_bytes() == builtin().read_bytes()
 
@@ -220,11 +221,11 @@ def test_the_evidence_makes_the_device_files_again(
     answers: dict[tuple[str, str], np.ndarray],
 ) -> None:
     """The float program computes the checkpoint's logits; quantized with the ranges, those of the int8 files."""
-    program = torch.export.load(demo_bundle.verified(demo_bundle.file("float-program")))
+    program = torch.export.load(demo_bundle.read(demo_bundle.file("float-program")).path)
     graph = graph_of(program)
     with torch.no_grad():
         assert sqnr_db(float_logits, graph(floats).numpy()) >= 90
-    ranges = load_ranges(demo_bundle.verified(demo_bundle.file("ranges")))
+    ranges = load_ranges(demo_bundle.read(demo_bundle.file("ranges")).path)
     with hushed():
         quantized, _ = quantize(graph, ranges, fold_weights=True)
     simulated = Simulator(quantized)(floats[:40]).numpy()

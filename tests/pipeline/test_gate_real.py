@@ -70,7 +70,7 @@ def test_a_file_swapped_under_an_int8_name_is_found(demo_bundle: Bundle, digits:
 def test_what_the_manifest_says_of_a_file(demo_bundle: Bundle, changes: dict[str, Any], words: str | None) -> None:
     bundle = load_bundle(demo_bundle.root)
     listed = next(file for file in bundle.models() if file.path == "mobilenet_v2-int8.tflite")
-    said = unlike_manifest(bundle.root / listed.path, msgspec.structs.replace(listed, **changes))
+    said = unlike_manifest(bundle, msgspec.structs.replace(listed, **changes))
     assert said is None if words is None else words in str(said)
 
 
@@ -79,4 +79,4 @@ def test_what_cannot_be_opened_is_not_counted(demo_bundle: Bundle, monkeypatch: 
     target = targets.targets()[str(listed.target)]
     monkeypatch.setattr(type(target), "missing", lambda _self: "its library not installed: pip install it")
     with pytest.raises(MissingExtra, match="are not counted: its library not installed"):
-        unlike_manifest(demo_bundle.root / listed.path, listed)
+        unlike_manifest(demo_bundle, listed)

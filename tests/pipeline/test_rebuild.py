@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from calibration.recipe import Recipe
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle, load_bundle
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
@@ -30,7 +31,7 @@ def noise() -> np.ndarray:
 
 def int8_logits(bundle: Bundle, pictures: np.ndarray) -> np.ndarray:
     (file,) = bundle.models()
-    runner = open_runner(bundle.verified(file))
+    runner = open_runner(Content.read(bundle.read(file).path))
     try:
         return runner.run(pictures)
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_apps.errors import MissingExtra, NotRunHere
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import parse_file_manifest
 from edge_apps.runtime.runner import register_runner
 
@@ -31,9 +32,9 @@ class FakeRunner:
 
     runtime = "fake 1.0"
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self.path = path
-        self.said = json.loads(path.read_text())
+    def __init__(self, content: Content, threads: int) -> None:
+        self.path = path = content.path
+        self.said = json.loads(content.data)
         if self.said.get("refuses") == "missing":
             raise MissingExtra("fake is not installed: pip install fake.")
         if self.said.get("refuses") == "not-run":

@@ -17,8 +17,14 @@ from edge_apps.camera.model import Opened
 from edge_apps.camera.smoothing import Majority
 from edge_apps.camera.sources import Event, Frame, Skipped, parse_source
 from edge_apps.errors import BadManifest
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.latency import STAGES, StageClock
 from edge_apps.runtime.manifest import OutputKind
+
+
+def opened(fake, path: Path):
+    """A runner of a fake file."""
+    return fake.FakeRunner(Content.read(path), 1)
 
 
 def using(runner, top_k: int = 1, **reading: object) -> Callable[[], Classifier]:
@@ -28,7 +34,7 @@ def using(runner, top_k: int = 1, **reading: object) -> Callable[[], Classifier]
 
 
 def test_frames_come_out_with_their_colour(fake, model: Path, pictures: Path) -> None:
-    results = list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 2)))
+    results = list(classify(parse_source(f"folder:{pictures}"), using(opened(fake, model), 2)))
     assert [(r.name, r.top[0][0]) for r in results] == [
         ("a/red.png", "red"),
         ("b/green.png", "green"),
@@ -42,7 +48,7 @@ def test_frames_come_out_with_their_colour(fake, model: Path, pictures: Path) ->
 
 def test_every_stage_is_timed_and_total_is_their_sum(fake, tmp_path: Path, pictures: Path) -> None:
     model = fake.write_fake(tmp_path / "slow.fake", seconds=0.02)
-    for result in classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)):
+    for result in classify(parse_source(f"folder:{pictures}"), using(opened(fake, model), 1)):
         assert tuple(result.times) == STAGES
         assert result.times["total"] == sum(result.times[stage] for stage in STAGES[:-2])
         assert result.times["decode"] + 20_000_000 <= result.times["age"] <= result.times["total"], "read, then decoded"
@@ -59,7 +65,7 @@ def test_what_the_caller_does_between_frames_is_in_no_stage(fake, model: Path, m
         return next(ticks) + pause
 
     monkeypatch.setattr(loop, "StageClock", lambda: StageClock(clock))
-    for result in classify(Frames(["red", "green", "red"]), using(fake.FakeRunner(model, 1), 1)):
+    for result in classify(Frames(["red", "green", "red"]), using(opened(fake, model), 1)):
         took = [result.times[stage] for stage in STAGES if stage != "age"]
         assert took == [1, 0, 1, 1, 1, 4]
         pause = next(pauses)
@@ -67,32 +73,32 @@ def test_what_the_caller_does_between_frames_is_in_no_stage(fake, model: Path, m
 
 def test_a_skipped_frame_is_passed_on_and_the_next_one_classified(fake, model: Path, pictures: Path) -> None:
     (pictures / "a/red.png").write_bytes(b"")
-    items = list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)))
+    items = list(classify(parse_source(f"folder:{pictures}"), using(opened(fake, model), 1)))
     assert [type(item) for item in items] == [Skipped, Result, Result]
 
 
 def test_logits_that_are_not_numbers_give_no_label(fake, tmp_path: Path, pictures: Path) -> None:
     model = fake.write_fake(tmp_path / "nan.fake", nan_at=[2])
-    items = list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1), 1)))
+    items = list(classify(parse_source(f"folder:{pictures}"), using(opened(fake, model), 1)))
     assert [type(item) for item in items] == [Result, Skipped, Result]
     assert items[1].kind == NOT_FINITE
     assert "b/green.png" in items[1].reason
 
 
 def test_an_endless_source_is_read_only_as_far_as_asked(fake, model: Path) -> None:
-    runner = fake.FakeRunner(model, 1)
+    runner = opened(fake, model)
     assert len(list(itertools.islice(classify(parse_source("test-pattern"), using(runner)), 7))) == 7
     assert runner.calls == 7
 
 
 def test_warm_up_runs_as_often_as_asked(fake, tmp_path: Path) -> None:
-    runner = fake.FakeRunner(fake.write_fake(tmp_path / "m.fake", seconds=0.01), 1)
+    runner = opened(fake, fake.write_fake(tmp_path / "m.fake", seconds=0.01))
     assert warm_up(runner, 4) >= 10.0, "one inference sleeps 10 ms"
     assert runner.calls == 4
 
 
 def test_labels_that_do_not_fit_the_output_are_refused(fake, tmp_path: Path) -> None:
-    runner = fake.FakeRunner(fake.write_fake(tmp_path / "m.fake", outputs=6), 1)
+    runner = opened(fake, fake.write_fake(tmp_path / "m.fake", outputs=6))
     with pytest.raises(BadManifest, match=r"names 3 labels; .* \(1, 6\)"):
         warm_up(runner, 1)
 
@@ -140,7 +146,7 @@ def test_a_networks_own_probabilities_are_used_as_they_are(kind: OutputKind) -> 
 def test_threshold_and_labels_go_by_what_the_file_says_of_its_outputs(
     fake, tmp_path: Path, kind: str, shown: tuple[float, ...], decision: str | None
 ) -> None:
-    runner = fake.FakeRunner(fake.write_fake(tmp_path / "m.fake", manifest={"output": kind}), 1)
+    runner = opened(fake, fake.write_fake(tmp_path / "m.fake", manifest={"output": kind}))
     classifier = using(runner, 3, threshold=0.8)()
     answer = classifier.answer(np.array([0.9, 0.7, -0.123], np.float32), 0)
     assert answer is not None
@@ -172,7 +178,7 @@ COLOURS = {"red": (200, 10, 10), "green": (10, 180, 10), "reddish": (101, 100, 1
 
 
 def test_below_the_threshold_there_is_no_decision(fake, model: Path) -> None:
-    classifier = using(fake.FakeRunner(model, 1), threshold=0.5)
+    classifier = using(opened(fake, model), threshold=0.5)
     sure, unsure = classify(Frames(["red", "reddish"]), classifier)
     assert (sure.decision, unsure.decision) == ("red", None)
     assert unsure.top[0][0] == "red"
@@ -180,7 +186,7 @@ def test_below_the_threshold_there_is_no_decision(fake, model: Path) -> None:
 
 def test_smoothing_changes_what_is_shown_and_not_what_was_seen(fake, model: Path) -> None:
     colours = ["red", "red", "green", "red"]
-    results = list(classify(Frames(colours), using(fake.FakeRunner(model, 1), smoother=Majority(3))))
+    results = list(classify(Frames(colours), using(opened(fake, model), smoother=Majority(3))))
     assert [r.top[0][0] for r in results] == colours
     assert [r.decision for r in results] == ["red"] * 4
     assert results[2].smoothed[0] == ("red", pytest.approx(2 / 3))
@@ -189,7 +195,7 @@ def test_smoothing_changes_what_is_shown_and_not_what_was_seen(fake, model: Path
 
 def test_a_camera_that_was_away_shows_another_scene(fake, model: Path) -> None:
     frames = Frames(["red", "red", Event(0.0, "lost", "gone"), "green"])
-    results = list(classify(frames, using(fake.FakeRunner(model, 1), smoother=Majority(3))))
+    results = list(classify(frames, using(opened(fake, model), smoother=Majority(3))))
     assert [getattr(r, "decision", "event") for r in results] == ["red", "red", "event", "green"]
 
 
@@ -199,7 +205,7 @@ def test_a_camera_that_was_away_shows_another_scene(fake, model: Path) -> None:
 def test_pipelined_gives_the_same(fake, model: Path, pictures: Path) -> None:
     (pictures / "b/green.png").write_bytes(b"")
     in_series, pipelined = (
-        list(classify(parse_source(f"folder:{pictures}"), using(fake.FakeRunner(model, 1)), pipelined=on))
+        list(classify(parse_source(f"folder:{pictures}"), using(opened(fake, model)), pipelined=on))
         for on in (False, True)
     )
     assert [type(item) for item in pipelined] == [Result, Skipped, Result]
@@ -217,7 +223,7 @@ def test_pipelined_is_never_more_than_one_frame_ahead(fake, model: Path) -> None
             taken += 1
             yield "red"
 
-    items = classify(Frames(endless()), using(fake.FakeRunner(model, 1)), pipelined=True)
+    items = classify(Frames(endless()), using(opened(fake, model)), pipelined=True)
     for done in range(1, 6):
         next(items)
         assert done <= taken <= done + 1
@@ -230,7 +236,7 @@ def test_pipelined_raises_what_the_source_raised(fake, model: Path) -> None:
         yield "red"
         raise OSError("the card was pulled")
 
-    items = classify(Frames(broken()), using(fake.FakeRunner(model, 1)), pipelined=True)
+    items = classify(Frames(broken()), using(opened(fake, model)), pipelined=True)
     assert next(items).decision == "red"
     with pytest.raises(OSError, match="the card was pulled"):
         next(items)
@@ -247,7 +253,10 @@ def test_pipelined_shows_life_only_while_the_source_does(fake, model: Path, monk
 
     fed: list[int] = []
     for _ in classify(
-        Frames(dead_disk()), using(fake.FakeRunner(model, 1)), pipelined=True, waiting=lambda: fed.append(1)
+        Frames(dead_disk()),
+        using(opened(fake, model)),
+        pipelined=True,
+        waiting=lambda: fed.append(1),
     ):
         pass
     assert fed == []
@@ -265,7 +274,16 @@ def test_pipelined_shows_life_only_while_the_source_does(fake, model: Path, monk
 
     source = Frames(no_frame(), enough)
     assert (
-        len(list(classify(source, using(fake.FakeRunner(model, 1)), pipelined=True, waiting=lambda: fed.append(1))))
+        len(
+            list(
+                classify(
+                    source,
+                    using(opened(fake, model)),
+                    pipelined=True,
+                    waiting=lambda: fed.append(1),
+                )
+            )
+        )
         == 1
     )
     assert 3 <= len(fed) <= len(asked) <= 2000
@@ -273,7 +291,7 @@ def test_pipelined_shows_life_only_while_the_source_does(fake, model: Path, monk
 
 @pytest.mark.parametrize("pipelined", [False, True])
 def test_another_classifier_is_announced_before_its_first_frame(fake, model: Path, pipelined: bool) -> None:
-    first, second = (Classifier(Opened(fake.FakeRunner(model, 1), "", 0.0, ()), top_k=1) for _ in range(2))
+    first, second = (Classifier(Opened(opened(fake, model), "", 0.0, ()), top_k=1) for _ in range(2))
     told: list[tuple[Classifier, int, int]] = []
     current = first
 

@@ -14,13 +14,14 @@ from edge_apps.camera.model import Opened
 from edge_apps.camera.sources import Event
 from edge_apps.camera.swap import SETTLED, Models, Watcher, state_of
 from edge_apps.errors import BadInput
+from edge_apps.runtime.content import Content
 
 SOON = 10.0
 """Seconds; what is waited for comes within a few hundredths."""
 
 
 def classifier(fake, model: Path) -> Classifier:
-    return Classifier(Opened(fake.FakeRunner(model, 1), "", 0.0, ()), top_k=1)
+    return Classifier(Opened(fake.FakeRunner(Content.read(model), 1), "", 0.0, ()), top_k=1)
 
 
 def until(condition: Callable[[], object]) -> None:

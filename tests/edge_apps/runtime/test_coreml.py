@@ -11,6 +11,7 @@ import pytest
 
 from edge_apps.errors import BadInput, BadManifest, MissingExtra, NotRunHere
 from edge_apps.runtime import coreml
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, parse_file_manifest
 from edge_apps.runtime.runner import open_runner
 
@@ -85,7 +86,7 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("mac")
 def test_logits_are_those_of_the_output_of_that_name(package: Path) -> None:
-    runner = open_runner(package, threads=2)
+    runner = open_runner(Content.read(package), threads=2)
     assert (runner.runtime, runner.path, runner.threads) == ("coremltools 0.11", package, 2)
     assert runner.manifest == parse_file_manifest(json.dumps(ABOUT), package)
     batch = np.random.default_rng(0).integers(0, 256, (4, 8, 10, 3), dtype=np.uint8)
@@ -102,29 +103,29 @@ def test_a_networks_own_probabilities_are_an_output_of_that_name(
 ) -> None:
     mac.said = json.dumps({**ABOUT, "output": kind})
     monkeypatch.setattr(mac, "predict", lambda _self, _inputs: {"probabilities": np.array([[0.25, 0.5, 0.125]])})
-    assert open_runner(package).run(np.zeros((1, 8, 10, 3), np.uint8)).tolist() == [[0.25, 0.5, 0.125]]
+    assert open_runner(Content.read(package)).run(np.zeros((1, 8, 10, 3), np.uint8)).tolist() == [[0.25, 0.5, 0.125]]
 
 
 @pytest.mark.usefixtures("mac")
 def test_other_bytes_are_refused(package: Path) -> None:
     with pytest.raises(BadInput, match=r"takes uint8 \[N, 8, 10, 3\]"):
-        open_runner(package).run(np.zeros((1, 8, 8, 3), np.uint8))
+        open_runner(Content.read(package)).run(np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def test_a_package_that_does_not_describe_itself(mac: type[FakeModel], package: Path) -> None:
     mac.said = None
     with pytest.raises(BadManifest, match=r"m\.mlpackage' does not describe itself"):
-        open_runner(package)
+        open_runner(Content.read(package))
     mac.said = "{}"
     with pytest.raises(BadManifest, match=r"m\.mlpackage' cannot be read"):
-        open_runner(package)
+        open_runner(Content.read(package))
 
 
 @pytest.mark.usefixtures("mac")
 def test_a_package_that_core_ml_cannot_load(package: Path) -> None:
     (package / "broken").touch()
     with pytest.raises(BadInput) as error:
-        open_runner(package)
+        open_runner(Content.read(package))
     assert str(error.value) == (
         f"Core ML cannot load '{package}': Error compiling model: no Manifest.json. Export it again."
     )
@@ -133,7 +134,7 @@ def test_a_package_that_core_ml_cannot_load(package: Path) -> None:
 def test_another_number_of_logits_than_labels(mac: type[FakeModel], package: Path) -> None:
     mac.outputs = 2
     with pytest.raises(BadManifest, match="computes 2 logits but names 3 labels"):
-        open_runner(package).run(np.zeros((1, 8, 10, 3), np.uint8))
+        open_runner(Content.read(package)).run(np.zeros((1, 8, 10, 3), np.uint8))
 
 
 @pytest.mark.usefixtures("mac")
@@ -141,7 +142,7 @@ def test_another_number_of_logits_than_labels(mac: type[FakeModel], package: Pat
 def test_a_mac_without_the_library(package: Path, monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(MissingExtra, match=rf"'{absent}' is not installed: pip install '.\[coreml\]'"):
-        open_runner(package)
+        open_runner(Content.read(package))
 
 
 @pytest.mark.parametrize("system", ["linux", "win32"])
@@ -150,7 +151,7 @@ def test_elsewhere_it_is_not_run(package: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(coreml, "_system", lambda: system)
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(NotRunHere, match=r"'m\.mlpackage' is not run: Core ML exists on macOS only"):
-        open_runner(package)
+        open_runner(Content.read(package))
 
 
 def test_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

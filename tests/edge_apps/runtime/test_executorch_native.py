@@ -14,6 +14,7 @@ import pytest
 
 from edge_apps.errors import BadInput, BadManifest, EdgeError, MissingExtra
 from edge_apps.runtime import executorch, executorch_native
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.runner import open_runner
 
@@ -44,7 +45,7 @@ def program(bundle: Bundle, precision: str) -> Path:
 
 
 def pictures(path: Path, count: int = 5) -> np.ndarray:
-    runner = open_runner(path)
+    runner = open_runner(Content.read(path))
     size = (count, runner.manifest.preprocess.height, runner.manifest.preprocess.width, 3)
     runner.close()
     return np.random.default_rng(0).integers(0, 256, size, np.uint8)
@@ -58,7 +59,7 @@ def test_the_same_bits_as_the_official_api(
 ) -> None:
     path = program(demo_bundle, precision)
     batch = pictures(path)
-    ours = open_runner(path, threads)
+    ours = open_runner(Content.read(path), threads)
     assert isinstance(ours._program, executorch_native.NativeProgram)
     native = executorch_native.find()
     assert native is not None
@@ -67,7 +68,7 @@ def test_the_same_bits_as_the_official_api(
     assert ours.run(batch).tobytes() == logits.tobytes()
     ours.close()
     monkeypatch.setattr(executorch_native, "find", lambda: None)
-    theirs = open_runner(path, threads)
+    theirs = open_runner(Content.read(path), threads)
     assert isinstance(theirs._program, executorch._OfficialProgram)
     assert (theirs.manifest, theirs.runtime) == (ours.manifest, ours.runtime)
     assert theirs.run(batch).tobytes() == logits.tobytes()
@@ -80,7 +81,7 @@ sys.modules["torch"] = None
 from pathlib import Path
 import numpy as np
 from edge_apps.runtime.runner import open_runner
-runner = open_runner(Path(sys.argv[1]))
+runner = open_runner(Content.read(Path(sys.argv[1])))
 np.save(sys.argv[3], runner.run(np.load(sys.argv[2])))
 """
 
@@ -93,7 +94,7 @@ def test_no_torch_is_needed(demo_bundle: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, path, tmp_path / "in.npy", tmp_path / "out.npy"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
-    runner = open_runner(path)
+    runner = open_runner(Content.read(path))
     assert np.load(tmp_path / "out.npy").tobytes() == runner.run(batch).tobytes()
     runner.close()
 
@@ -105,7 +106,7 @@ def test_a_truncated_program_is_refused(demo_bundle: Bundle, share: float, tmp_p
     path = tmp_path / "m.pte"
     path.write_bytes(data[: max(8, int(share * len(data)))])
     with pytest.raises(BadInput, match="Export it again"):
-        open_runner(path)
+        open_runner(Content.read(path))
 
 
 @pytest.mark.usefixtures("cache")
@@ -121,7 +122,7 @@ def test_a_program_without_a_manifest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.pte"
     path.write_bytes(made.buffer)
     with pytest.raises(BadManifest, match="does not describe itself"):
-        open_runner(path)
+        open_runner(Content.read(path))
 
 
 @pytest.mark.usefixtures("cache")
@@ -138,7 +139,7 @@ def test_a_program_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.pte"
     path.write_bytes(made.buffer)
     with pytest.raises(BadInput, match="cannot load .*: its input is not one picture of bytes"):
-        open_runner(path)
+        open_runner(Content.read(path))
 
 
 @pytest.mark.usefixtures("empty")

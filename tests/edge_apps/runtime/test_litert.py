@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.runner import Runner, open_runner
 
@@ -25,7 +26,7 @@ def operators(runner: Runner) -> set[str]:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_without_xnnpack_its_own_kernels_compute(demo_bundle: Bundle, precision: str) -> None:
     path = tflite(demo_bundle, precision)
-    by_xnnpack, alone = open_runner(path), open_runner(path, xnnpack=False)
+    by_xnnpack, alone = open_runner(Content.read(path)), open_runner(Content.read(path), xnnpack=False)
     assert alone.runtime == f"{by_xnnpack.runtime} without XNNPACK", "a log tells them apart"
     assert DELEGATE in operators(by_xnnpack)
     assert DELEGATE not in operators(alone)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
-from edge_apps.runtime.manifest import load_bundle, parse_file_manifest, sha256_of, size_of, to_json
+from edge_apps.runtime.content import sha256_of, size_of
+from edge_apps.runtime.manifest import load_bundle, parse_file_manifest, to_json
 
 FILE = {
     "format": 1,
@@ -38,7 +39,9 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def entry(root: Path, path: str, **fields: object) -> dict:
-    return {"path": path, "role": "model", "sha256": sha256_of(root / path), "bytes": size_of(root / path), **fields}
+    kind = {"m.tflite": "tflite", "m.mlpackage": "coreml"}.get(path)
+    about = {"path": path, "role": "model", "target": kind, "precision": "int8", **fields}
+    return {**about, "sha256": sha256_of(root / path), "bytes": size_of(root / path)}
 
 
 def write_manifest(root: Path, files: list[dict], **fields: object) -> None:
@@ -105,7 +108,7 @@ def test_later_fields_of_the_same_format_are_passed_over() -> None:
 
 def test_a_bundle_is_loaded_and_verified(bundle: Path) -> None:
     loaded = load_bundle(bundle)
-    assert [loaded.verified(file) for file in loaded.models()] == [bundle / "m.tflite", bundle / "m.mlpackage"]
+    assert [loaded.read(file).path for file in loaded.models()] == [bundle / "m.tflite", bundle / "m.mlpackage"]
     with pytest.raises(BadManifest, match="lists no checkpoint"):
         loaded.file("checkpoint")
 
@@ -114,8 +117,8 @@ def test_a_changed_file_is_refused(bundle: Path) -> None:
     (bundle / "m.tflite").write_bytes(b"Model")
     loaded = load_bundle(bundle)
     with pytest.raises(ChangedFile, match=r"m\.tflite' was changed after export"):
-        loaded.verified(loaded.models()[0])
-    assert loaded.verified(loaded.models()[1])
+        loaded.read(loaded.models()[0])
+    assert loaded.read(loaded.models()[1])
 
 
 @pytest.mark.parametrize("what", ["content", "name", "added", "removed", "moved bytes"])
@@ -134,20 +137,20 @@ def test_a_changed_package_is_refused(bundle: Path, what: str) -> None:
         weights.write_bytes(bytes(50))
     loaded = load_bundle(bundle)
     with pytest.raises(ChangedFile, match="was changed after export"):
-        loaded.verified(loaded.models()[1])
+        loaded.read(loaded.models()[1])
 
 
 def test_a_missing_file_is_named(bundle: Path) -> None:
     (bundle / "m.tflite").unlink()
     loaded = load_bundle(bundle)
     with pytest.raises(ChangedFile, match="is missing"):
-        loaded.verified(loaded.models()[0])
+        loaded.read(loaded.models()[0])
 
 
-@pytest.mark.parametrize("path", ["../m.tflite", "/etc/passwd", "a/../../m.tflite", "", "."])
+@pytest.mark.parametrize("path", ["../m.tflite", "/etc/passwd", "a/../../m.tflite", "", ".", "./m.tflite", "a//b"])
 def test_a_path_outside_the_bundle_is_refused(bundle: Path, path: str) -> None:
-    write_manifest(bundle, [{"path": path, "role": "model", "sha256": "00", "bytes": 1}])
-    with pytest.raises(BadManifest, match="no file inside the bundle"):
+    write_manifest(bundle, [{"path": path, "role": "recipe", "sha256": "00", "bytes": 1}])
+    with pytest.raises(BadManifest, match="not the plain path of a file inside the bundle"):
         load_bundle(bundle)
 
 

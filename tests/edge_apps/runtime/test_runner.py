@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_apps.errors import BadInput, BadManifest, ChangedFile
+from edge_apps.errors import BadInput, BadManifest
 from edge_apps.runtime import runner
-from edge_apps.runtime.manifest import FileManifest, parse_file_manifest, sha256_of, size_of
-from edge_apps.runtime.runner import check_batch, check_outputs, known_suffixes, model_files, open_runner
+from edge_apps.runtime.content import Content
+from edge_apps.runtime.manifest import FileManifest, parse_file_manifest
+from edge_apps.runtime.runner import check_batch, check_outputs, known_suffixes, open_runner
 
 ABOUT = {
     "format": 1,
@@ -31,29 +32,6 @@ def manifest() -> FileManifest:
     return parse_file_manifest(json.dumps(ABOUT), Path("m.tflite"))
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """Three files and a package; one file is not listed."""
-    root = tmp_path / "bundle"
-    (root / "m.mlpackage").mkdir(parents=True)
-    (root / "m.mlpackage" / "weights").write_bytes(b"w")
-    for name in ("m.tflite", "m.pte", "mine.tflite", "ranges.json"):
-        (root / name).write_bytes(name.encode())
-    files = [
-        {"path": name, "role": role, "sha256": sha256_of(root / name), "bytes": size_of(root / name)}
-        for name, role in (
-            ("m.tflite", "model"),
-            ("ranges.json", "ranges"),
-            ("m.pte", "model"),
-            ("m.mlpackage", "model"),
-        )
-    ]
-    kept = ("format", "model", "options", "labels", "preprocess", "provenance")
-    whole = {**{key: ABOUT[key] for key in kept}, "created": "2026-01-01T00:00:00Z", "files": files}
-    (root / "manifest.json").write_text(json.dumps(whole))
-    return root
-
-
 def test_every_runtime_is_found() -> None:
     assert known_suffixes() == (".mlpackage", ".pte", ".tflite")
 
@@ -62,15 +40,9 @@ def test_every_runtime_is_found() -> None:
 def test_a_suffix_without_a_runtime(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(BadInput) as error:
-        open_runner(tmp_path / name)
+        open_runner(Content.read(tmp_path / name))
     suffix = Path(name).suffix
     assert f"no runtime for '{suffix}'. Known: .mlpackage, .pte, .tflite." in str(error.value)
-
-
-@pytest.mark.parametrize("suffix", [".tflite", ".pte", ".mlpackage"])
-def test_a_missing_file(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(BadInput, match=f"No such file: '.*none{suffix}'"):
-        open_runner(tmp_path / f"none{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".pte"])
@@ -78,30 +50,29 @@ def test_a_folder_is_no_model_file(tmp_path: Path, suffix: str) -> None:
     pytest.importorskip({".tflite": "ai_edge_litert", ".pte": "executorch"}[suffix])
     (tmp_path / f"m{suffix}").mkdir()
     with pytest.raises(BadInput, match=f"m{suffix}' is a folder; a {suffix} model is one file"):
-        open_runner(tmp_path / f"m{suffix}")
+        open_runner(Content.read(tmp_path / f"m{suffix}"))
 
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads(tmp_path: Path, threads: int) -> None:
     with pytest.raises(BadInput, match=f"threads is {threads}; at least 1 is needed"):
-        open_runner(tmp_path / "m.tflite", threads)
+        open_runner(Content(tmp_path / "m.tflite", {"": b""}), threads)
 
 
 def test_a_runtime_is_given_the_file_and_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known_suffixes()
     monkeypatch.setattr(runner, "_factories", dict(runner._factories))
-    runner.register_runner(".mine", lambda path, threads: (path, threads))  # type: ignore[arg-type,return-value]
-    (tmp_path / "m.mine").touch()
-    assert open_runner(tmp_path / "m.mine") == (tmp_path / "m.mine", 1)
-    assert open_runner(tmp_path / "m.mine", 3) == (tmp_path / "m.mine", 3)
+    runner.register_runner(".mine", lambda content, threads: (content, threads))  # type: ignore[arg-type,return-value]
+    content = Content(tmp_path / "m.mine", {"": b"bytes"})
+    assert open_runner(content) == (content, 1)
+    assert open_runner(content, 3) == (content, 3)
     assert ".mine" in known_suffixes()
 
 
 @pytest.mark.parametrize("suffix", [".pte", ".mlpackage"])
 def test_only_tflite_leaves_xnnpack_to_whoever_runs_it(tmp_path: Path, suffix: str) -> None:
-    (tmp_path / f"m{suffix}").touch()
     with pytest.raises(BadInput, match=f"cannot be run without XNNPACK: for {suffix} that was decided when"):
-        open_runner(tmp_path / f"m{suffix}", xnnpack=False)
+        open_runner(Content(tmp_path / f"m{suffix}", {"": b""}), xnnpack=False)
 
 
 NO_RUNTIME = """
@@ -110,9 +81,10 @@ for blocked in sys.argv[3:]:
     sys.modules[blocked] = None
 from pathlib import Path
 from edge_apps.errors import MissingExtra
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.runner import open_runner
 try:
-    open_runner(Path(sys.argv[1]))
+    open_runner(Content.read(Path(sys.argv[1])))
 except MissingExtra as error:
     assert error.exit_status == 2
     assert sys.argv[2] in str(error), error
@@ -172,39 +144,3 @@ def test_as_many_logits_as_labels(manifest: FileManifest) -> None:
     for outputs in (1, 3):
         with pytest.raises(BadManifest, match=f"'m.tflite' computes {outputs} logits but names 2 labels"):
             check_outputs(outputs, manifest, Path("m.tflite"))
-
-
-def test_the_files_behind_a_name(bundle: Path, tmp_path: Path) -> None:
-    names = ["m.tflite", "m.pte", "m.mlpackage"]
-    assert model_files(bundle) == [bundle / name for name in names]
-    for name in names:
-        assert model_files(bundle / name) == [bundle / name]
-    assert model_files(tmp_path / "alone.tflite") == [tmp_path / "alone.tflite"]
-    with pytest.raises(BadInput, match=r"has no manifest\.json"):
-        model_files(tmp_path)
-
-
-def test_a_file_that_the_bundle_does_not_list_is_not_run_from_it(bundle: Path) -> None:
-    (bundle / "m.pte").rename(bundle / "renamed.pte")
-    with pytest.raises(ChangedFile, match=r"renamed\.pte' is not listed in the manifest"):
-        model_files(bundle / "renamed.pte")
-
-
-def test_a_manifest_of_something_else_is_no_bundles(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"name": "webapp"}')
-    assert model_files(tmp_path / "m.tflite") == [tmp_path / "m.tflite"]
-
-
-def test_a_changed_file_is_refused_by_its_own_name_and_by_its_bundles(bundle: Path) -> None:
-    (bundle / "m.pte").write_bytes(b"M.pte")
-    for path in (bundle, bundle / "m.pte"):
-        with pytest.raises(ChangedFile, match=r"m\.pte' was changed after export \(sha256 .*will not be run"):
-            model_files(path)
-    assert model_files(bundle / "m.tflite") == [bundle / "m.tflite"]
-
-
-def test_a_changed_package_is_refused(bundle: Path) -> None:
-    (bundle / "m.mlpackage" / "weights").write_bytes(b"v")
-    for path in (bundle, bundle / "m.mlpackage"):
-        with pytest.raises(ChangedFile, match=r"m\.mlpackage' was changed after export"):
-            model_files(path)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_apps.errors import MissingExtra, NotRunHere
 from edge_apps.images import FileImages, open_images, write_png
 from edge_apps.runtime import runner
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FORMAT, FileManifest, Provenance, parse_file_manifest, to_json
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import check_batch
@@ -31,8 +32,8 @@ class FakeRunner:
 
     runtime = "fake 1.0"
 
-    def __init__(self, path: Path, threads: int) -> None:
-        content = json.loads(path.read_text())
+    def __init__(self, file: Content, threads: int) -> None:
+        content, path = json.loads(file.data), file.path
         if content["open"] == "not here":
             raise NotRunHere(f"'{path.name}' is not run: fakes exist on the moon only.")
         if content["open"] == "missing":
@@ -60,8 +61,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeRunner]:
     """Every fake runner of a test. ``.fake`` files run in one, ``.fakes`` in as many as there are threads."""
     runners: list[FakeRunner] = []
 
-    def open_fake(path: Path, threads: int) -> FakeRunner:
-        runners.append(FakeRunner(path, threads))
+    def open_fake(content: Content, threads: int) -> FakeRunner:
+        runners.append(FakeRunner(content, threads))
         return runners[-1]
 
     runner.known_suffixes()  # the real ones first
@@ -80,11 +81,11 @@ class FakeTarget:
     def missing(self) -> str | None:
         return None
 
-    def census(self, path: Path) -> Any:
+    def census(self, content: Content) -> Any:
         from pipeline.targets.base import Census
 
-        content = json.loads(path.read_text())
-        return Census(Counter(content["operators"]), None, content["integer"], content["float"], frozenset())
+        said = json.loads(content.data)
+        return Census(Counter(said["operators"]), None, said["integer"], said["float"], frozenset())
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +238,7 @@ def make_bundle(laboratory: Laboratory, tmp_path: Path) -> MakeBundle:
     """
     from calibration.dataset import choose
     from calibration.recipe import Recipe
-    from edge_apps.runtime.manifest import sha256_of
+    from edge_apps.runtime.content import sha256_of
     from pipeline.bundle import describe, write_manifest
 
     fakes = Fakes(laboratory.images, sha256_of(laboratory.checkpoint))
@@ -255,8 +256,8 @@ def make_bundle(laboratory: Laboratory, tmp_path: Path) -> MakeBundle:
         copy = root / "float" / "checkpoint.safetensors"
         copy.write_bytes(laboratory.checkpoint.read_bytes())
         entries = [describe(root, copy, "checkpoint")]
-        for file, logits in files.items():
-            target = (targets or {}).get(file, "tflite")
+        for number, (file, logits) in enumerate(files.items()):
+            target = (targets or {}).get(file, ("tflite", "executorch", "coreml")[number])
             fakes.write(root / file, logits, **{"target": target, "precision": "fp32", **changes.get(file, {})})
             facts = {"target": target, "precision": "fp32", "operators": OPERATORS, **(listed or {})}
             entries.append(describe(root, root / file, "model", **facts))

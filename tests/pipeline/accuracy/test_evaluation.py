@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from edge_apps.images import open_images
-from edge_apps.runtime.manifest import sha256_of
+from edge_apps.runtime.content import sha256_of
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import checkpoint
 from pipeline.accuracy.evaluation import candidates, evaluate, rank_of_label

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.runner import open_runner
 from pipeline.accuracy import file_tensors
@@ -44,7 +45,7 @@ def test_every_tensor_is_found_and_the_last_is_the_logits(demo_bundle: Bundle, w
     assert set(found) == set(walk.operators)
     assert all(5 < decibels < 80 for decibels in found.values())
     # What the runner says of the file, against the float logits, by the other implementation of the measure.
-    runner = open_runner(demo_bundle.root / "mobilenet_v2-int8.tflite")
+    runner = open_runner(Content.read(demo_bundle.root / "mobilenet_v2-int8.tflite"))
     answered = runner.run(pixels)
     floating = []
     for at in range(0, len(pixels), walk.batch):
@@ -60,7 +61,7 @@ def _batch(pixels: Any) -> Any:
 
 
 def test_what_is_not_surely_the_same_is_not_matched(demo_bundle: Bundle, walk: OneByOne) -> None:
-    opened = _OpenedUp(demo_bundle.root / "mobilenet_v2-int8.tflite")
+    opened = _OpenedUp(Content.read(demo_bundle.root / "mobilenet_v2-int8.tflite"))
     whole = opened.match(walk.operators)
     first, second, *rest = walk.operators
     assert first.weight_steps is not None
@@ -91,14 +92,14 @@ def test_no_such_file_and_no_runtime(
     demo_bundle: Bundle, walk: OneByOne, pixels: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = tuple(file for file in demo_bundle.manifest.files if not file.path.endswith(".tflite"))
-    without = Bundle(Path(demo_bundle.root), msgspec.structs.replace(demo_bundle.manifest, files=files))
+    without = Bundle(Path(demo_bundle.root), msgspec.structs.replace(demo_bundle.manifest, files=files, exported=()))
     about, found = compare_tensors(without, walk, pixels)
     assert (about.reason, found) == (
         "The bundle has no int8 .tflite, the one kind of file whose tensors can be read.",
         {},
     )
 
-    def missing(_path: Path) -> Any:
+    def missing(_content: Content) -> Any:
         raise file_tensors.MissingExtra("Running .tflite needs LiteRT.")
 
     monkeypatch.setattr(file_tensors, "open_runner", missing)

@@ -15,7 +15,8 @@ import pytest
 from calibration.dataset import CalibrationSet, choose
 from calibration.recipe import Recipe
 from edge_apps.images import FileImages, Image, open_images, write_png
-from edge_apps.runtime.manifest import MANIFEST, sha256_of
+from edge_apps.runtime.content import sha256_of
+from edge_apps.runtime.manifest import MANIFEST
 from pipeline import checkpoint
 from pipeline.accuracy.gate import GatePolicy, judge
 from pipeline.accuracy.in_bundle import evaluate_bundle

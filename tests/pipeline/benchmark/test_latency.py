@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_apps.runtime import runner
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.benchmark import latency
 from pipeline.errors import BadInput
@@ -20,8 +21,8 @@ class Sleeper:
     turns: ClassVar[list[str]] = []
     closed: ClassVar[list[str]] = []
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self.name, self.threads = path.stem, threads
+    def __init__(self, content: Content, threads: int) -> None:
+        self.name, self.threads = content.path.stem, threads
         self.manifest = SimpleNamespace(preprocess=Preprocess(height=4, width=6))
 
     def run(self, batch: np.ndarray) -> np.ndarray:
@@ -36,18 +37,16 @@ class Sleeper:
 
 
 @pytest.fixture
-def sleepers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+def sleepers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Content]:
     runner.known_suffixes()  # the real ones first
     monkeypatch.setitem(runner._factories, ".sleep", Sleeper)  # type: ignore[arg-type]
     monkeypatch.setattr(Sleeper, "turns", [])
     monkeypatch.setattr(Sleeper, "closed", [])
     paths = [tmp_path / "2.sleep", tmp_path / "6.sleep"]
-    for path in paths:
-        path.touch()
-    return paths
+    return [Content(path, {"": b""}) for path in paths]
 
 
-def test_the_median_is_that_of_the_file_and_turns_are_taken(sleepers: list[Path]) -> None:
+def test_the_median_is_that_of_the_file_and_turns_are_taken(sleepers: list[Content]) -> None:
     fast, slow = latency.measure(sleepers, seconds=0.2, least=5)
     assert 2 <= fast.p50 < slow.p50
     assert slow.p50 >= 6
@@ -59,10 +58,9 @@ def test_the_median_is_that_of_the_file_and_turns_are_taken(sleepers: list[Path]
     assert sorted(Sleeper.closed) == ["2", "6"]
 
 
-def test_nothing_to_measure_and_files_that_cannot_be_opened(tmp_path: Path, sleepers: list[Path]) -> None:
+def test_nothing_to_measure_and_files_that_cannot_be_opened(tmp_path: Path, sleepers: list[Content]) -> None:
     assert latency.measure([]) == []
-    odd = tmp_path / "x.odd"
-    odd.touch()
+    odd = Content(tmp_path / "x.odd", {"": b""})
     with pytest.raises(BadInput):
         latency.measure([sleepers[0], odd])
     assert Sleeper.closed == ["2"]

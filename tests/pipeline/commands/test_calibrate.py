@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from calibration.ranges import INPUT, load_ranges
 from calibration.recipe import Recipe
 from edge_apps.images import sha256
-from edge_apps.runtime.manifest import sha256_of
+from edge_apps.runtime.content import sha256_of
 from pipeline import checkpoint as checkpoints
 from pipeline.data import open_data
 

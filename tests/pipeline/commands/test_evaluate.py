@@ -47,7 +47,7 @@ def test_a_bundle_is_measured_and_remembers_it(laboratory: Any, make_bundle: Any
     assert "a.fake" in result.stdout
     assert "+2.50" in result.stdout
     bundle = load_bundle(root)
-    recorded = json.loads(bundle.verified(bundle.file("evaluation")).read_text())
+    recorded = json.loads(bundle.read(bundle.file("evaluation")).path.read_text())
     assert recorded["files"][0]["comparison"]["lost"] == 3
     assert recorded["data"] == laboratory.images.name
 

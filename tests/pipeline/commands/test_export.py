@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from edge_apps.runtime.manifest import load_bundle, sha256_of
+from edge_apps.runtime.content import sha256_of
+from edge_apps.runtime.manifest import load_bundle
 from pipeline.checkpoint import builtin
 
 Run = Callable[..., Any]

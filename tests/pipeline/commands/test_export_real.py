@@ -22,7 +22,8 @@ from torch import nn
 
 from edge_apps.camera.cli import main as edge_camera
 from edge_apps.images import decode, write_png
-from edge_apps.runtime.manifest import load_bundle, sha256_of
+from edge_apps.runtime.content import sha256_of
+from edge_apps.runtime.manifest import load_bundle
 from pipeline import zoo
 from pipeline.cli import main
 from pipeline.zoo.spec import ModelSpec

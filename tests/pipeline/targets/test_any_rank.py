@@ -19,6 +19,7 @@ from calibration.quantize import quantize
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
@@ -249,7 +250,7 @@ def made(request: pytest.FixtureRequest, pictures: torch.Tensor, calibrated: Cal
 
 
 def answers(path: Path, pictures: torch.Tensor) -> np.ndarray:
-    runner = open_runner(path)
+    runner = open_runner(Content.read(path))
     try:
         return runner.run(pictures.permute(0, 2, 3, 1).numpy().astype(np.uint8))
     finally:
@@ -262,7 +263,7 @@ def test_int8_files_are_their_own_graph(
 ) -> None:
     path = lowered(made.source, name, "int8", LABELS, tmp_path)
     with hushed():
-        census = targets.targets()[name].census(path)
+        census = targets.targets()[name].census(Content.read(path))
         simulated, _ = quantize(made.graph, made.source.required_ranges, fold_weights=True)
         expected = Simulator(simulated)(pictures).numpy()
     assert (census.integer_layers, census.float_layers) == (made.layers, 0)
@@ -291,6 +292,6 @@ def test_core_ml_takes_it(made: Made, lowered: Callable[..., Path], precision: P
     """With as many layers in int8; beside the softmax of attention, that of the classifier keeps its own name."""
     path = lowered(made.source, "coreml", precision, LABELS, tmp_path)
     with hushed():
-        census = targets.targets()["coreml"].census(path)
+        census = targets.targets()["coreml"].census(Content.read(path))
     integer = made.layers if precision == "int8" else 0
     assert (census.integer_layers, census.float_layers) == (integer, made.layers - integer)

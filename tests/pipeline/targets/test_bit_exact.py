@@ -12,6 +12,7 @@ from calibration.quantize import quantize
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
@@ -149,7 +150,7 @@ def source(request: pytest.FixtureRequest, pictures: torch.Tensor, calibrated: C
 
 
 def answers(path: Path, pictures: torch.Tensor) -> np.ndarray:
-    runner = open_runner(path)
+    runner = open_runner(Content.read(path))
     try:
         return runner.run(pictures.permute(0, 2, 3, 1).numpy().astype(np.uint8))
     finally:
@@ -158,7 +159,7 @@ def answers(path: Path, pictures: torch.Tensor) -> np.ndarray:
 
 def loads_without_a_delegate(path: Path) -> None:
     """LiteRT's own kernels refuse scales that XNNPACK takes: a sigmoid's, those of a concatenation."""
-    open_runner(path, xnnpack=False).close()
+    open_runner(Content.read(path), xnnpack=False).close()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -173,7 +174,7 @@ def test_whole_on_the_delegate_and_equal_to_its_own_graph(
 ) -> None:
     path = lowered(source, name, precision, LABELS, tmp_path)
     with hushed():
-        census = targets.targets()[name].census(path)
+        census = targets.targets()[name].census(Content.read(path))
     assert census.delegation is not None
     assert (census.delegation.partitions, census.delegation.share) == (1, 1)
     assert not census.delegation.left_out
@@ -194,7 +195,7 @@ def test_core_ml_has_the_same_scales(source: Source, lowered: Callable[..., Path
     ranges = source.required_ranges
     path = lowered(source, "coreml", "int8", LABELS, tmp_path)
     with hushed():
-        census = targets.targets()["coreml"].census(path)
+        census = targets.targets()["coreml"].census(Content.read(path))
     assert census.delegation is None
     assert census.float_layers == 0
     expected = sorted({ranges.qparams(key) for key in ranges.values})

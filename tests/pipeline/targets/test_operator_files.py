@@ -15,6 +15,7 @@ from calibration.quantize import quantize
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Precision
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
@@ -37,10 +38,10 @@ class File:
 
     def __init__(self, path: Path, target: str) -> None:
         with hushed():
-            found = targets.targets()[target].census(path).delegation
+            found = targets.targets()[target].census(Content.read(path)).delegation
         assert found is not None
         self.delegation: Delegation = found
-        runner = open_runner(path)
+        runner = open_runner(Content.read(path))
         try:
             self.logits = runner.run(images().permute(0, 2, 3, 1).numpy().astype(np.uint8))
         finally:
@@ -162,4 +163,4 @@ def test_core_ml_takes_them(
     _, network = chain(seed)
     path = lowered(source(network, calibrated), "coreml", precision, LABELS, tmp_path)
     with hushed():
-        assert targets.targets()["coreml"].census(path).operators
+        assert targets.targets()["coreml"].census(Content.read(path)).operators

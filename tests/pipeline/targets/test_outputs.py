@@ -15,6 +15,7 @@ from torch import nn
 
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest, OutputKind, Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
@@ -140,7 +141,7 @@ def test_an_int8_file_tells_which_of_two_sure_classes_is_the_surer(
     with torch.no_grad():
         front = ImageInput(network(head), PREPROCESS).eval()
         own = front(torch.from_numpy(pictures).permute(0, 3, 1, 2).float()).numpy()
-    runner = open_runner(write(source_of(network(head)), name, "int8", "probabilities"))
+    runner = open_runner(Content.read(write(source_of(network(head)), name, "int8", "probabilities")))
     found = runner.run(pictures)
     runner.close()
     assert np.abs(found - own).max() < 0.25, "steps of the int8 logits"

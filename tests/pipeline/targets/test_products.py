@@ -16,6 +16,7 @@ from calibration.quantize import quantize
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
@@ -100,7 +101,7 @@ def test_files_with_products_of_two_tensors(
     pixels = images.permute(0, 2, 3, 1).numpy().astype(np.uint8)
 
     def answers(path: Path) -> np.ndarray:
-        runner = open_runner(path)
+        runner = open_runner(Content.read(path))
         try:
             return np.concatenate([runner.run(pixels[i : i + 1]) for i in range(len(pixels))])
         finally:
@@ -109,7 +110,7 @@ def test_files_with_products_of_two_tensors(
     assert sqnr_db(expected, answers(lowered(source, name, "fp32", LABELS, tmp_path))) > 80
     path = lowered(source, name, "int8", LABELS, tmp_path)
     with hushed():
-        census = targets.targets()[name].census(path)
+        census = targets.targets()[name].census(Content.read(path))
         simulated, _ = quantize(graph, source.required_ranges, fold_weights=True)  # type: ignore[attr-defined]
     assert (census.integer_layers, census.float_layers) == (sum(n.target in WEIGHTED for n in graph.graph.nodes), 0)
     own = torch.cat([Simulator(simulated)(image[None]) for image in images]).numpy()

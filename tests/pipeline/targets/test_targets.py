@@ -11,6 +11,7 @@ from torch import nn
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, BadManifest, NotRunHere
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest, Precision, to_json
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
@@ -42,7 +43,7 @@ def written(
 @pytest.mark.parametrize(("name", "precision"), EVERY)
 def test_census_finds_every_layer(written: dict[tuple[str, Precision], Path], name: str, precision: Precision) -> None:
     with hushed():
-        census = targets.targets()[name].census(written[name, precision])
+        census = targets.targets()[name].census(Content.read(written[name, precision]))
     assert census.integer_layers + census.float_layers == LAYERS
     assert census.integer_layers == (LAYERS if precision == "int8" else 0)
     assert bool(census.activations) == (precision == "int8")
@@ -59,7 +60,7 @@ def test_all_int8_files_have_the_scales_of_the_one_calibration(
     expected = sorted({source.required_ranges.qparams(key) for key in source.required_ranges.values})
     for name, target in targets.targets().items():
         with hushed():
-            found = sorted(target.census(written[name, "int8"]).activations)
+            found = sorted(target.census(Content.read(written[name, "int8"])).activations)
         assert [zero_point for _, zero_point in found] == [zero_point for _, zero_point in expected], name
         assert [scale for scale, _ in found] == pytest.approx([scale for scale, _ in expected], rel=1e-6), name
 
@@ -77,11 +78,11 @@ def test_the_file_computes_the_network(
     path = written[name, precision]
     if targets.targets()[name].suffix == ".mlpackage":
         with pytest.raises(NotRunHere, match="Core ML exists on macOS only"):
-            open_runner(path)
+            open_runner(Content.read(path))
         return
     with torch.no_grad():
         expected = ImageInput(small, preprocess).eval()(pictures).numpy()
-    runner = open_runner(path)
+    runner = open_runner(Content.read(path))
     batch = pictures.permute(0, 2, 3, 1).numpy().astype(np.uint8)
     answered = runner.run(batch)
     assert answered.dtype == np.float32
@@ -108,7 +109,7 @@ def test_a_truncated_or_foreign_file_is_one_line(
         copy = tmp_path / f"{label}{path.suffix}"
         copy.write_bytes(damaged)
         with pytest.raises(BadInput) as caught:
-            open_runner(copy)
+            open_runner(Content.read(copy))
         assert "\n" not in str(caught.value)
         assert str(copy) in str(caught.value)
 
@@ -122,7 +123,7 @@ def test_a_file_that_does_not_describe_itself(
     assert path.read_bytes().count(entry) == 1
     other.write_bytes(path.read_bytes().replace(entry, b"x" * len(entry)))
     with pytest.raises(BadManifest, match=f"'{other}' does not describe itself"):
-        open_runner(other)
+        open_runner(Content.read(other))
 
 
 @pytest.mark.parametrize("name", ["executorch", "tflite"])
@@ -145,7 +146,7 @@ def test_a_file_with_another_number_of_labels_than_logits(
     other = tmp_path / f"others{path.suffix}"
     other.write_bytes(path.read_bytes().replace(labels, others))
     with pytest.raises(BadManifest, match=f"computes 5 logits but names {count} labels"):
-        open_runner(other)
+        open_runner(Content.read(other))
 
 
 @pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("fp16", 2), ("int8", 1), ("int8-weights", 1)])

@@ -11,6 +11,15 @@ from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, BundleManif
 from edge_apps.runtime.runner import check_suffix, needs_trial
 from edge_apps.runtime.trial import try_out
 
+RECORDED = {
+    "model": "another model",
+    "options": "other options of the model",
+    "labels": "other labels",
+    "preprocess": "another preprocessing",
+    "output": "another kind of output",
+}
+"""What both a file and its bundle's manifest record."""
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -88,9 +97,9 @@ def contradiction(bundle: BundleManifest, listed: BundleFile, about: FileManifes
     quantized = about.provenance.ranges_sha256
     if quantized is not None and quantized != bundle.provenance.ranges_sha256:
         return "It was quantized with other ranges than the manifest says. Export it again."
-    for name in ("model", "options", "labels", "preprocess", "output"):
+    for name, words in RECORDED.items():
         if getattr(about, name) != getattr(bundle, name):
-            return f"Its own {name} is not that of the manifest. Export it again."
+            return f"It records {words} than the manifest. Export it again."
     return None
 
 

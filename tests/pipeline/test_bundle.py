@@ -37,7 +37,8 @@ def fill(folder: Path, content: str) -> None:
     (folder / "m.mlpackage" / "Data").mkdir(parents=True)
     (folder / "m.mlpackage" / "Data" / "weights").write_text(content)
     (folder / "m.tflite").write_text(content)
-    entries = [describe(folder, folder / name, "model") for name in ("m.tflite", "m.mlpackage")]
+    kinds = {"m.tflite": "tflite", "m.mlpackage": "coreml"}
+    entries = [describe(folder, folder / name, "model", target=kinds[name], precision="fp32") for name in kinds]
     write_manifest(folder, ABOUT, entries)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from edge_apps.images import ImageSet
+from edge_apps.runtime.content import sha256_of, size_of
 from edge_apps.runtime.manifest import MANIFEST, Bundle, load_bundle
 from pipeline import targets
 from pipeline.accuracy.drift import is_unlike
@@ -17,7 +19,7 @@ from pipeline.accuracy.in_bundle import evaluate_bundle
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.data import open_data
 from pipeline.data.subset import Subset
-from pipeline.errors import MissingExtra
+from pipeline.errors import BadManifest, MissingExtra
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +50,11 @@ def test_a_file_swapped_under_an_int8_name_is_found(demo_bundle: Bundle, digits:
     manifest = json.loads((root / MANIFEST).read_text())
     entries = {file["path"]: file for file in manifest["files"]}
     entries[name].update({key: entries[other][key] for key in ("sha256", "bytes", "operators")})
-    manifest["files"] = [file for file in manifest["files"] if file["role"] != "model" or file["path"] == name]
     (root / MANIFEST).write_text(json.dumps(manifest))
     result = judge(evaluate_bundle(root, digits, threads=1), GatePolicy(max_drop=20))
     assert result.verdict == "failed"
-    assert (
-        "53 of its 53 convolution and linear layers compute in float, the manifest lists 0" in result.files[0].message
-    )
+    (swapped,) = (file for file in result.files if file.path == name)
+    assert "53 of its 53 convolution and linear layers compute in float, the manifest lists 0" in swapped.message
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,95 @@ def test_what_cannot_be_opened_is_not_counted(demo_bundle: Bundle, monkeypatch: 
     monkeypatch.setattr(type(target), "missing", lambda _self: "its library not installed: pip install it")
     with pytest.raises(MissingExtra, match="are not counted: its library not installed"):
         unlike_manifest(demo_bundle, listed)
+
+
+def edited(demo_bundle: Bundle, root: Path, edit: Callable[[Path, dict[str, Any], dict[str, Any]], None]) -> Path:
+    """A copy of the bundle in which somebody changed something, and made every hash in the manifest fit."""
+    shutil.copytree(demo_bundle.root, root)
+    manifest = json.loads((root / MANIFEST).read_text())
+    edit(root, manifest, {file["path"]: file for file in manifest["files"]})
+    for file in manifest["files"]:
+        file |= {"sha256": sha256_of(root / file["path"]), "bytes": size_of(root / file["path"])}
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    return root
+
+
+def listed_twice(_root: Path, _manifest: dict[str, Any], files: dict[str, Any]) -> None:
+    """The fp32 file also as the int8 one."""
+    files["mobilenet_v2-int8.tflite"].update({**files["mobilenet_v2-fp32.tflite"], "precision": "int8"})
+
+
+def other_calibration_images(root: Path, _manifest: dict[str, Any], _files: dict[str, Any]) -> None:
+    """A list of images that calibrated nothing, to be judged on those that did."""
+    path = root / "calibration-set.json"
+    used = json.loads(path.read_text())
+    for image in used["images"]:
+        image["sha256"] = "0" * 64
+    path.write_text(json.dumps(used))
+
+
+def other_calibration_images_and_ranges(root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
+    other_calibration_images(root, manifest, files)
+    path = root / "ranges.json"
+    ranges = json.loads(path.read_text())
+    ranges["calibration_set"] = json.loads((root / "calibration-set.json").read_text())
+    path.write_text(json.dumps(ranges))
+
+
+def other_ranges_everywhere(root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
+    other_calibration_images_and_ranges(root, manifest, files)
+    manifest["provenance"]["ranges_sha256"] = sha256_of(root / "ranges.json")
+
+
+def vanished_entry(_root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
+    manifest["files"] = [file for file in files.values() if file["path"] != "mobilenet_v2-int8.pte"]
+
+
+def vanished_everywhere(root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
+    vanished_entry(root, manifest, files)
+    manifest["exported"] = [name for name in manifest["exported"] if name != "mobilenet_v2-int8.pte"]
+
+
+def other_recipe(root: Path, _manifest: dict[str, Any], _files: dict[str, Any]) -> None:
+    path = root / "recipe.toml"
+    path.write_text(path.read_text().replace("seed = 0", "seed = 1"))
+
+
+def no_ranges(_root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
+    manifest["files"] = [file for file in files.values() if file["role"] != "ranges"]
+    manifest["provenance"]["ranges_sha256"] = None
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (listed_twice, "lists the path 'mobilenet_v2-fp32.tflite' 2 times"),
+        (other_calibration_images, "lists other calibration images than its ranges come from"),
+        (other_calibration_images_and_ranges, "the ranges that it lists are not those that its files were quantized"),
+        (vanished_entry, "does not list 'mobilenet_v2-int8.pte', which was exported with the others"),
+        (other_recipe, "lists another recipe than its ranges were found by"),
+        (no_ranges, "has int8 files and does not list their ranges"),
+    ],
+)
+def test_a_bundle_whose_parts_do_not_fit_is_refused(
+    demo_bundle: Bundle, digits: ImageSet, tmp_path: Path, edit: Any, says: str
+) -> None:
+    root = edited(demo_bundle, tmp_path / "bundle", edit)
+    with pytest.raises(BadManifest, match=says):
+        evaluate_bundle(root, digits, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (other_ranges_everywhere, "It was quantized with other ranges than the manifest says. Export it again."),
+        (vanished_everywhere, "It was exported together with 'mobilenet_v2-int8.pte', which the manifest does not"),
+    ],
+)
+def test_what_the_files_themselves_contradict_fails_the_gate(
+    demo_bundle: Bundle, digits: ImageSet, tmp_path: Path, edit: Any, says: str
+) -> None:
+    root = edited(demo_bundle, tmp_path / "bundle", edit)
+    result = judge(evaluate_bundle(root, digits, threads=1), GatePolicy(max_drop=20, allow_not_run=("coreml",)))
+    assert result.verdict == "failed"
+    assert any(says in file.message for file in result.files), [file.message for file in result.files]

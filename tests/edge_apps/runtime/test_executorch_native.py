@@ -80,6 +80,7 @@ import sys
 sys.modules["torch"] = None
 from pathlib import Path
 import numpy as np
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.runner import open_runner
 runner = open_runner(Content.read(Path(sys.argv[1])))
 np.save(sys.argv[3], runner.run(np.load(sys.argv[2])))

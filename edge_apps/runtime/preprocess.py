@@ -14,7 +14,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.errors import BadImage
 from edge_apps.images import Image
+
+
+LARGEST_SIDE = 2**14
+"""Of a network's input, and of the shorter side of an image before it is cropped: far above every network, and low
+enough that a damaged or hostile description does not fill the memory."""
+
+LARGEST_RESIZED = 2**26
+"""Pixels of an image before it is cropped, 200 MB: one of 1×60,000 would become 256×15,360,000."""
 
 
 class TrainedWith(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -50,8 +59,10 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Unset it is not written, so that readers that do not know it yet read such files."""
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"input is {self.height}×{self.width}; both sides must be at least 1")
+        if not (1 <= self.height <= LARGEST_SIDE and 1 <= self.width <= LARGEST_SIDE):
+            raise ValueError(f"input is {self.height}×{self.width}; both sides must be in 1…{LARGEST_SIDE}")
+        if self.resize_to is not None and self.resize_to > LARGEST_SIDE:
+            raise ValueError(f"resize_to is {self.resize_to}; it must be at most {LARGEST_SIDE}")
         if not all(0 < value < math.inf for value in self.std):
             raise ValueError(f"std is {self.std}; every value must be above 0 and finite")
         if not all(math.isfinite(value) for value in self.mean):
@@ -63,15 +74,23 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 def to_input(frame: Image, preprocess: Preprocess) -> Image:
-    """Resize and crop one frame, uint8 ``[H, W, 3]`` RGB, to the network's uint8 ``[height, width, 3]``."""
+    """Resize and crop one frame, uint8 ``[H, W, 3]`` RGB, to the network's uint8 ``[height, width, 3]``.
+
+    Raises:
+        BadImage: it is so long and narrow that resizing its shorter side would fill the memory.
+    """
     if preprocess.resize == "stretch":
         return _resize(frame, preprocess.height, preprocess.width)
     height, width = frame.shape[:2]
     assert preprocess.resize_to is not None  # checked on construction
     scale = preprocess.resize_to / min(height, width)
-    resized = _resize(
-        frame, max(preprocess.resize_to, round(height * scale)), max(preprocess.resize_to, round(width * scale))
-    )
+    tall, wide = max(preprocess.resize_to, round(height * scale)), max(preprocess.resize_to, round(width * scale))
+    if tall * wide > LARGEST_RESIZED:
+        raise BadImage(
+            f"An image of {height}×{width} pixels is too long and narrow: resized to {preprocess.resize_to} on its "
+            f"shorter side it would have {tall * wide:,} pixels, and at most {LARGEST_RESIZED:,} are made. Crop it."
+        )
+    resized = _resize(frame, tall, wide)
     top = (resized.shape[0] - preprocess.height) // 2
     left = (resized.shape[1] - preprocess.width) // 2
     return np.ascontiguousarray(resized[top : top + preprocess.height, left : left + preprocess.width])

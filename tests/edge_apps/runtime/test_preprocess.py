@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_apps.errors import BadImage
 from edge_apps.runtime.preprocess import Preprocess, TrainedWith, to_batch, to_input
 
 
@@ -90,8 +91,8 @@ def test_a_batch_takes_frames_of_any_size() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"height": 0, "width": 4}, "both sides must be at least 1"),
-        ({"height": 4, "width": -1}, "both sides must be at least 1"),
+        ({"height": 0, "width": 4}, "both sides must be in 1…16384"),
+        ({"height": 4, "width": -1}, "both sides must be in 1…16384"),
         ({"height": 4, "width": 4, "std": (0.2, 0.0, 0.2)}, "above 0"),
         ({"height": 4, "width": 4, "std": (0.2, math.nan, 0.2)}, "above 0"),
         ({"height": 4, "width": 4, "std": (0.2, math.inf, 0.2)}, "finite"),
@@ -124,3 +125,18 @@ def test_what_weights_were_trained_with_travels_too_and_is_not_written_where_it_
     assert (to_input(ramp(20, 30), recorded) == to_input(ramp(20, 30), plain)).all()
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
         msgspec.json.decode(b'{"height": 4, "width": 4, "trained_with": {"by": "x"}}', type=Preprocess)
+
+
+def test_an_image_that_is_a_line_does_not_fill_the_memory() -> None:
+    cropped = Preprocess(height=224, width=224, resize="crop", resize_to=256)
+    assert to_input(np.zeros((1, 500, 3), np.uint8), cropped).shape == (224, 224, 3)
+    with pytest.raises(BadImage, match=r"1×60000 pixels is too long and narrow: .* would have 3,932,160,000 pixels"):
+        to_input(np.zeros((1, 60_000, 3), np.uint8), cropped)
+
+
+@pytest.mark.parametrize("sides", [{"height": 2**14 + 1, "width": 1}, {"height": 1, "width": 10**12}])
+def test_an_input_larger_than_any_networks(sides: dict) -> None:
+    with pytest.raises(ValueError, match=r"both sides must be in 1…16384"):
+        Preprocess(**sides)
+    with pytest.raises(ValueError, match="at most 16384"):
+        Preprocess(height=8, width=8, resize="crop", resize_to=10**9)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from edge_apps.errors import BadImage
 from edge_apps.images import Image
 
-
 LARGEST_SIDE = 2**14
 """Of a network's input, and of the shorter side of an image before it is cropped: far above every network, and low
 enough that a damaged or hostile description does not fill the memory."""

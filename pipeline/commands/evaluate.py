@@ -38,7 +38,6 @@ def command(
     evaluation.json. Exit status 1: a file gave no usable answers or is not what the manifest says; none could be run.
     """
     needs_export_extra(torchao=True)
-    from edge_apps.runtime.model_file import bundle_around
     from edge_apps.runtime.runner import known_suffixes
     from pipeline.accuracy.evaluation import candidates, evaluate
     from pipeline.accuracy.in_bundle import check_apart, evaluate_bundle, record
@@ -64,14 +63,14 @@ def command(
     if skip_corrupt:
         images, skipped = usable(images, True)
 
-    around = {path.parent: bundle_around(path) for path in paths if not bundles}
-    for bundle in filter(None, around.values()):
+    around = {bundle.root: bundle for bundle in (file.read().bundle for file in files) if bundle is not None}
+    for bundle in around.values():
         check_apart(bundle, images)
     if bundles:
         result = evaluate_bundle(bundles[0], images, threads=threads, skipped=skipped)
     else:
         result = evaluate(files, images, compared, threads=threads, skipped=skipped)
-        calibrated = [calibration_set_of(bundle) for bundle in around.values() if bundle is not None]
+        calibrated = [calibration_set_of(bundle) for bundle in around.values()]
         result = with_overlap(result, images, compared, [chosen for chosen in calibrated if chosen is not None])
     if as_json:
         click.echo(result.to_json())

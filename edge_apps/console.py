@@ -147,6 +147,9 @@ class Program(click.Group):
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         _make_streams_safe()
         arguments, debug = _without_debug(list(sys.argv[1:] if args is None else args))
+        if arguments:
+            # A shell that completes gives none. With some, the variable by which it asks must not replace the command.
+            extra["complete_var"] = ""
         with _orderly_sigterm() as terminated:
             self._end(arguments, debug, terminated, **extra)
 

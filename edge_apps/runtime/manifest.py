@@ -17,6 +17,7 @@ import msgspec
 
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
 from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.runtime.signature import PublicKey
 
 FORMAT = 1
 """Version of both schemas; a reader refuses a newer one."""
@@ -195,11 +196,12 @@ class Bundle:
         return path
 
 
-def load_bundle(root: Path) -> Bundle:
-    """Read a bundle's manifest.
+def load_bundle(root: Path, trust: PublicKey | None = None) -> Bundle:
+    """Read a bundle's manifest; with ``trust`` only one whose bytes that key has signed.
 
     Raises:
         BadInput: not a bundle. BadManifest: a manifest that does not say what it must, or paths outside the bundle.
+        Untrusted: it is not signed by ``trust``.
     """
     path = root / MANIFEST
     if not path.is_file():
@@ -208,6 +210,14 @@ def load_bundle(root: Path) -> Bundle:
         text = path.read_bytes()
     except OSError as error:
         raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
+    if trust is not None:
+        trust.check(path, text)
+    return parse_bundle(root, text)
+
+
+def parse_bundle(root: Path, text: bytes) -> Bundle:
+    """Make a bundle of the bytes of its manifest; ``BadManifest`` as ``load_bundle``."""
+    path = root / MANIFEST
     manifest = _read(text, BundleManifest, str(path))
     for file in manifest.files:
         parts = Path(file.path).parts

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge_apps.runtime
-from edge_apps.errors import BadInput, BadManifest, ChangedFile
-from edge_apps.runtime.manifest import Bundle, BundleFile, FileManifest, load_bundle
+from edge_apps.errors import BadInput, BadManifest, ChangedFile, Untrusted
+from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, FileManifest, load_bundle
+from edge_apps.runtime.signature import PublicKey
 
 
 class Runner(Protocol):
@@ -138,17 +139,30 @@ def check_outputs(outputs: int, manifest: FileManifest, path: Path) -> None:
         )
 
 
-def model_files(path: Path) -> list[Path]:
-    """The files to run behind what a user names: a bundle's models, each verified by hash, or the one file itself."""
+def model_files(path: Path, trust: PublicKey | None = None) -> list[Path]:
+    """The files to run behind what a user names: a bundle's models, each verified by hash, or the one file itself.
+
+    With ``trust`` the bundle, also the one that a single file lies in, must be signed by that key (``Untrusted``).
+    """
     if path.suffix in known_suffixes():
-        bundle = bundle_around(path)
+        bundle = bundle_around(path, trust)
         return [path] if bundle is None else [bundle.verified(_listed(bundle, path))]
-    bundle = load_bundle(path)
+    bundle = load_bundle(path, trust)
     return [bundle.verified(file) for file in bundle.models()]
 
 
-def bundle_around(path: Path) -> Bundle | None:
-    """The bundle that a file lies in, to whose manifest it is held; None for a file that stands alone."""
+def bundle_around(path: Path, trust: PublicKey | None = None) -> Bundle | None:
+    """The bundle that a file lies in, to whose manifest it is held; None for a file that stands alone.
+
+    With ``trust`` there must be one, and it must be signed by that key (``Untrusted``).
+    """
+    if trust is not None:
+        if not (path.parent / MANIFEST).exists():
+            raise Untrusted(
+                f"'{path}' stands alone (there is no {MANIFEST} beside it), and only files of a signed bundle are "
+                "trusted. Name the bundle, or the file where it lies in it."
+            )
+        return load_bundle(path.parent, trust)
     try:
         return load_bundle(path.parent)
     except BadInput:

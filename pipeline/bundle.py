@@ -28,6 +28,7 @@ from edge_apps.runtime.manifest import (
     size_of,
 )
 from edge_apps.runtime.runner import known_suffixes
+from edge_apps.runtime.signature import is_signed, signature_of
 from pipeline.errors import BadInput
 
 RENAME_EXCHANGE = 2
@@ -118,6 +119,31 @@ def write_manifest(
     )
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return load_bundle(folder)
+
+
+def check_unsigned(root: Path) -> None:
+    """Refuse to change what ``manifest.json`` says of a signed bundle: its signature would no longer verify.
+
+    Raises:
+        BadInput: it is signed.
+    """
+    if is_signed(root / MANIFEST):
+        raise BadInput(
+            f"'{root}' is signed, and storing a result would void its signature ({signature_of(Path(MANIFEST))})."
+        )
+
+
+def change_manifest(root: Path, **changed: Any) -> None:
+    """Write ``manifest.json`` anew with these keys changed; ``BadInput`` for a signed bundle.
+
+    As plain JSON, not as ``BundleManifest``: what a newer version wrote beside what this one knows stays.
+    """
+    import msgspec
+
+    check_unsigned(root)
+    path = root / MANIFEST
+    manifest = {**msgspec.json.decode(path.read_bytes()), **changed}
+    write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def _check_replaceable(out: Path, place: Path, force: bool) -> None:

@@ -44,6 +44,7 @@ def main(debug: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def benchmark(
     model: Path,
+    trust: Path | None,
     target: str | None,
     precision: str | None,
     threads: int | None,
@@ -70,12 +71,13 @@ def benchmark(
     from edge_apps.camera.log import check_is_log
     from edge_apps.camera.model import open_model
     from edge_apps.camera.sources import SourceOptions, parse_source, takes
+    from edge_apps.runtime.signature import trusted_key
 
     plan = plan_of(burst, sustained, seconds, inferences)
     source = parse_source(source_text, SourceOptions(every_frame=takes(source_text, "--every-frame")))  # at any pace
     if log:
         check_is_log(log)
-    opened = open_model(model, target, precision, threads, xnnpack=xnnpack)
+    opened = open_model(model, target, precision, threads, xnnpack=xnnpack, trust=trusted_key(trust))
     session, measured = run_benchmark(source, opened, plan, benchmark_show.Going(), log=log, device_name=device_name)
     found = report(session, measured, plan)
     if as_json:

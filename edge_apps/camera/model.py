@@ -10,6 +10,7 @@ from edge_apps.errors import BadInput, MissingExtra, NotRunHere
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle, sha256_of
 from edge_apps.runtime.runner import Runner, known_suffixes, model_files, open_runner
+from edge_apps.runtime.signature import PublicKey
 
 PRECISIONS = ("int8", "int8-weights", "fp16", "fp32")
 """Fastest first on the boards meant here."""
@@ -32,25 +33,33 @@ class Opened:
 
 
 def open_model(
-    path: Path, target: str | None, precision: str | None, threads: int | None, *, xnnpack: bool = True
+    path: Path,
+    target: str | None,
+    precision: str | None,
+    threads: int | None,
+    *,
+    xnnpack: bool = True,
+    trust: PublicKey | None = None,
 ) -> Opened:
     """Open a file, or the best file of a bundle; ``threads`` None takes the cores there are, at most four.
 
     ``target`` and ``precision`` choose among a bundle's files; a single file must be what they say. Without
-    ``xnnpack`` the runtime's own kernels compute.
+    ``xnnpack`` the runtime's own kernels compute. With ``trust`` only files of a bundle that this key signed are
+    opened.
 
     Raises:
         BadInput: no such file or bundle, nothing in it that was asked for, or a runtime with another thread count.
-        ChangedFile: the bytes are not those that the bundle recorded. MissingExtra, NotRunHere: nothing can be run.
+        ChangedFile: the bytes are not those that the bundle recorded. Untrusted: the bundle is not signed by ``trust``,
+        or there is none. MissingExtra, NotRunHere: nothing can be run.
     """
     count = threads or min(usable_cores(), MOST_THREADS)
     if not path.exists():
         raise BadInput(f"No such bundle or file: '{path}'.")
     if path.is_file() or path.suffix in known_suffixes():  # an .mlpackage is a folder and yet one file
-        opened = _open(_verified(path), count, xnnpack, ())
+        opened = _open(_verified(path, trust), count, xnnpack, ())
         _check_asked(opened, target, precision)
     else:
-        opened = _first_runnable(load_bundle(path), target, precision, count, xnnpack)
+        opened = _first_runnable(load_bundle(path, trust), target, precision, count, xnnpack)
     actual = opened.runner.threads
     if threads is not None and actual != threads:
         opened.runner.close()
@@ -98,9 +107,9 @@ def _is_target(file: BundleFile, text: str) -> bool:
     return text in (file.target, Path(file.path).suffix.removeprefix("."))
 
 
-def _verified(file: Path) -> Path:
+def _verified(file: Path, trust: PublicKey | None) -> Path:
     """A file that lies in a bundle is held to that bundle's hashes; ``open_runner`` names what it cannot open."""
-    return model_files(file)[0] if file.suffix in known_suffixes() else file
+    return model_files(file, trust)[0] if file.suffix in known_suffixes() else file
 
 
 def _open(path: Path, threads: int, xnnpack: bool, passed_over: tuple[str, ...]) -> Opened:

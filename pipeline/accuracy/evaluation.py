@@ -24,6 +24,7 @@ from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import FileManifest, sha256_of
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import model_files, open_runner
+from edge_apps.runtime.signature import PublicKey
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.drift import drawn, drift
 from pipeline.accuracy.guessing import about_majority
@@ -60,9 +61,12 @@ class Candidate:
     precision: str | None = None
 
 
-def candidates(paths: Sequence[Path]) -> list[Candidate]:
-    """Single files as candidates; one that lies in a bundle is held to its recorded hash (``ChangedFile``)."""
-    return [Candidate(file, str(file)) for path in paths for file in model_files(path)]
+def candidates(paths: Sequence[Path], trust: PublicKey | None = None) -> list[Candidate]:
+    """Single files as candidates; one that lies in a bundle is held to its recorded hash (``ChangedFile``).
+
+    With ``trust`` each must lie in a bundle that this key signed (``Untrusted``).
+    """
+    return [Candidate(file, str(file)) for path in paths for file in model_files(path, trust)]
 
 
 def evaluate(

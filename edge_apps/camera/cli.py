@@ -11,7 +11,7 @@ from edge_apps.camera.device_options import device_name_option
 from edge_apps.camera.log_cli import log
 from edge_apps.camera.model_options import model_options
 from edge_apps.camera.run_cli import check, run
-from edge_apps.console import Program, results
+from edge_apps.console import Program, echo_json, results
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,7 +81,7 @@ def benchmark(
     session, measured = run_benchmark(source, opened, plan, benchmark_show.Going(), log=log, device_name=device_name)
     found = report(session, measured, plan)
     if as_json:
-        print(benchmark_show.as_json(session, found))
+        echo_json(benchmark_show.as_json(session, found))
     else:
         benchmark_show.show(session, found)
     if measured.log_fault:
@@ -96,7 +96,7 @@ def info(as_json: bool) -> None:
 
     found = machine.info()
     if as_json:
-        print(machine.as_json(found))
+        echo_json(machine.as_json(found))
     else:
         machine.show(found)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import results
+from edge_apps.console import echo_json, results
 
 if TYPE_CHECKING:
     from edge_apps.runtime.manifest import Bundle
@@ -131,4 +131,4 @@ def _password(key: Path) -> str:
 def _print_json(document: dict[str, object]) -> None:
     import json
 
-    click.echo(json.dumps(document, indent=1))
+    echo_json(json.dumps(document, indent=1))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import progress, results
+from edge_apps.console import echo_json, progress, results
 from pipeline.options import DATA_HELP, needs_export_extra, trust_option
 
 
@@ -77,7 +77,7 @@ def command(
         calibrated = [calibration_set_of(bundle) for bundle in around.values() if bundle is not None]
         result = with_overlap(result, images, compared, [chosen for chosen in calibrated if chosen is not None])
     if as_json:
-        click.echo(result.to_json())
+        echo_json(result.to_json())
     else:
         show_evaluation(result, results())
     if bundles and not no_record:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import progress, results
+from edge_apps.console import echo_json, progress, results
 from edge_apps.errors import EdgeError, first_line
 from pipeline.options import DATA_HELP, needs_export_extra, trust_option
 
@@ -111,7 +111,7 @@ def command(
     from pipeline.accuracy.show import show_gate
 
     if as_json:
-        click.echo(result.to_json())
+        echo_json(result.to_json())
     else:
         show_gate(result, results())
     return result.exit_status

@@ -19,6 +19,7 @@ import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from edge_apps.errors import EdgeError, first_line
 from edge_apps.visible import visible, visible_json, visible_lines
@@ -37,8 +38,15 @@ _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 class SafeConsole(Console):
     """A console on which what others wrote cannot steer the terminal; rich's own control codes can."""
 
+    def render_str(self, text: str, **how: Any) -> Text:
+        """As rich's, made visible before it is measured: a replacement takes room that a control character does not."""
+        return super().render_str(visible_lines(text), **how)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """As rich's, with the text of every segment made visible."""
+        """As rich's, with all text made visible."""
+        if isinstance(renderable, Text):
+            renderable = renderable.copy()
+            renderable.plain = visible_lines(renderable.plain)  # as many characters: its styles stay where they were
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 

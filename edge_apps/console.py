@@ -16,10 +16,13 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from edge_apps.errors import EdgeError, first_line
+from edge_apps.visible import visible, visible_json, visible_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -32,16 +35,32 @@ WIDTH_OF_A_PIPE = 160
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
+class SafeConsole(Console):
+    """A console on which what others wrote cannot steer the terminal; rich's own control codes can."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """As rich's, made visible before it is measured: a replacement takes room that a control character does not."""
+        return super().render_str(visible_lines(text), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich's, with all text made visible."""
+        if isinstance(renderable, Text):
+            renderable = renderable.copy()
+            renderable.plain = visible_lines(renderable.plain)  # as many characters: its styles stay where they were
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
+
+
 def results() -> Console:
     """Where results go. Made on each use, so that it follows a redirected ``sys.stdout``."""
     width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
-    return Console(file=sys.stdout, width=width, highlight=False, emoji=False)  # 'digits:train:' is no train
+    return SafeConsole(file=sys.stdout, width=width, highlight=False, emoji=False)  # 'digits:train:' is no train
 
 
 def progress() -> Console:
     """Where progress and notes go. A bar goes on moving while libraries are hushed (``edge_apps.chatter``)."""
     file = _own_stderr()
-    return Console(file=file, width=None if file.isatty() else WIDTH_OF_A_PIPE, highlight=False, emoji=False)
+    return SafeConsole(file=file, width=None if file.isatty() else WIDTH_OF_A_PIPE, highlight=False, emoji=False)
 
 
 def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
@@ -62,6 +81,12 @@ def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
     )
 
 
+def echo_json(document: str | bytes) -> None:
+    """Print a JSON document on stdout, in UTF-8 whatever the locale; it steers no terminal either."""
+    text = document if isinstance(document, str) else document.decode()
+    click.echo(visible_json(text).encode())
+
+
 class Lines:
     """Whole lines on stdout, which go on while another thread hushes a library.
 
@@ -76,7 +101,14 @@ class Lines:
         self._file = _own(sys.stdout, sys.__stdout__)
 
     def print(self, line: str) -> None:
-        """Write it, and see that it is out."""
+        """Write it so that it steers no terminal, and see that it is out."""
+        self._write(visible(line))
+
+    def print_json(self, document: str) -> None:
+        """The same with a JSON document of one line, which means exactly what it meant."""
+        self._write(visible_json(document))
+
+    def _write(self, line: str) -> None:
         try:
             self._file.write(f"\n{line}\n" if self._is_torn else f"{line}\n")
             self._file.flush()
@@ -101,11 +133,6 @@ class Lines:
 def _note(line: str) -> None:
     with contextlib.suppress(OSError):  # the notes may go to the same full disk
         progress().print(line, markup=False, highlight=False)
-
-
-def visible(text: str) -> str:
-    """Without the characters by which a file's name, or a library, could steer a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _own_stderr() -> IO[str]:
@@ -147,6 +174,9 @@ class Program(click.Group):
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         _make_streams_safe()
         arguments, debug = _without_debug(list(sys.argv[1:] if args is None else args))
+        if arguments:
+            # A shell that completes gives none. With some, the variable by which it asks must not replace the command.
+            extra["complete_var"] = ""
         with _orderly_sigterm() as terminated:
             self._end(arguments, debug, terminated, **extra)
 

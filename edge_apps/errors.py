@@ -31,6 +31,10 @@ class ChangedFile(BadInput):
     """A file whose bytes are not those that its bundle recorded: it is not run."""
 
 
+class Untrusted(BadInput):
+    """A bundle without a valid signature where one is asked for: nothing of it is used."""
+
+
 class NotThere(BadInput):
     """A camera or host that is not there now, and that one can wait for."""
 

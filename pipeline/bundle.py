@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from edge_apps.files import sync_folder, write_whole
+from edge_apps.leftovers import abandoned, beside
 from edge_apps.runtime.content import sha256_of, size_of
 from edge_apps.runtime.manifest import (
     FORMAT,
@@ -27,13 +25,11 @@ from edge_apps.runtime.manifest import (
     load_bundle,
 )
 from edge_apps.runtime.runner import known_suffixes
+from edge_apps.runtime.signature import is_signed, signature_of
 from pipeline.errors import BadInput
 
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
-
-KINDS = ("tmp", "old", "probe")
-"""What lies near a bundle while it is made, as ``.<name>.<kind>-<process>``."""
 
 
 def check_free(out: Path, force: bool) -> None:
@@ -120,6 +116,31 @@ def write_manifest(
     return load_bundle(folder)
 
 
+def check_unsigned(root: Path) -> None:
+    """Refuse to change what ``manifest.json`` says of a signed bundle: its signature would no longer verify.
+
+    Raises:
+        BadInput: it is signed.
+    """
+    if is_signed(root / MANIFEST):
+        raise BadInput(
+            f"'{root}' is signed, and storing a result would void its signature ({signature_of(Path(MANIFEST))})."
+        )
+
+
+def change_manifest(root: Path, **changed: Any) -> None:
+    """Write ``manifest.json`` anew with these keys changed; ``BadInput`` for a signed bundle.
+
+    As plain JSON, not as ``BundleManifest``: what a newer version wrote beside what this one knows stays.
+    """
+    import msgspec
+
+    check_unsigned(root)
+    path = root / MANIFEST
+    manifest = {**msgspec.json.decode(path.read_bytes()), **changed}
+    write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+
+
 def _check_replaceable(out: Path, place: Path, force: bool) -> None:
     if Path.cwd().is_relative_to(place) or place.is_mount():
         raise BadInput(f"'{out}' is a folder in use: it cannot be replaced. Choose an --out inside it.")
@@ -172,18 +193,15 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _clear_up(place: Path) -> None:
     """Remove what a killed export left; the old bundle of one killed between its two renames is put back."""
-    for left in _nearest_folder(place).glob(f".{glob.escape(place.name)}.*-*"):
-        kind, _, process = left.name.removeprefix(f".{place.name}.").partition("-")
-        # A container gives its first process the same number every time: what bears ours is not ours either.
-        abandoned = process.isdigit() and (int(process) == os.getpid() or not psutil.pid_exists(int(process)))
-        if abandoned and kind == "old" and not place.exists():
+    for left, kind in abandoned(_nearest_folder(place) / place.name):
+        if kind == "old" and not place.exists():
             left.rename(place)
-        elif abandoned and kind in KINDS:
+        else:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _near(place: Path, kind: str) -> Path:
-    return _nearest_folder(place) / f".{place.name}.{kind}-{os.getpid()}"
+    return beside(_nearest_folder(place) / place.name, kind)
 
 
 def _nearest_folder(place: Path) -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from calibration.dataset import CalibrationSet
+from calibration.ranges import Ranges, parse_ranges
 from calibration.recipe import Recipe, parse_recipe
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.untrusted import parse_json
 from pipeline.accuracy.results import EvaluationResult
 from pipeline.errors import BadManifest
-from pipeline.rebuild import Rebuilt, calibration_set_of, rebuild
 
 
 def check_references(bundle: Bundle) -> None:
@@ -23,45 +24,72 @@ def check_references(bundle: Bundle) -> None:
         for role in ("ranges", "recipe", "calibration-set"):
             if role not in roles:
                 raise _unfit(bundle, f"has int8 files and does not list their {role}")
-    rebuilt = rebuild(bundle)
-    if rebuilt is not None:
+    if "ranges" in roles:
+        ranges = ranges_of(bundle)
         for does_fit, fault in _RANGES:
-            if not does_fit(rebuilt):
+            if not does_fit(ranges, bundle):
                 raise _unfit(bundle, fault)
     if "evaluation" in roles:
         _check_evaluation(bundle)
 
 
-_RANGES: tuple[tuple[Callable[[Rebuilt], bool], str], ...] = (
+def ranges_of(bundle: Bundle) -> Ranges:
+    """Read the ranges of a bundle's int8 files.
+
+    Raises:
+        BadManifest: it lists none. ChangedFile: they are not what was recorded. BadCalibration: they cannot be read.
+    """
+    content = bundle.read(bundle.file("ranges"))
+    return parse_ranges(content.data, content.path)
+
+
+def calibration_set_of(bundle: Bundle) -> CalibrationSet | None:
+    """Read which images a bundle's files were calibrated on; None where it lists none."""
+    listed = [file for file in bundle.manifest.files if file.role == "calibration-set"]
+    if not listed:
+        return None
+    content = bundle.read(listed[0])
+    try:
+        return parse_json(content.data, CalibrationSet)
+    except ValueError as error:
+        raise BadManifest(f"Calibration set '{content.path}' cannot be read: {error}. Export again.") from error
+
+
+def _recipe_of(bundle: Bundle) -> Recipe:
+    content = bundle.read(bundle.file("recipe"))
+    return parse_recipe(content.data, content.path)
+
+
+def _has_repairs(bundle: Bundle) -> bool:
+    return any(file.role == "repairs" for file in bundle.manifest.files)
+
+
+_RANGES: tuple[tuple[Callable[[Ranges, Bundle], bool], str], ...] = (
     (
-        lambda one: one.ranges.checkpoint_sha256 == one.bundle.manifest.provenance.checkpoint_sha256,
+        lambda ranges, bundle: ranges.checkpoint_sha256 == bundle.manifest.provenance.checkpoint_sha256,
         "lists ranges of another checkpoint than its own",
     ),
     (
-        lambda one: one.ranges.preprocess == one.bundle.manifest.preprocess,
+        lambda ranges, bundle: ranges.preprocess == bundle.manifest.preprocess,
         "lists ranges of another input size or normalisation than its own",
     ),
     (
-        lambda one: calibration_set_of(one.bundle) == one.ranges.calibration_set,
+        lambda ranges, bundle: ranges.calibration_set == calibration_set_of(bundle),
         "lists other calibration images than its ranges come from",
     ),
-    (lambda one: _recipe(one.bundle) == one.ranges.recipe, "lists another recipe than its ranges were found by"),
     (
-        lambda one: one.ranges.observers == one.bundle.manifest.observers,
+        lambda ranges, bundle: ranges.recipe == _recipe_of(bundle),
+        "lists another recipe than its ranges were found by",
+    ),
+    (
+        lambda ranges, bundle: ranges.observers == bundle.manifest.observers,
         "names other observers than its ranges were found by",
     ),
     (
-        lambda one: (
-            (one.ranges.repairs_sha256 is None) == all(file.role != "repairs" for file in one.bundle.manifest.files)
-        ),
+        lambda ranges, bundle: (ranges.repairs_sha256 is not None) == _has_repairs(bundle),
         "lists repaired weights that its ranges do not know, or lacks those that they were found with",
     ),
 )
-
-
-def _recipe(bundle: Bundle) -> Recipe:
-    content = bundle.read(bundle.file("recipe"))
-    return parse_recipe(content.data, content.path)
 
 
 def _check_evaluation(bundle: Bundle) -> None:

@@ -12,6 +12,7 @@
         ├── BadImage                  not a whole picture
         ├── BadManifest               a manifest that does not say what it must
         ├── ChangedFile               bytes differ from the recorded sha256
+        ├── Untrusted                 no valid signature where one is asked for
         ├── NotThere                  a camera or host that one can wait for
         ├── MissingExtra              a package is not installed
         ├── BadCheckpoint             not a checkpoint, or not of this network
@@ -23,7 +24,17 @@ this module has them all. Exit statuses 3 and 4 belong to the gate's verdict, wh
 """
 
 from calibration.errors import BadCalibration, BadRecipe
-from edge_apps.errors import BadImage, BadInput, BadManifest, ChangedFile, EdgeError, MissingExtra, NotRunHere, NotThere
+from edge_apps.errors import (
+    BadImage,
+    BadInput,
+    BadManifest,
+    ChangedFile,
+    EdgeError,
+    MissingExtra,
+    NotRunHere,
+    NotThere,
+    Untrusted,
+)
 
 __all__ = [
     "BadCalibration",
@@ -41,6 +52,7 @@ __all__ = [
     "NotDelegated",
     "NotRunHere",
     "NotThere",
+    "Untrusted",
 ]
 
 

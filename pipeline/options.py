@@ -33,6 +33,14 @@ DATA_HELP = (
 )
 
 
+trust_option = click.option(
+    "--trust",
+    metavar="PUBLIC-KEY",
+    type=click.Path(path_type=Path),
+    help="Refuse a bundle that is not signed with this key (Ed25519, PEM or OpenSSH); see docs/signing.md.",
+)
+
+
 def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for option in reversed(options):

@@ -7,17 +7,16 @@ from functools import cached_property
 
 from torch.fx import GraphModule
 
-from calibration.dataset import CalibrationSet
 from calibration.quantize import quantize
-from calibration.ranges import Ranges, parse_ranges
+from calibration.ranges import Ranges
 from calibration.repairs import Repairs, with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle
-from edge_apps.untrusted import parse_json
 from pipeline.capture import graph_of
 from pipeline.checkpoint import Checkpoint, load
 from pipeline.checkpoints.formats import is_program
+from pipeline.cross_references import ranges_of
 from pipeline.errors import BadManifest
 from pipeline.networks import archive, own
 
@@ -69,20 +68,7 @@ def rebuild(bundle: Bundle) -> Rebuilt | None:
     """
     if not any(file.role == "ranges" for file in bundle.manifest.files):
         return None
-    content = bundle.read(bundle.file("ranges"))
-    return Rebuilt(bundle, parse_ranges(content.data, content.path))
-
-
-def calibration_set_of(bundle: Bundle) -> CalibrationSet | None:
-    """The pictures that a bundle's files were calibrated on; None where it lists none."""
-    listed = [file for file in bundle.manifest.files if file.role == "calibration-set"]
-    if not listed:
-        return None
-    content = bundle.read(listed[0])
-    try:
-        return parse_json(content.data, CalibrationSet)
-    except ValueError as error:
-        raise BadManifest(f"Calibration set '{content.path}' cannot be read: {error}. Export again.") from error
+    return Rebuilt(bundle, ranges_of(bundle))
 
 
 def checkpoint_of(bundle: Bundle) -> Checkpoint:

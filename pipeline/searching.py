@@ -13,10 +13,9 @@ import msgspec
 import numpy as np
 
 from calibration.dataset import CalibrationSet, check_disjoint
-from edge_apps.files import write_whole
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, Precision, load_bundle
+from edge_apps.runtime.manifest import Bundle, BundleFile, Precision, load_bundle
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.gate import GatePolicy, GateResult, check_limit, judge
@@ -27,7 +26,7 @@ from pipeline.accuracy.paired import PairedTable, drop_interval, images_to_decid
 from pipeline.accuracy.search import Found, Phases, Search
 from pipeline.benchmark.latency import measure
 from pipeline.build import Announce, Job, any_in_int8, build, check_installed, check_int8
-from pipeline.bundle import staged
+from pipeline.bundle import change_manifest, staged
 from pipeline.calibrating import Calibration, calibrate, draw, remarks
 from pipeline.captured import capture
 from pipeline.data.classes import absent_classes, coverage, matched
@@ -187,7 +186,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             ),
             cost=_cost(job, calibration, made, "mixed" if found.float_layers else "int8", Path(scratch) / "plain"),
         )
-        _note(made.root, noted)
+        change_manifest(made.root, search=msgspec.to_builtins(noted))
         with staged(job.out) as folder:
             shutil.copytree(made.root, folder, dirs_exist_ok=True)
     return Outcome(verdict, found, load_bundle(job.out))
@@ -294,10 +293,3 @@ def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path
 
 def _split(images: ImageSet) -> Split:
     return Split(data=images.name, images=len(images), sha256=digest(images))
-
-
-def _note(root: Path, noted: SearchRecord) -> None:
-    """Put the record into the bundle's manifest."""
-    path = root / MANIFEST
-    manifest = {**msgspec.json.decode(path.read_bytes()), "search": msgspec.to_builtins(noted)}
-    write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))

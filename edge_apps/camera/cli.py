@@ -11,7 +11,7 @@ from edge_apps.camera.device_options import device_name_option
 from edge_apps.camera.log_cli import log
 from edge_apps.camera.model_options import model_options
 from edge_apps.camera.run_cli import check, run
-from edge_apps.console import Program, results
+from edge_apps.console import Program, echo_json, results
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,6 +44,7 @@ def main(debug: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def benchmark(
     model: Path,
+    trust: Path | None,
     target: str | None,
     precision: str | None,
     threads: int | None,
@@ -70,16 +71,17 @@ def benchmark(
     from edge_apps.camera.log import check_is_log
     from edge_apps.camera.model import open_model
     from edge_apps.camera.sources import SourceOptions, parse_source, takes
+    from edge_apps.runtime.signature import trusted_key
 
     plan = plan_of(burst, sustained, seconds, inferences)
     source = parse_source(source_text, SourceOptions(every_frame=takes(source_text, "--every-frame")))  # at any pace
     if log:
         check_is_log(log)
-    opened = open_model(model, target, precision, threads, xnnpack=xnnpack)
+    opened = open_model(model, target, precision, threads, xnnpack=xnnpack, trust=trusted_key(trust))
     session, measured = run_benchmark(source, opened, plan, benchmark_show.Going(), log=log, device_name=device_name)
     found = report(session, measured, plan)
     if as_json:
-        print(benchmark_show.as_json(session, found))
+        echo_json(benchmark_show.as_json(session, found))
     else:
         benchmark_show.show(session, found)
     if measured.log_fault:
@@ -94,7 +96,7 @@ def info(as_json: bool) -> None:
 
     found = machine.info()
     if as_json:
-        print(machine.as_json(found))
+        echo_json(machine.as_json(found))
     else:
         machine.show(found)
 

@@ -84,16 +84,18 @@ def _tflite(package: str, advice: str) -> RuntimeInfo:
 
 
 def _executorch() -> RuntimeInfo:
-    version, build = _version("executorch"), "edge-camera setup executorch"
+    version, build = _version("executorch"), native.SETUP
     if version is None:
         how = f"pip install --no-deps executorch, then {build}"
         return RuntimeInfo(".pte", "executorch", None, "missing", advice=how)
     if native.find() is not None:
         return RuntimeInfo(".pte", "executorch", version, "ready", "native module built")
+    refused = native.refusal()
+    state, advice = (f"is refused: {refused.reason}", refused.advice) if refused else ("is not built", build)
     if importlib.util.find_spec("torch"):
-        what = "by its Python API and torch; the native module, which needs no torch, is not built"
-        return RuntimeInfo(".pte", "executorch", version, "ready", what, build)
-    return RuntimeInfo(".pte", "executorch", version, "incomplete", "the native module is not built", build)
+        what = f"by its Python API and torch; the native module, which needs no torch, {state}"
+        return RuntimeInfo(".pte", "executorch", version, "ready", what, advice)
+    return RuntimeInfo(".pte", "executorch", version, "incomplete", f"the native module {state}", advice)
 
 
 def _coreml() -> RuntimeInfo:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import results
+from edge_apps.console import echo_json, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,7 +126,7 @@ def merge(out: Path, files: tuple[Path, ...]) -> None:
 def _print_json(documents: list[dict[str, object]]) -> None:
     import msgspec
 
-    print(msgspec.json.format(msgspec.json.encode(documents)).decode())
+    echo_json(msgspec.json.format(msgspec.json.encode(documents)).decode())
 
 
 def _print_group(group: Group) -> None:

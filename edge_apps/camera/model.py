@@ -11,6 +11,7 @@ from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle
 from edge_apps.runtime.model_file import ModelFile, read_model
 from edge_apps.runtime.runner import Runner, known_suffixes, open_runner
+from edge_apps.runtime.signature import PublicKey
 
 PRECISIONS = ("int8", "int8-weights", "fp16", "fp32")
 """Fastest first on the boards meant here."""
@@ -33,25 +34,33 @@ class Opened:
 
 
 def open_model(
-    path: Path, target: str | None, precision: str | None, threads: int | None, *, xnnpack: bool = True
+    path: Path,
+    target: str | None,
+    precision: str | None,
+    threads: int | None,
+    *,
+    xnnpack: bool = True,
+    trust: PublicKey | None = None,
 ) -> Opened:
     """Open a file, or the best file of a bundle; ``threads`` None takes the cores there are, at most four.
 
     ``target`` and ``precision`` choose among a bundle's files; a single file must be what they say. Without
-    ``xnnpack`` the runtime's own kernels compute.
+    ``xnnpack`` the runtime's own kernels compute. With ``trust`` only files of a bundle that this key signed are
+    opened.
 
     Raises:
         BadInput: no such file or bundle, nothing in it that was asked for, or a runtime with another thread count.
-        ChangedFile: the bytes are not those that the bundle recorded. MissingExtra, NotRunHere: nothing can be run.
+        ChangedFile: the bytes are not those that the bundle recorded. Untrusted: the bundle is not signed by ``trust``,
+        or there is none. MissingExtra, NotRunHere: nothing can be run.
     """
     count = threads or min(usable_cores(), MOST_THREADS)
     if not path.exists():
         raise BadInput(f"No such bundle or file: '{path}'.")
     if path.suffix in known_suffixes() or not path.is_dir():  # an .mlpackage is a folder and yet one file
-        opened = _open(read_model(path, xnnpack=xnnpack), count, xnnpack, ())
+        opened = _open(read_model(path, trust, xnnpack=xnnpack), count, xnnpack, ())
         _check_asked(opened, target, precision)
     else:
-        opened = _first_runnable(load_bundle(path), target, precision, count, xnnpack)
+        opened = _first_runnable(load_bundle(path, trust), target, precision, count, xnnpack)
     actual = opened.runner.threads
     if threads is not None and actual != threads:
         opened.runner.close()

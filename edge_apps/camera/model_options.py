@@ -19,6 +19,12 @@ OPTIONS = (
         help="A bundle, or one exported file of any kind.",
     ),
     click.option(
+        "--trust",
+        metavar="PUBLIC-KEY",
+        type=click.Path(path_type=Path),
+        help="Run only files of a bundle that is signed with this key (Ed25519, PEM or OpenSSH); see docs/signing.md.",
+    ),
+    click.option(
         "--target",
         help="Which files of a bundle: a target (executorch, coreml, tflite) or suffix (pte, mlpackage). "
         "A single file must be of it.",
@@ -42,7 +48,7 @@ OPTIONS = (
 
 
 def model_options(command: Command) -> Command:
-    """Give a command the parameters ``model``, ``target``, ``precision``, ``threads`` and ``xnnpack``."""
+    """Give a command the parameters ``model``, ``trust``, ``target``, ``precision``, ``threads`` and ``xnnpack``."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command

@@ -18,7 +18,7 @@ from edge_apps.camera.loop import Outcome, Result, Top
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources import Event, Skipped
 from edge_apps.camera.stage_names import for_people
-from edge_apps.console import Lines, progress, results, table, visible
+from edge_apps.console import Lines, progress, results, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
 LIVE_EVERY = 0.25
@@ -53,11 +53,11 @@ class ForPeople:
     def item(self, item: Outcome, tally: Tally) -> None:
         with suppress(OSError):  # nobody reads the notes, or their disk is full: that ends no camera
             if isinstance(item, Event):
-                self._notes.print(Text(visible(item.reason)), soft_wrap=True)
+                self._notes.print(Text(item.reason), soft_wrap=True)
             elif isinstance(item, Skipped) and not self._quiet:
-                self._notes.print(Text(visible(f"Skipped: {item.reason}")), soft_wrap=True)
+                self._notes.print(Text(f"Skipped: {item.reason}"), soft_wrap=True)
         if isinstance(item, Result) and self._lines:
-            self._out.print(visible(f"{item.name:<32}  {_answer(item, *item.shown[1:])}"))
+            self._out.print(f"{item.name:<32}  {_answer(item, *item.shown[1:])}")
         if self._live:
             with suppress(OSError):
                 self._live.show(item, tally)
@@ -145,7 +145,7 @@ class ForPrograms:
         """Every line is out already."""
 
     def _print(self, line: dict[str, Any]) -> None:
-        self._out.print(msgspec.json.encode(line).decode())
+        self._out.print_json(msgspec.json.encode(line).decode())
 
 
 class Live:

@@ -136,6 +136,7 @@ def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: session, frame, skipped, event, summary.")
 def run(
     model: Path,
+    trust: Path | None,
     target: str | None,
     precision: str | None,
     threads: int | None,
@@ -156,11 +157,13 @@ def run(
     from edge_apps.camera.run import Watch
     from edge_apps.camera.run import run as run_camera
     from edge_apps.camera.swap import state_of
+    from edge_apps.runtime.signature import trusted_key
 
     source, options = _understood(given)
+    key = trusted_key(trust)  # read once: --watch goes on trusting the key that the run began with
 
     def open_again() -> Opened:
-        return open_model(model, target, precision, threads, xnnpack=xnnpack)
+        return open_model(model, target, precision, threads, xnnpack=xnnpack, trust=key)
 
     seen = state_of(model) if watch else ()  # before it is opened: what changes from here on is noticed
     opened = open_again()
@@ -172,9 +175,11 @@ def run(
 def check(given: Mapping[str, Any]) -> None:
     """Raise what ``run`` would raise before it opens a model, but that a camera is not there (yet)."""
     from edge_apps.camera.sources import takes
+    from edge_apps.runtime.signature import trusted_key
 
     waits = given["wait_for_source"] or takes(given["source_text"], "--wait-for-source")
     _understood({**given, "wait_for_source": waits})
+    trusted_key(given["trust"])
 
 
 def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:

@@ -92,7 +92,7 @@ class Service:
         return [f"write {self.path}", *(f"run {shlex.join(command)}" for command in self.commands)]
 
 
-FILES = ("model", "log", "snapshot", "web_token_file")
+FILES = ("model", "trust", "log", "snapshot", "web_token_file")
 """Options that name files, which may lie on a disk that is mounted late."""
 
 

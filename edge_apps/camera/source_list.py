@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edge_apps.camera import csi, v4l2
 from edge_apps.camera.cameras import Camera, csi_cameras, list_devices
-from edge_apps.console import results, table
+from edge_apps.console import echo_json, results, table
 
 ALWAYS = (
     ("rtsp://HOST/PATH", "a network camera"),
@@ -59,7 +59,7 @@ def print_json(found: Sources) -> None:
         "csi": None if found.csi_tool is None else {"tool": found.csi_tool.name, "cameras": found.csi_cameras},
         "always": [{"source": source, "what": what} for source, what in ALWAYS],
     }
-    print(msgspec.json.format(msgspec.json.encode(document)).decode())
+    echo_json(msgspec.json.format(msgspec.json.encode(document)).decode())
 
 
 def _rows(found: Sources) -> list[tuple[str, str, str]]:

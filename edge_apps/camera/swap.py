@@ -17,6 +17,7 @@ from edge_apps.camera.sources import Event
 from edge_apps.errors import EdgeError, first_line
 from edge_apps.images import printable
 from edge_apps.runtime.manifest import MANIFEST, load_bundle
+from edge_apps.runtime.signature import signature_of
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the model's path."""
@@ -126,17 +127,21 @@ def state_of(path: Path) -> State:
 
 
 def _looked_at(path: Path) -> list[Path]:
-    """A bundle's manifest and the models that it lists: what else lies in its folder, as a log, is none of ours.
+    """A bundle's manifest, its signature, and the models it lists: what else lies in its folder, as a log, is not ours.
 
     Of a file also the manifest beside it, to which it is held where it lies in a bundle.
     """
     if not path.is_dir():
-        return [path, path.parent / MANIFEST]
+        return [path, *_manifest_of(path.parent)]
     try:
         bundle = load_bundle(path)
     except EdgeError:  # not yet, not any more, or a folder that is a model itself
         return [path / MANIFEST] if (path / MANIFEST).exists() else _files_of(path)
-    return [path / MANIFEST, *(file for model in bundle.models() for file in _files_of(path / model.path))]
+    return [*_manifest_of(path), *(file for model in bundle.models() for file in _files_of(path / model.path))]
+
+
+def _manifest_of(root: Path) -> list[Path]:
+    return [root / MANIFEST, signature_of(root / MANIFEST)]
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -149,8 +149,10 @@ def _official() -> Engine:
             from executorch.runtime import Runtime
     except ImportError as error:
         native.module_path()  # where the wheel itself is missing, it says so
+        refused = native.refusal()
+        why = f"is not loaded, because {refused}." if refused else f"is not built yet: run '{native.SETUP}' once."
         raise MissingExtra(
-            f"Running .pte needs its native module, which is not built yet: run 'edge-camera setup executorch' once. "
+            f"Running .pte needs its native module, which {why} "
             f"(The official Python API would need '{error.name}', which is not installed.)"
         ) from None
     return _Official(torch, Runtime.get(), _unsafe_reset_threadpool)

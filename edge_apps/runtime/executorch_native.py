@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_apps.errors import EdgeError, MissingExtra, first_line
+from edge_apps.errors import BadInput, EdgeError, MissingExtra, first_line
 from edge_apps.files import write_whole
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -39,6 +40,9 @@ FLAGS = (
     "-DC10_USING_CUSTOM_GENERATED_MACROS",
     "-DET_EVENT_TRACER_ENABLED",  # the wheel was built with it: without, classes would have another layout
 )
+
+SETUP = "edge-camera setup executorch"
+"""The command that builds the module."""
 
 TIMEOUT = 600.0
 """Seconds for the compiler: 4 on a desktop, under two minutes on a Raspberry Pi 3."""
@@ -130,13 +134,38 @@ class NativeProgram:
         self.close()
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a module that was built is not loaded, as a clause, and what to do about it, as an imperative."""
+
+    reason: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.advice}"
+
+
 def find() -> Native | None:
-    """The module of the installed wheel, if it was built; None where it was not, or can no longer be loaded."""
+    """The module of the installed wheel, if it was built and is not refused; None where it can no longer be loaded."""
     try:
         path = module_path()
     except MissingExtra:
         return None
-    return _opened(path) if _is_ours(path) else None
+    return _opened(path) if path.is_file() and refusal() is None else None
+
+
+def refusal() -> Refusal | None:
+    """Say why the module of the installed wheel is not loaded although it is there: code from it runs in this process.
+
+    It, and the folder that it lies in, must belong to this user or root, and nobody else may write to them. None where
+    that is so, or no module is there.
+    """
+    try:
+        path = module_path()
+        about = path.stat()
+        return _folder_refusal(path.parent) or _refusal(path, about, f"run '{SETUP}' again")
+    except (MissingExtra, OSError):
+        return None  # there is no wheel, or it was not built for this one
 
 
 def build(compiler: str = "g++") -> Path:
@@ -144,10 +173,11 @@ def build(compiler: str = "g++") -> Path:
 
     Raises:
         MissingExtra: no executorch wheel, or no compiler. EdgeError: the compiler gave up, or what it made does not
-            load. BadInput: the cache cannot be written.
+            load. BadInput: the cache cannot be written, or others can write to it.
     """
     wheel = installed()
     path = wheel.module_path()
+    _make_folder(path.parent)
     compile_for(wheel, path, compiler)
     try:
         Native(path)
@@ -179,7 +209,7 @@ def compile_for(wheel: Wheel, path: Path, compiler: str) -> None:
         if ended.returncode != 0:
             faults = [line for line in ended.stderr.splitlines() if "error" in line.lower()] or [ended.stderr.strip()]
             raise EdgeError(f"'{compiler}' could not build the module for executorch {wheel.version}: {faults[0]}")
-        write_whole(path, made.read_bytes())
+        write_whole(path, made.read_bytes(), 0o644)  # a module that others can write to is not loaded
 
 
 def module_path() -> Path:
@@ -223,13 +253,28 @@ def _link(wheel: Path) -> list[str]:
     return ["-L", str(folder), f"-Wl,-rpath,{folder}", "-Wl,--no-as-needed", *names]
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether nobody else could have put it there: code from it runs in this process."""
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the module, in which nobody else may write, whatever the umask."""
     try:
-        about = path.stat()
-    except OSError:
-        return False
-    return about.st_uid in (os.getuid(), 0) and not about.st_mode & 0o022
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        refused = _folder_refusal(folder)
+    except OSError as error:
+        raise BadInput(f"Cannot write '{folder}': {error.strerror}. Choose another folder: XDG_CACHE_HOME.") from error
+    if refused:
+        raise BadInput(f"The module is not built there, because it would not be loaded: {refused}.")
+
+
+def _folder_refusal(folder: Path) -> Refusal | None:
+    return _refusal(folder, folder.stat(), f"chmod go-w {shlex.quote(str(folder))}, then run '{SETUP}' again")
+
+
+def _refusal(path: Path, about: os.stat_result, advice: str) -> Refusal | None:
+    if about.st_uid not in (os.getuid(), 0):
+        reason = f"'{path}' belongs to another user (uid {about.st_uid}), not to this one ({os.getuid()}) or root"
+        return Refusal(reason, f"name a folder of your own in XDG_CACHE_HOME, then run '{SETUP}'")
+    if about.st_mode & 0o022:
+        return Refusal(f"others can write to '{path}' (mode {about.st_mode & 0o777:o})", advice)
+    return None
 
 
 @cache

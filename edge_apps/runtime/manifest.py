@@ -17,6 +17,7 @@ import msgspec
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.runtime.signature import PublicKey
 from edge_apps.untrusted import LARGEST_TEXT, parse_json, read_regular
 
 FORMAT = 1
@@ -210,11 +211,12 @@ class Bundle:
         return content
 
 
-def load_bundle(root: Path) -> Bundle:
-    """Read a bundle's manifest.
+def load_bundle(root: Path, trust: PublicKey | None = None) -> Bundle:
+    """Read a bundle's manifest; with ``trust`` only one whose bytes that key has signed.
 
     Raises:
         BadInput: not a bundle. BadManifest: a manifest that does not say what it must, or paths outside the bundle.
+        Untrusted: it is not signed by ``trust``.
     """
     path = root / MANIFEST
     if not path.exists():
@@ -223,7 +225,14 @@ def load_bundle(root: Path) -> Bundle:
         text = read_regular(path, LARGEST_TEXT)
     except OSError as error:
         raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
-    return Bundle(root, _read(text, BundleManifest, str(path)))
+    if trust is not None:
+        trust.check(path, text)
+    return parse_bundle(root, text)
+
+
+def parse_bundle(root: Path, text: bytes) -> Bundle:
+    """Make a bundle of the bytes of its manifest; ``BadManifest`` as ``load_bundle``."""
+    return Bundle(root, _read(text, BundleManifest, str(root / MANIFEST)))
 
 
 def parse_file_manifest(text: str | bytes, path: Path) -> FileManifest:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_apps.errors import BadInput, BadManifest, ChangedFile
+from edge_apps.errors import BadInput, BadManifest, ChangedFile, Untrusted
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, BundleManifest, FileManifest, load_bundle
 from edge_apps.runtime.runner import check_suffix, needs_trial
+from edge_apps.runtime.signature import PublicKey
 from edge_apps.runtime.trial import try_out
 
 RECORDED = {
@@ -42,19 +43,21 @@ class ModelFile:
                 raise BadManifest(f"'{self.content.path}' is not run. {fault}")
 
 
-def read_model(path: Path, *, xnnpack: bool = True) -> ModelFile:
+def read_model(path: Path, trust: PublicKey | None = None, *, xnnpack: bool = True) -> ModelFile:
     """Read a model file that a user names, and see to it that it can be opened.
 
     A file in a bundle has the bytes that the bundle's manifest records. A file that stands alone was loaded and run
-    once in another process, on the kernels that ``xnnpack`` says.
+    once in another process, on the kernels that ``xnnpack`` says. With ``trust`` it must lie in a bundle that this key
+    signed.
 
     Raises:
-        BadInput: no such file, or one for which there is no runtime; one that crashes it. ChangedFile: the bytes are
+        BadInput: no such file, or one for which there is no runtime; one that crashes it. Untrusted: no bundle that
+            ``trust`` signed vouches for it. ChangedFile: the bytes are
             not those that the bundle records, or it does not list the file. BadManifest: the manifest beside the file
             cannot be read.
     """
     check_suffix(path)
-    bundle = bundle_around(path)
+    bundle = bundle_around(path, trust)
     if bundle is not None:
         return ModelFile.in_bundle(bundle, _listed(bundle, path))
     content = Content.read(path)
@@ -63,19 +66,28 @@ def read_model(path: Path, *, xnnpack: bool = True) -> ModelFile:
     return ModelFile(content)
 
 
-def bundle_around(path: Path) -> Bundle | None:
+def bundle_around(path: Path, trust: PublicKey | None = None) -> Bundle | None:
     """Return the bundle that a file lies in, to whose manifest it is held; None for a file that stands alone.
 
-    Only a file with no manifest beside it stands alone: a damaged manifest must not turn the check off.
+    Only a file with no manifest beside it stands alone: a damaged manifest must not turn the check off. With ``trust``
+    there must be a bundle, and it must be signed by that key.
 
     Raises:
-        BadManifest: what lies beside it as ``manifest.json`` is not the manifest of a bundle.
+        BadManifest: what lies beside it as ``manifest.json`` is not the manifest of a bundle. Untrusted: ``trust`` did
+            not sign it, or there is none.
     """
     beside = path.parent / MANIFEST
     if not beside.exists() and not beside.is_symlink():
+        if trust is not None:
+            raise Untrusted(
+                f"'{path}' stands alone (there is no {MANIFEST} beside it), and only files of a signed bundle are "
+                "trusted. Name the bundle, or the file where it lies in it."
+            )
         return None
     try:
-        return load_bundle(path.parent)
+        return load_bundle(path.parent, trust)
+    except Untrusted:
+        raise
     except BadInput as error:
         raise BadManifest(
             f"'{path}' is not run, because its bundle cannot be checked: {error} If the file is to stand alone, move "

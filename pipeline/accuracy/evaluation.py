@@ -26,6 +26,7 @@ from edge_apps.runtime.manifest import Bundle, BundleFile, FileManifest
 from edge_apps.runtime.model_file import ModelFile, contradiction, read_model, vanished
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
+from edge_apps.runtime.signature import PublicKey
 from pipeline.accuracy.distinct import distinct
 from pipeline.accuracy.drift import drawn, drift
 from pipeline.accuracy.guessing import about_majority
@@ -66,9 +67,12 @@ class Candidate:
     precision: str | None = None
 
 
-def candidates(paths: Sequence[Path]) -> list[Candidate]:
-    """Single files as candidates. Raises what ``read_model`` raises."""
-    return [Candidate(partial(_same, read_model(path)), str(path)) for path in paths]
+def candidates(paths: Sequence[Path], trust: PublicKey | None = None) -> list[Candidate]:
+    """Single files as candidates; with ``trust`` each must lie in a bundle that this key signed.
+
+    Raises what ``read_model`` raises.
+    """
+    return [Candidate(partial(_same, read_model(path, trust)), str(path)) for path in paths]
 
 
 def in_bundle(bundle: Bundle, file: BundleFile, name: str) -> Candidate:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 
 from pipeline.accuracy.gate import FileVerdict, GateResult
+from pipeline.accuracy.gate_refused import cell, clean, document
 from pipeline.accuracy.results import Drift
 from pipeline.accuracy.show import about_data, decibels, drop_with_interval, name_flagged, percent, signed
-
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # What a dashboard shows for each verdict. Undecided must not look green: it is an error, as is a file that was not run.
 _ELEMENTS = {"failed": "failure", "undecided": "error", "not run": "error", "not run (allowed)": "skipped"}
@@ -49,13 +47,9 @@ def junit(result: GateResult) -> bytes:
         *((f"drift of {file.path}", _drift(file.drift)) for file in evaluation.files if file.drift is not None),
         *(("note", note) for note in (*about_data(evaluation), *result.notes)),
     ):
-        ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+        ET.SubElement(properties, "property", name=clean(name), value=clean(value))
     suite.extend(cases)
-    root = ET.Element("testsuites")
-    root.append(suite)
-    ET.indent(root, " ")
-    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return document + b"\n"
+    return document(suite)
 
 
 def markdown(result: GateResult) -> bytes:
@@ -64,12 +58,12 @@ def markdown(result: GateResult) -> bytes:
     Then every class that was flagged, and what there is to know of the gate itself.
     """
     evaluation, reference = result.evaluation, result.evaluation.reference
-    lines = [f"## {_MARKS[result.verdict]} {_cell(result.message)}", ""]
-    about = f"{_cell(evaluation.data)}: {evaluation.images} images, {evaluation.covered()}."
+    lines = [f"## {_MARKS[result.verdict]} {cell(result.message)}", ""]
+    about = f"{cell(evaluation.data)}: {evaluation.images} images, {evaluation.covered()}."
     if reference is not None:
         about += f" Float network: top-1 {percent(reference.top1)} %."
     if evaluation.against is not None:
-        about += f" Each file against that of `{_cell(evaluation.against)}`."
+        about += f" Each file against that of `{cell(evaluation.against)}`."
     lines += [about, ""]
     lines.append(
         f"| verdict | file | target | precision | top-1 % | drop, points [{100 * result.policy.confidence:g} %] "
@@ -82,18 +76,18 @@ def markdown(result: GateResult) -> bytes:
             drop = drop_with_interval(verdict.drop_points, verdict.interval_points)
         cells = (
             f"{_MARKS[verdict.verdict]} {verdict.verdict}",
-            f"`{_cell(file.path)}`",
+            f"`{cell(file.path)}`",
             file.target or "–",
             file.precision or "–",
             percent(file.top1),
             drop,
-            _cell(name_flagged(verdict.classes)) if verdict.classes is not None and verdict.classes.flagged else "–",
+            cell(name_flagged(verdict.classes)) if verdict.classes is not None and verdict.classes.flagged else "–",
             "–" if file.drift is None else _drift(file.drift),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    reasons = [f"- `{_cell(file.path)}`: {_cell(file.message)}" for file in result.files if file.verdict != "passed"]
-    reasons += [f"- `{_cell(file.path)}`: {_cell(note)}" for file in result.files for note in file.notes]
-    reasons += [f"- {_cell(note)}" for note in (*about_data(evaluation), *result.notes)]
+    reasons = [f"- `{cell(file.path)}`: {cell(file.message)}" for file in result.files if file.verdict != "passed"]
+    reasons += [f"- `{cell(file.path)}`: {cell(note)}" for file in result.files for note in file.notes]
+    reasons += [f"- {cell(note)}" for note in (*about_data(evaluation), *result.notes)]
     if reasons:
         lines += ["", *reasons]
     lines += _classes(result)
@@ -103,7 +97,7 @@ def markdown(result: GateResult) -> bytes:
 def _classes(result: GateResult) -> list[str]:
     """Every flagged class of every file."""
     rows = [
-        f"| {_cell(loss.label)} | `{_cell(file.path)}` | {loss.images} | {loss.before:.1f} | {loss.after:.1f} "
+        f"| {cell(loss.label)} | `{cell(file.path)}` | {loss.images} | {loss.before:.1f} | {loss.after:.1f} "
         f"| {loss.points:.1f} | {loss.holm_p:.2g} |"
         for file in result.files
         if file.classes is not None
@@ -122,22 +116,13 @@ def _drift(drift: Drift) -> str:
 
 
 def _case(name: str, group: str, verdict: str, message: str) -> ET.Element:
-    case = ET.Element("testcase", classname=f"gate.{_clean(group)}", name=_clean(name))
+    case = ET.Element("testcase", classname=f"gate.{clean(group)}", name=clean(name))
     if verdict in _ELEMENTS:
-        ET.SubElement(case, _ELEMENTS[verdict], message=_clean(message), type=verdict)
+        ET.SubElement(case, _ELEMENTS[verdict], message=clean(message), type=verdict)
     else:
-        ET.SubElement(case, "system-out").text = _clean(message)
+        ET.SubElement(case, "system-out").text = clean(message)
     return case
 
 
 def _is_open(file: FileVerdict) -> bool:
     return file.verdict in ("undecided", "not run")
-
-
-def _clean(text: str) -> str:
-    """Without the characters that XML 1.0 cannot hold."""
-    return _NOT_IN_XML.sub("�", text)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

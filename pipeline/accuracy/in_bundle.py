@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,16 +15,17 @@ from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, load_bundle
+from edge_apps.runtime.signature import PublicKey
 from pipeline.accuracy.evaluation import Candidate, Simulate, evaluate, in_bundle
 from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.overlap import with_overlap
 from pipeline.accuracy.results import EvaluationResult, FileResult
-from pipeline.bundle import describe
-from pipeline.cross_references import check_references
+from pipeline.bundle import change_manifest, check_unsigned, describe
+from pipeline.cross_references import calibration_set_of, check_references
 from pipeline.data.classes import order_of
 from pipeline.errors import BadInput, BadManifest, MissingExtra
-from pipeline.rebuild import calibration_set_of, checkpoint_of, rebuild
+from pipeline.rebuild import checkpoint_of, rebuild
 
 EVALUATION = "evaluation.json"
 
@@ -35,6 +35,7 @@ def evaluate_bundle(
     images: ImageSet,
     *,
     against: Path | None = None,
+    trust: PublicKey | None = None,
     threads: int | None = None,
     skipped: Sequence[str] = (),
 ) -> EvaluationResult:
@@ -43,20 +44,21 @@ def evaluate_bundle(
     Each is compared with the bundle's checkpoint, or with the model of the same target and precision of the bundle
     ``against``. Each int8 model is also compared with the bundle's quantized graph. ``trained_on`` of the result says
     whether the images are those that the checkpoint records as its training's, ``overlap`` which of them are, or look
-    like, one that trained the network or calibrated its files.
+    like, one that trained the network or calibrated its files. With ``trust`` both bundles must be signed by that key.
 
     Raises:
         BadCalibration: evaluation images that calibrated the files (of either bundle), compared by content.
-        ChangedFile: a file that is not the one recorded. BadInput: the other bundle has other classes, or no
-        counterpart of a file. BadManifest: the checkpoint is not the one that the bundle was made of.
+        ChangedFile: a file that is not the one recorded. Untrusted: a bundle that ``trust`` did not sign.
+        BadInput: the other bundle has other classes, or no counterpart of a file. BadManifest: the checkpoint is not
+        the one that the bundle was made of.
         What ``evaluate`` raises.
     """
-    bundle = load_bundle(root)
+    bundle = load_bundle(root, trust)
     check_references(bundle)
     files = [in_bundle(bundle, file, file.path) for file in bundle.models()]
     if not files:
         raise BadManifest(f"Bundle '{root}' lists no model; export it again.")
-    other = None if against is None else load_bundle(against)
+    other = None if against is None else load_bundle(against, trust)
     counterparts, notes = ({}, []) if other is None else counterparts_in(other, bundle)
     reference = checkpoint_of(bundle)
     made_of = bundle.manifest.provenance.checkpoint_sha256
@@ -98,17 +100,16 @@ def record(root: Path, result: EvaluationResult) -> None:
     The manifest never lists an evaluation that is not there as listed: the old entry goes before the new file comes.
 
     Raises:
-        BadInput: the bundle cannot be written.
+        BadInput: the bundle is signed, or cannot be written.
     """
-    path = root / MANIFEST
-    # As plain JSON, not as BundleManifest: what a newer version wrote beside what we know stays.
-    manifest = msgspec.json.decode(path.read_bytes())
+    check_unsigned(root)
+    manifest = msgspec.json.decode((root / MANIFEST).read_bytes())
     others = [file for file in manifest["files"] if file["role"] != "evaluation"]
     if len(others) < len(manifest["files"]):
-        _write(path, {**manifest, "files": others})
+        change_manifest(root, files=others)
     write_whole(root / EVALUATION, result.to_json())
     entry = msgspec.to_builtins(describe(root, root / EVALUATION, "evaluation"))
-    _write(path, {**manifest, "files": [*others, entry]})
+    change_manifest(root, files=[*others, entry])
 
 
 def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate], list[str]]:
@@ -196,7 +197,3 @@ def _kind(file: BundleFile) -> str:
 
 def _some(labels: Sequence[str]) -> str:
     return f"{len(labels)}: {', '.join(labels[:3])}{', …' if len(labels) > 3 else ''}"
-
-
-def _write(path: Path, manifest: dict[str, Any]) -> None:
-    write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))

@@ -190,8 +190,8 @@ def _names(wide: bool) -> list[_Column]:
         return [file]
     return [
         file,
-        _Column("\ntarget", lambda file: file.target or "–", lambda _: "torch", numeric=False),
-        _Column("\nprecision", lambda file: file.precision or "–", lambda _: "fp32", numeric=False),
+        _Column("\ntarget", lambda file: escape(file.target or "–"), lambda _: "torch", numeric=False),
+        _Column("\nprecision", lambda file: escape(file.precision or "–"), lambda _: "fp32", numeric=False),
     ]
 
 

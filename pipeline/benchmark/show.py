@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Console
+from rich.markup import escape
 
 from edge_apps.console import table
 from pipeline import zoo
@@ -35,7 +36,7 @@ def show(console: Console, measurements: Sequence[Measurement]) -> None:
     for measurement in measurements:
         for position, cells in enumerate(_rows(measurement)):
             name = f"{label(measurement)} {measurement.input}"
-            shown.add_row(name if position == 0 else "", *cells[:-2])
+            shown.add_row(escape(name) if position == 0 else "", *cells[:-2])
     console.print(shown)
     for measurement in measurements:
         for line in verdicts(measurement):

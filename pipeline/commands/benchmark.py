@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import progress, progress_bar, results
+from edge_apps.console import echo_json, progress, progress_bar, results
 from edge_apps.files import write_whole
 from pipeline.model_options import ModelCommand, given_options, model_options
 from pipeline.options import DATA_HELP, command_line, needs_export_extra
@@ -100,7 +100,7 @@ def command(
     if markdown is not None:
         write_whole(markdown, as_markdown(measured, command_line(ctx)).encode())
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(measured), indent=1).decode())
+        echo_json(msgspec.json.format(msgspec.json.encode(measured), indent=1).decode())
     else:
         show(results(), measured)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import progress, progress_bar, results
+from edge_apps.console import echo_json, progress, progress_bar, results
 from pipeline.model_options import ModelCommand
 from pipeline.options import (
     DATA_HELP,
@@ -147,7 +147,7 @@ def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
         compared = compare_observers(loaded, images, recipe, test, given["count"])
         check_interrupt()
     if given["as_json"]:
-        click.echo(compared.to_json())
+        echo_json(compared.to_json())
     else:
         show_observers(compared, results())
 
@@ -179,7 +179,7 @@ def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
         plot_curve(curve, plot)
         progress().print(f"Plot: {plot}", markup=False, soft_wrap=True)
     if given["as_json"]:
-        click.echo(curve.to_json())
+        echo_json(curve.to_json())
     else:
         show_curve(curve, results())
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import progress, results
-from pipeline.options import DATA_HELP, needs_export_extra
+from edge_apps.console import echo_json, progress, results
+from pipeline.options import DATA_HELP, needs_export_extra, trust_option
 
 
 @click.command("evaluate", short_help="Measure the accuracy of exported files.")
@@ -18,6 +18,7 @@ from pipeline.options import DATA_HELP, needs_export_extra
     type=click.Path(path_type=Path),
     help="The checkpoint that single files are compared with; a bundle has its own.",
 )
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all cores.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave corrupt pictures out and list them, instead of stopping.")
@@ -26,6 +27,7 @@ def command(
     paths: tuple[Path, ...],
     data: str,
     reference: Path | None,
+    trust: Path | None,
     as_json: bool,
     threads: int | None,
     skip_corrupt: bool,
@@ -39,15 +41,16 @@ def command(
     """
     needs_export_extra(torchao=True)
     from edge_apps.runtime.runner import known_suffixes
+    from edge_apps.runtime.signature import trusted_key
     from pipeline.accuracy.evaluation import candidates, evaluate
     from pipeline.accuracy.in_bundle import check_apart, evaluate_bundle, record
     from pipeline.accuracy.overlap import with_overlap
     from pipeline.accuracy.show import show_evaluation
     from pipeline.checkpoint import load
+    from pipeline.cross_references import calibration_set_of
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
-    from pipeline.rebuild import calibration_set_of
 
     bundles = [path for path in paths if path.suffix not in known_suffixes()]
     if bundles and len(paths) > 1:
@@ -56,7 +59,8 @@ def command(
         raise BadInput("--reference is for single files: a bundle is compared with the checkpoint it carries.")
     if no_record and not bundles:
         raise BadInput("--no-record is for bundles: nothing is kept for single files.")
-    files = [] if bundles else candidates(paths)
+    key = trusted_key(trust)
+    files = [] if bundles else candidates(paths, key)
     compared = load(reference) if reference is not None else None
     images = open_data(data, "test")
     skipped: list[str] = []
@@ -67,13 +71,13 @@ def command(
     for bundle in around.values():
         check_apart(bundle, images)
     if bundles:
-        result = evaluate_bundle(bundles[0], images, threads=threads, skipped=skipped)
+        result = evaluate_bundle(bundles[0], images, trust=key, threads=threads, skipped=skipped)
     else:
         result = evaluate(files, images, compared, threads=threads, skipped=skipped)
         calibrated = [calibration_set_of(bundle) for bundle in around.values()]
         result = with_overlap(result, images, compared, [chosen for chosen in calibrated if chosen is not None])
     if as_json:
-        click.echo(result.to_json())
+        echo_json(result.to_json())
     else:
         show_evaluation(result, results())
     if bundles and not no_record:

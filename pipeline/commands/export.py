@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import progress, progress_bar, results, table, typed
+from edge_apps.console import echo_json, progress, progress_bar, results, table, typed
 from pipeline.model_options import ModelCommand
 from pipeline.options import (
     DATA_HELP,
@@ -178,11 +178,11 @@ def command(
             notes += [f"Left out of --rank, corrupt: {name}" for name in skipped]
         outcome = search_with_progress(SearchJob(job, policy, judging, ranking, rank_images or RANK_IMAGES), notes)
         if outcome.bundle is None:
-            click.echo(outcome.gate.to_json()) if as_json else show_rejected(outcome, results())
+            echo_json(outcome.gate.to_json()) if as_json else show_rejected(outcome, results())
             return outcome.gate.exit_status
         bundle = outcome.bundle
     if as_json:
-        click.echo((bundle.root / MANIFEST).read_text("utf-8"))
+        echo_json((bundle.root / MANIFEST).read_text("utf-8"))
         return 0
     show(bundle)
     if bundle.manifest.search:
@@ -202,7 +202,7 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
 
     from pipeline.build import build
     from pipeline.calibrating import remarks
-    from pipeline.rebuild import calibration_set_of
+    from pipeline.cross_references import calibration_set_of
 
     console = progress()
     _say(notes)
@@ -262,6 +262,8 @@ def _say(notes: list[str]) -> None:
 
 def show(bundle: Bundle) -> None:
     """A table of the files, what repairs did, and what to type next."""
+    from rich.markup import escape
+
     from pipeline.calibrating import effects
     from pipeline.rebuild import rebuild
 
@@ -274,7 +276,7 @@ def show(bundle: Bundle) -> None:
     for file in bundle.models():
         compared, delegated = file.comparison, file.delegated
         shown.add_row(
-            file.path,
+            escape(file.path),
             f"{file.bytes / 1e6:.2f}",
             _verdict(compared),
             "–" if compared.collapsed else _decibels(compared.sqnr_float_db),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import progress, results
-from edge_apps.errors import first_line
-from pipeline.options import DATA_HELP, needs_export_extra
+from edge_apps.console import echo_json, progress, results
+from edge_apps.errors import EdgeError, first_line
+from pipeline.options import DATA_HELP, needs_export_extra, trust_option
 
 if TYPE_CHECKING:
     from pipeline.accuracy.gate import GateResult
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     help="Compare each file with that of the same target and precision in this bundle (the last release), instead of "
     "with the float network.",
 )
+@trust_option
 @click.option(
     "--class-drop",
     type=float,
@@ -49,6 +51,7 @@ def command(
     data: str,
     max_drop: float,
     against: Path | None,
+    trust: Path | None,
     class_drop: float | None,
     no_class_flags: bool,
     allow_not_run: tuple[str, ...],
@@ -64,49 +67,57 @@ def command(
     above it (of several files by Holm's rule). It also fails when a class lost more than --class-drop, beyond what
     chance explains. Exit status: 0 passed, 3 failed, 4 these images cannot decide (3 wins).
     """
-    _make_room([path for path in (junit, markdown) if path], [folder for folder in (bundle, against) if folder], data)
-    needs_export_extra(torchao=True)
-    from edge_apps.runtime.manifest import load_bundle
-    from pipeline import targets
-    from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, failed_by_rounding, judge, with_most_damaged
-    from pipeline.accuracy.in_bundle import evaluate_bundle
-    from pipeline.accuracy.sensitivity import most_damaged
-    from pipeline.accuracy.show import show_gate
-    from pipeline.data import open_data
-    from pipeline.data.reading import usable
-    from pipeline.errors import BadInput
+    inputs = {"the --data to gate on": Path(data), "the key of --trust": trust}
+    _make_room([path for path in (junit, markdown) if path], [folder for folder in (bundle, against) if folder], inputs)
+    with _reported(junit, markdown):
+        needs_export_extra(torchao=True)
+        from edge_apps.runtime.manifest import load_bundle
+        from edge_apps.runtime.signature import trusted_key
+        from pipeline import targets
+        from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, failed_by_rounding, judge, with_most_damaged
+        from pipeline.accuracy.in_bundle import evaluate_bundle
+        from pipeline.accuracy.sensitivity import most_damaged
+        from pipeline.data import open_data
+        from pipeline.data.reading import usable
+        from pipeline.errors import BadInput
 
-    if no_class_flags and class_drop is not None:
-        raise BadInput("--class-drop and --no-class-flags contradict each other: give one of them.")
-    allowed = tuple(dict.fromkeys(targets.canonical(name) for text in allow_not_run for name in text.split(",")))
-    policy = GatePolicy(
-        max_drop=max_drop,
-        class_drop=None if no_class_flags else CLASS_DROP if class_drop is None else class_drop,
-        allow_not_run=allowed,
-    )
-    images = open_data(data, "test")
-    skipped: list[str] = []
-    if skip_corrupt:
-        images, skipped = usable(images, True)
-    result = judge(evaluate_bundle(bundle, images, against=against, threads=threads, skipped=skipped), policy)
-    _write(result, junit, markdown)
-    if failed_by_rounding(result):
-        layer = None
-        try:
-            layer = most_damaged(load_bundle(bundle), images)
-        except Exception as error:  # whatever comes of looking further, the verdict stands
-            progress().print(f"The most damaged layer was not found: {first_line(error)}", markup=False, soft_wrap=True)
-        if layer is not None:
-            result = with_most_damaged(result, *layer)
-            _write(result, junit, markdown)
+        if no_class_flags and class_drop is not None:
+            raise BadInput("--class-drop and --no-class-flags contradict each other: give one of them.")
+        allowed = tuple(dict.fromkeys(targets.canonical(name) for text in allow_not_run for name in text.split(",")))
+        policy = GatePolicy(
+            max_drop=max_drop,
+            class_drop=None if no_class_flags else CLASS_DROP if class_drop is None else class_drop,
+            allow_not_run=allowed,
+        )
+        key = trusted_key(trust)
+        images = open_data(data, "test")
+        skipped: list[str] = []
+        if skip_corrupt:
+            images, skipped = usable(images, True)
+        evaluation = evaluate_bundle(bundle, images, against=against, trust=key, threads=threads, skipped=skipped)
+        result = judge(evaluation, policy)
+        _write(result, junit, markdown)
+        if failed_by_rounding(result):
+            layer = None
+            try:
+                layer = most_damaged(load_bundle(bundle, key), images)
+            except Exception as error:  # whatever comes of looking further, the verdict stands
+                progress().print(
+                    f"The most damaged layer was not found: {first_line(error)}", markup=False, soft_wrap=True
+                )
+            if layer is not None:
+                result = with_most_damaged(result, *layer)
+                _write(result, junit, markdown)
+    from pipeline.accuracy.show import show_gate
+
     if as_json:
-        click.echo(result.to_json())
+        echo_json(result.to_json())
     else:
         show_gate(result, results())
     return result.exit_status
 
 
-def _make_room(reports: Sequence[Path], bundles: Sequence[Path], data: str) -> None:
+def _make_room(reports: Sequence[Path], bundles: Sequence[Path], inputs: Mapping[str, Path | None]) -> None:
     """Refuse what cannot be written, and remove old reports: a gate that breaks must leave no earlier, green one."""
     from edge_apps.files import check_writable
     from pipeline.errors import BadInput
@@ -114,13 +125,31 @@ def _make_room(reports: Sequence[Path], bundles: Sequence[Path], data: str) -> N
     if len({report.resolve() for report in reports}) < len(reports):
         raise BadInput(f"--junit and --markdown are both '{reports[0]}': one would replace the other. Name two files.")
     for report in reports:
-        if report.resolve() == Path(data).resolve():
-            raise BadInput(f"'{report}' is the --data to gate on: write reports elsewhere.")
+        for name, path in inputs.items():
+            if path is not None and report.resolve() == path.resolve():
+                raise BadInput(f"'{report}' is {name}: write reports elsewhere.")
         check_writable(report)
         if any(folder.resolve() in report.resolve().parents for folder in bundles):
             raise BadInput(f"'{report}' lies inside the bundle: write reports elsewhere.")
     for report in reports:
         report.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reported(junit: Path | None, markdown: Path | None) -> Iterator[None]:
+    """Leave reports that say why also where the gate refuses its input or breaks, in place of any that it wrote."""
+    try:
+        yield
+    except Exception as error:
+        from edge_apps.files import write_whole
+        from pipeline.accuracy import gate_refused
+
+        reason = str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {first_line(error)}"
+        for report, written in ((junit, gate_refused.junit), (markdown, gate_refused.markdown)):
+            if report is not None:
+                with suppress(EdgeError):  # perhaps it is the report that cannot be written
+                    write_whole(report, written(reason))
+        raise
 
 
 def _write(result: GateResult, junit: Path | None, markdown: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge_apps.console import results
+from edge_apps.console import echo_json, results
 from pipeline.model_options import ModelCommand, given_options, model_options
 from pipeline.options import ema_option, needs_export_extra, three_numbers
 
@@ -105,7 +105,7 @@ def command(
             "made_from": made.sha256,
             **made.training,
         }
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        echo_json(json.dumps(document, indent=1, ensure_ascii=False))
         return
     show = results()
     for line in (f"{out}: {spec.name}, {len(made.labels):,} classes.", *imported.notes()):

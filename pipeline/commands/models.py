@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edge_apps.console import progress, progress_bar
+from edge_apps.console import echo_json, progress, progress_bar
 from edge_apps.errors import EdgeError
 from pipeline import zoo
 from pipeline.errors import BadInput
@@ -104,7 +104,7 @@ def _list(options: dict[str, Value], input_size: int | None, classes: int | None
         spec = zoo.get(name)
         own = spec.with_defaults({option: value for option, value in options.items() if option in spec.options})
         rows.append(_described(spec, own, side, count) | cost.as_dict())
-    click.echo(json.dumps(rows, indent=1))
+    echo_json(json.dumps(rows, indent=1))
 
 
 def _explain(
@@ -139,7 +139,7 @@ def _explain(
             "units": [asdict(unit) for unit in cost.units],
             "layers": [asdict(layer) | cost.shares(layer) for layer in cost.layers],
         }
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        echo_json(json.dumps(document, indent=1, ensure_ascii=False))
         return
     show.show_model(spec, chosen, side, count, cost)
     show.show_figures(rows)
@@ -172,7 +172,7 @@ def _check(spec: ModelSpec | None, as_json: bool) -> None:
             show.show_peaks(peaks)
             show.show_comparison(compared)
     if as_json:
-        click.echo(json.dumps(document | {"faults": faults}, indent=1, ensure_ascii=False))
+        echo_json(json.dumps(document | {"faults": faults}, indent=1, ensure_ascii=False))
     if faults:
         raise EdgeError(f"{len(faults)} of the figures do not hold: {'; '.join(faults)}.")
 
@@ -193,7 +193,7 @@ def _scaling(spec: ModelSpec, as_json: bool) -> None:
             {**asdict(point), "growth": point.growth, "published": point == PUBLISHED, **grown.as_dict()}
             for point, grown in points
         ]
-        click.echo(json.dumps({"base": base.as_dict(), "feasible": rows}, indent=1))
+        echo_json(json.dumps({"base": base.as_dict(), "feasible": rows}, indent=1))
         return
     show_scaling(spec, base, points, PUBLISHED)
 

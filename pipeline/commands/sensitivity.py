@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import progress, progress_bar, results
+from edge_apps.console import echo_json, progress, progress_bar, results
 from pipeline.options import DATA_HELP, needs_export_extra
 
 
@@ -68,6 +68,6 @@ def command(
         draw(result, plot)
         progress().print(f"Plot: {plot}", markup=False, soft_wrap=True)
     if as_json:
-        click.echo(result.to_json())
+        echo_json(result.to_json())
     else:
         show_sensitivity(result, results())

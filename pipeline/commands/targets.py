@@ -6,7 +6,7 @@ import json
 
 import click
 
-from edge_apps.console import results, table
+from edge_apps.console import echo_json, results, table
 from pipeline import targets
 
 
@@ -26,7 +26,7 @@ def command(as_json: bool) -> None:
         for target in targets.targets().values()
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        echo_json(json.dumps(rows, indent=1))
         return
     shown = table()
     for column in ("target", "file", "precisions", "also called", "runs on", "here"):

@@ -7,7 +7,7 @@ CODE = """
 import importlib, importlib.abc, pkgutil, sys
 
 BLOCKED = {"torch", "torchao", "executorch", "coremltools", "litert_torch", "scipy", "sklearn", "psutil",
-           "pipeline", "calibration"}
+           "cryptography", "pipeline", "calibration"}
 
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):

@@ -81,6 +81,17 @@ def test_executorch_with_and_without_its_native_module(
     assert (found.state, found.advice, found.version) == (state, advice, "1.5.1")
 
 
+def test_a_native_module_that_is_refused_is_named(
+    installed: Callable[..., Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "refusal", lambda: native.Refusal("others can write to 'x.so'", "do this"))
+    for torch, state in ((True, "ready"), (False, "incomplete")):
+        found = installed("executorch", torch=torch)["executorch"]
+        assert (found.state, found.advice) == (state, "do this")
+        assert "is refused: others can write to 'x.so'" in found.detail
+    assert installed("executorch", built=True)["executorch"].advice == ""
+
+
 def test_core_ml_on_a_mac(installed: Callable[..., Found]) -> None:
     assert installed("coremltools", "pillow", mac=True)["coremltools"].state == "ready"
     assert installed("coremltools", mac=True)["coremltools"].advice == "pip install pillow"

@@ -171,14 +171,108 @@ def test_a_module_can_be_compiled_for_elsewhere(empty: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("cache")
-def test_what_others_may_write_is_not_run() -> None:
+def test_what_others_may_write_is_not_run_and_is_named() -> None:
+    """The module, and the folder in which they could put another one."""
     path = executorch_native.module_path()
-    path.chmod(0o666)
+    for place, mode, advice in (
+        (path, 0o664, f"run '{executorch_native.SETUP}' again"),
+        (path.parent, 0o775, f"chmod go-w {path.parent}, then run '{executorch_native.SETUP}' again"),
+    ):
+        before = place.stat().st_mode
+        place.chmod(mode)
+        try:
+            assert executorch_native.find() is None
+            refused = executorch_native.refusal()
+        finally:
+            place.chmod(before)
+        assert refused is not None
+        assert refused.reason == f"others can write to '{place}' (mode {mode:o})"
+        assert refused.advice == advice
+    assert executorch_native.find() is not None
+    assert executorch_native.refusal() is None
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_belongs_to_another_user_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    path = executorch_native.module_path()
+    if path.stat().st_uid == 0:
+        os.chown(path, 815, -1)
     try:
+        refused = executorch_native.refusal()
         assert executorch_native.find() is None
     finally:
-        path.chmod(0o644)
+        if os.geteuid() == 0:
+            os.chown(path, 0, -1)
+    assert refused is not None
+    assert "belongs to another user" in refused.reason
+    assert "XDG_CACHE_HOME" in refused.advice
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_refused_module_is_not_called_unbuilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch is not installed: to build it once more is not the advice for a folder."""
+    path = executorch_native.module_path()
+    path.parent.chmod(0o775)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    try:
+        with pytest.raises(MissingExtra, match=r"is not loaded, because others can write to .*: chmod go-w .* again\."):
+            executorch._official()
+    finally:
+        path.parent.chmod(0o755)
+    with pytest.raises(MissingExtra, match="is not built yet: run 'edge-camera setup executorch' once"):
+        executorch._official()
+
+
+STUB = """#!/bin/sh
+for last; do :; done
+cp {module} "$last"
+chmod 666 "$last"
+"""
+
+
+@pytest.fixture
+def stub(cache: Path, tmp_path: Path) -> str:
+    """A compiler that is quick: it hands out the module that was built before."""
+    (built,) = (cache / "edge-pipeline").glob("*.so")
+    path = tmp_path / "c++"
+    path.write_text(STUB.format(module=built))
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_the_module_is_its_owners_whatever_the_umask(
+    stub: str, umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    before = os.umask(umask)
+    try:
+        path = executorch_native.build(stub)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644 & ~umask
+    assert path.parent.stat().st_mode & 0o777 == 0o755 & ~umask
+    assert executorch_native.refusal() is None
     assert executorch_native.find() is not None
+
+
+def test_a_module_that_is_refused_is_replaced(stub: str, empty: Path) -> None:
+    """One that was built under umask 002 before: building it again ends that."""
+    path = executorch_native.build(stub)
+    path.chmod(0o664)
+    assert executorch_native.refusal() is not None
+    executorch_native.build(stub)
+    assert executorch_native.refusal() is None
+    assert path.is_relative_to(empty)
+
+
+def test_in_a_folder_of_many_nothing_is_built(stub: str, empty: Path) -> None:
+    (empty / "edge-pipeline").mkdir()
+    (empty / "edge-pipeline").chmod(0o775)
+    with pytest.raises(BadInput, match="would not be loaded: others can write to .* chmod go-w"):
+        executorch_native.build(stub)
+    assert not list((empty / "edge-pipeline").iterdir())
 
 
 @pytest.mark.usefixtures("empty")

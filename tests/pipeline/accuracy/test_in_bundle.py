@@ -13,6 +13,7 @@ from edge_apps.files import write_whole
 from edge_apps.runtime.content import sha256_of
 from edge_apps.runtime.manifest import MANIFEST, load_bundle
 from edge_apps.runtime.preprocess import Preprocess
+from pipeline import bundle as bundle_writer
 from pipeline import targets
 from pipeline.accuracy import in_bundle
 from pipeline.accuracy.gate import GatePolicy, judge
@@ -311,7 +312,8 @@ def test_killed_while_recording(
         left.pop()
         write_whole(path, data)
 
-    monkeypatch.setattr(in_bundle, "write_whole", write_or_die)
+    for module in (in_bundle, bundle_writer):
+        monkeypatch.setattr(module, "write_whole", write_or_die)
     with pytest.raises(KeyboardInterrupt):
         record(root, msgspec.structs.replace(result, data="again"))
     bundle = load_bundle(root)

@@ -221,10 +221,90 @@ def test_a_gate_that_breaks_leaves_no_earlier_report(laboratory: Any, bundle: Pa
     broken = run(*green)
     assert broken.exit_code == 2
     assert "changed after export" in broken.stderr
-    assert not junit.exists()
+    assert "changed after export" in only_error(junit)
     junit.write_text("green")
     assert run(*green[:4], "nan", *green[5:]).exit_code == 2
-    assert not junit.exists()
+    assert "0 to 100" in only_error(junit)
+
+
+def only_error(junit: Path) -> str:
+    """What the one case of a JUnit report says, which is an error."""
+    suite = ET.parse(junit).find("testsuite")
+    assert suite is not None
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors")} == {
+        "tests": "1",
+        "failures": "0",
+        "errors": "1",
+    }
+    (error,) = suite.iter("error")
+    return str(error.get("message"))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--against", "nowhere"], "'nowhere' is not a bundle"),
+        (["--max-drop", "80"], "would pass a file that lost half of what the network knows"),
+        (["--class-drop", "20", "--no-class-flags"], "contradict each other"),
+        (["--data", "no-such-data"], "no-such-data"),
+    ],
+)
+def test_a_gate_that_refuses_its_input_reports_the_reason(
+    laboratory: Any, bundle: Path, tmp_path: Path, more: list[str], words: str
+) -> None:
+    junit, markdown = tmp_path / "gate.xml", tmp_path / "gate.md"
+    reports = ("--junit", junit, "--markdown", markdown)
+    result = run(bundle, "--data", laboratory.images.name, *more, *reports)
+    assert result.exit_code == 2
+    reason = result.stderr.removeprefix("Error: ").strip()
+    assert words in reason
+    assert only_error(junit) == reason
+    assert markdown.read_text().startswith("## ❌ The gate did not run\n\n")
+    assert " ".join(reason.split()) in markdown.read_text()
+
+
+def test_a_bundle_that_is_none_is_reported(laboratory: Any, tmp_path: Path) -> None:
+    """Also one whose manifest says nothing, and a name that XML and Markdown cannot hold as it is."""
+    root = tmp_path / "a|b\x01"
+    junit, markdown = tmp_path / "gate.xml", tmp_path / "gate.md"
+    gated = (root, "--data", laboratory.images.name, "--junit", junit, "--markdown", markdown)
+    assert run(*gated).exit_code == 2
+    assert "is not a bundle" in only_error(junit)
+    root.mkdir()
+    (root / MANIFEST).write_text("{")
+    assert run(*gated).exit_code == 2
+    assert "cannot be read" in only_error(junit)
+    assert "a\\|b" in markdown.read_text()
+
+
+def test_a_fault_of_a_library_is_reported(
+    laboratory: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
+        raise MemoryError("too large")
+
+    monkeypatch.setattr("pipeline.accuracy.in_bundle.evaluate_bundle", breaks)
+    assert run(bundle, "--data", laboratory.images.name, "--junit", tmp_path / "gate.xml").exit_code == 1
+    assert only_error(tmp_path / "gate.xml") == "MemoryError: too large"
+
+
+def test_a_report_that_cannot_be_written_turns_the_other_one_into_an_error(
+    laboratory: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate passed, but exits with 2: a green report would contradict it."""
+    from pipeline.accuracy import gate_reports
+
+    junit, markdown = tmp_path / "gate.xml", tmp_path / "sub" / "gate.md"
+
+    def full(_result: Any) -> bytes:
+        markdown.parent.rmdir()
+        markdown.parent.touch()
+        return b"green"
+
+    monkeypatch.setattr(gate_reports, "markdown", full)
+    gated = [bundle, "--data", laboratory.images.name, "--max-drop", 20, "--allow-not-run", "ios"]
+    assert run(*gated, "--junit", junit, "--markdown", markdown).exit_code == 2
+    assert "Cannot write" in only_error(junit)
 
 
 def test_a_diagnosis_that_breaks_leaves_the_verdict(

@@ -101,6 +101,36 @@ def test_a_full_folder_for_temporary_files_is_named(logs, small_disk, large: Pat
     assert said.stderr == f"{folder} Name another folder by the variable SQLITE_TMPDIR.\n"
 
 
+HELD = """
+import sys, time
+from pathlib import Path
+from edge_apps.camera.log import merge
+
+def held(database, files):
+    merged(database, files)
+    print("merged", flush=True)
+    time.sleep(600)
+
+merged, merge._merge = merge._merge, held
+merge.merge_logs(Path(sys.argv[1]), [Path(sys.argv[2])])
+"""
+
+
+def test_what_a_killed_merge_left_is_cleared_by_the_next(logs, large: Path, tmp_path: Path) -> None:
+    out = tmp_path / "merged" / "out.db"
+    command = [sys.executable, "-c", HELD, str(out), str(large)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "merged\n"
+        killed.kill()
+    (left,) = out.parent.iterdir()
+    assert left.name == f".out.db.tmp-{killed.pid}"
+    left.with_name(f"{left.name}-journal").touch()
+    assert merge_logs(out, [large]) == 1
+    assert [path.name for path in out.parent.iterdir()] == ["out.db"]
+    assert logs.rows(out, "SELECT count(*) FROM frame") == [(3_000,)]
+
+
 def test_what_cannot_be_merged_leaves_nothing(logs, tmp_path: Path) -> None:
     good, out = tmp_path / "good.db", tmp_path / "out.db"
     logs.write(good, [logs.frame(n) for n in range(2_000)])

@@ -39,7 +39,8 @@ def bundle(tmp_path: Path) -> Path:
     for name, role in (("m.tflite", "model"), ("recipe.toml", "recipe")):
         (root / name).write_bytes(name.encode())
         digest = hashlib.sha256(name.encode()).hexdigest()
-        files.append({"path": name, "role": role, "sha256": digest, "bytes": len(name)})
+        kind = {"target": "tflite", "precision": "fp32"} if role == "model" else {}
+        files.append({"path": name, "role": role, "sha256": digest, "bytes": len(name), **kind})
     manifest = {
         "format": 1,
         "model": "small",

@@ -24,6 +24,7 @@ def bundle(tmp_path: Path) -> Path:
     root.mkdir()
     (root / "m.tflite").write_bytes(b"model")
     digest = hashlib.sha256(b"model").hexdigest()
+    model = {"path": "m.tflite", "role": "model", "target": "tflite", "precision": "fp32", "sha256": digest, "bytes": 5}
     manifest = {
         "format": 1,
         "model": "small",
@@ -32,7 +33,7 @@ def bundle(tmp_path: Path) -> Path:
         "preprocess": {"height": 8, "width": 8},
         "provenance": {"checkpoint_sha256": "00"},
         "created": "2026-01-01T00:00:00Z",
-        "files": [{"path": "m.tflite", "role": "model", "sha256": digest, "bytes": 5}],
+        "files": [model],
     }
     (root / "manifest.json").write_text(json.dumps(manifest))
     return root

@@ -88,7 +88,10 @@ def test_the_table_of_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     root = tmp_path / "bundle\x1b[2J"
     root.mkdir()
-    files = [BundleFile(path=name, role="model", sha256="00", bytes=5) for name in NAMES]
+    files = [
+        BundleFile(path=name, role="model", target=target, precision="fp32", sha256="00", bytes=5)
+        for name, target in zip(NAMES, ("tflite", "executorch", "coreml"), strict=False)
+    ]
     show(write_manifest(root, about, files, findings=["found \x9b31m"]))
     said = capsys.readouterr().out
     assert "c�derc[/b].fake" in said

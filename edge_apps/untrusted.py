@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 MB = 1_000_000
 
-LARGEST_TEXT = 64 * MB
-"""Bytes of a JSON, TOML or text file. The ranges of the largest network of the zoo take 0.3 MB, the list of 50,000
-calibration images 9 MB."""
+LARGEST_TEXT = 16 * MB
+"""Bytes of a JSON, TOML or text file: three of them can become an object of 72. The ranges of the largest network of
+the zoo take 0.3 MB, the list of 50,000 calibration images 9 MB."""
 
 
 class NotRegular(OSError):

@@ -7,7 +7,7 @@ Two manifests. ``FileManifest`` travels inside every exported file, so that one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
@@ -293,15 +293,22 @@ def _check_labels(labels: tuple[str, ...]) -> None:
         raise ValueError("labels is empty; a classifier has at least one")
 
 
+class _Version(msgspec.Struct):
+    """What a manifest of any format has; the rest is passed over."""
+
+    format: int
+
+
 def _read(data: bytes, kind: type[T], where: str) -> T:
     try:
-        head = parse_json(data, Any)
-        version = head.get("format") if isinstance(head, Mapping) else None
-        if isinstance(version, int) and version > FORMAT:
+        if len(data) > LARGEST_TEXT:
+            raise ValueError(f"it has {len(data):,} bytes, and at most {LARGEST_TEXT:,} are read")
+        version = parse_json(data, _Version).format
+        if version > FORMAT:
             raise BadManifest(
                 f"Manifest in '{where}' has format {version}; this version reads up to {FORMAT}: upgrade edge-pipeline."
             )
-        if isinstance(version, int) and version < 1:
+        if version < 1:
             raise BadManifest(f"Manifest in '{where}' has format {version}; the first one is 1. Export the file again.")
         return parse_json(data, kind)
     except ValueError as error:

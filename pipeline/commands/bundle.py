@@ -60,10 +60,10 @@ def command(bundle: Path | None, sign: Path | None, verify: Path | None, new_key
         raise BadInput("Name a bundle, or give --new-key FILE.")
     if sign is not None:
         opened, key = sign_bundle(bundle, sign, lambda: _password(sign))
-        _tell(opened, f"Signed '{bundle}'", key.fingerprint, as_json)
+        _tell(opened, f"Signed '{bundle}' with", key.fingerprint, as_json)
     elif verify is not None:
         key = read_public_key(verify)
-        _tell(verify_bundle(bundle, key), f"Verified '{bundle}'", key.fingerprint, as_json)
+        _tell(verify_bundle(bundle, key), f"Verified '{bundle}': signed with", key.fingerprint, as_json)
     else:
         _list(load_bundle(bundle), as_json)
 
@@ -84,8 +84,8 @@ def _tell(bundle: Bundle, done: str, fingerprint: str, as_json: bool) -> None:
     if as_json:
         _print_json({"bundle": str(bundle.root), "verified": True, "key": fingerprint, "files": files})
         return
-    checked = f"{files} file{'' if files == 1 else 's'} as listed"
-    results().print(f"{done}: {checked}, key {fingerprint}.", markup=False, soft_wrap=True)
+    checked = "the one listed file" if files == 1 else f"all {files} listed files"
+    results().print(f"{done} the key {fingerprint}; {checked} as recorded.", markup=False, soft_wrap=True)
 
 
 def _list(bundle: Bundle, as_json: bool) -> None:

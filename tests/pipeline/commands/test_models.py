@@ -244,4 +244,4 @@ def test_help_does_not_load_torch() -> None:
 
 
 def test_an_unknown_verb_names_the_nearest(pipeline: Run) -> None:
-    assert "No command 'modles'. Did you mean 'models'? Known: benchmark, calibrate, " in pipeline("modles").error()
+    assert "No command 'modles'. Did you mean 'models'? Known: benchmark, bundle, " in pipeline("modles").error()

@@ -117,7 +117,8 @@ def _of_png(data: bytes) -> list[Size]:
     chunks = list(png_chunks(data))
     cost = ANIMATED_PNG if any(chunk.name == b"acTL" for chunk in chunks) else COPIES
     headers = (chunk.start for chunk in chunks if chunk.name == b"IHDR")
-    return [Size(*struct.unpack_from(">II", data, start), cost) for start in headers]
+    sides = (struct.unpack_from(">II", data, start) for start in headers)
+    return [Size(width, height, cost) for width, height in sides]
 
 
 def _of_webp(data: bytes) -> list[Size]:

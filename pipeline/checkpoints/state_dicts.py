@@ -17,6 +17,9 @@ DEEPEST = 3
 
 MOST_DICTIONARIES = 1000
 
+MOST_EXPANDED = 64_000_000
+"""Bytes of a tensor of which not all are stored, as of one that was made by ``expand``."""
+
 AVERAGED = frozenset({"ema", "emas", "avg", "average", "averages", "averaged", "averaging", "swa", "polyak", "shadow"})
 """A word of these names averaged weights: ``model_ema``, ``params_ema``, ``modelEma``, ``EMAModel``, ``swa_model``."""
 
@@ -69,6 +72,12 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
     if not content:
         raise BadCheckpoint(f"'{path}' is not a state dict of anything: it is empty.")
     found = tuple(_walk(content))
+    for name, tensor in (entry for one in found for entry in one.tensors.items()):
+        if _is_expanded(tensor):
+            raise BadCheckpoint(
+                f"'{path}' is not read: '{name:.80}' has the shape {tuple(tensor.shape)!s:.80} and far fewer numbers. "
+                "Save it with tensor.contiguous()."
+            )
     if not any(one.tensors for one in found):
         name, value = next(iter(content.items()))
         raise BadCheckpoint(
@@ -76,6 +85,14 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
             "own, with torch.save(network.state_dict(), …)."
         )
     return found
+
+
+def _is_expanded(tensor: torch.Tensor) -> bool:
+    """Whether a tensor repeats what is stored so often that computing with it takes much more memory than the file."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return False
+    size = tensor.numel() * tensor.element_size()
+    return size > max(MOST_EXPANDED, tensor.untyped_storage().nbytes())
 
 
 def _walk(content: Mapping[Any, Any]) -> Iterator[StateDict]:

@@ -23,6 +23,13 @@ LARGEST_TEXT = 64 * MB
 calibration images 9 MB."""
 
 
+LARGEST_TOML = 256_000
+"""Bytes of a recipe or a configuration. The recipe of a network with 300 float layers has 12,000."""
+
+MOST_DOTS = 1000
+"""Dots in one line of TOML: a key of so many parts takes 15 ms, and one of 100 times as many takes minutes."""
+
+
 class NotRegular(OSError):
     """A FIFO, a device or a socket in place of a file; ``strerror`` is a clause like any other of an ``OSError``."""
 
@@ -72,6 +79,8 @@ def parse_json(data: bytes, kind: type[T]) -> T:
 
 def parse_toml(data: bytes, kind: type[T]) -> T:
     """Decode TOML into a type; ``ValueError`` with a clause that says why it cannot be."""
+    if any(line.count(b".") > MOST_DOTS for line in data.splitlines()):
+        raise ValueError(f"a line in it has more than {MOST_DOTS:,} dots; divide it")
     return _parsed(msgspec.toml.decode, data, kind)
 
 

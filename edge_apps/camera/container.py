@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from edge_apps.untrusted import open_regular
+
 HEADER_LIMIT = 64 * 2**20
 """Bytes of a header or index that are read; one of an hour at 60 frames a second has about 3."""
 
@@ -52,7 +54,7 @@ class Time:
 def read_container(path: Path) -> Container:
     """Look at the headers of an AVI, MP4 or Matroska file; anything else, and what is damaged, states nothing."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(12)
             if head[:4] == b"RIFF" and head[8:12] == b"AVI ":

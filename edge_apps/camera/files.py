@@ -20,7 +20,9 @@ from edge_apps.camera.video_pass import VideoPass
 from edge_apps.chatter import SHOW
 from edge_apps.errors import BadImage, BadInput
 from edge_apps.image_formats import SUFFIXES
+from edge_apps.image_size import LARGEST_FILE
 from edge_apps.images import Image, decode, printable
+from edge_apps.untrusted import open_regular, read_regular
 
 FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
@@ -61,7 +63,7 @@ class ImageFile:
     def encoded(self, _: int) -> bytes:
         """Return the bytes of the file."""
         try:
-            return self.path.read_bytes()
+            return read_regular(self.path, LARGEST_FILE)
         except OSError as error:
             raise BadImage(f"Cannot read image '{printable(str(self.path))}': {error.strerror}.") from error
 
@@ -192,7 +194,7 @@ def _name_for_ffmpeg(path: Path) -> Iterator[str]:
         BadInput: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             by_number = f"/proc/self/fd/{file.fileno()}"
             name = str(path.absolute())
             is_misread = path.suffix.lower() in SUFFIXES or printable(name) != name

@@ -17,6 +17,7 @@ from edge_apps.camera.log import schema
 from edge_apps.camera.log.integrity import Damaged, is_damage
 from edge_apps.errors import BadInput
 from edge_apps.files import check_writable
+from edge_apps.untrusted import open_regular
 
 PATIENCE = 10.0
 """Seconds to wait for another program that writes to the same file."""
@@ -206,7 +207,7 @@ def cannot_open(path: Path, error: OSError | sqlite3.Error) -> BadInput:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return stream.read(HEAD)
 
 

@@ -1,7 +1,9 @@
 """Resize and crop, against plain arithmetic; what a ``Preprocess`` may say."""
 
 import math
+import tracemalloc
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -92,6 +94,9 @@ def test_a_batch_takes_frames_of_any_size() -> None:
     [
         ({"height": 0, "width": 4}, "both sides must be at least 1"),
         ({"height": 4, "width": -1}, "both sides must be at least 1"),
+        ({"height": 4097, "width": 4}, "both sides must be at least 1 and at most 4,096"),
+        ({"height": 4, "width": 10**30}, "both sides must be at least 1 and at most 4,096"),
+        ({"height": 4, "width": 4, "resize": "crop", "resize_to": 10**6}, "at most 8,192 is allowed"),
         ({"height": 4, "width": 4, "std": (0.2, 0.0, 0.2)}, "above 0"),
         ({"height": 4, "width": 4, "std": (0.2, math.nan, 0.2)}, "above 0"),
         ({"height": 4, "width": 4, "std": (0.2, math.inf, 0.2)}, "finite"),
@@ -124,3 +129,22 @@ def test_what_weights_were_trained_with_travels_too_and_is_not_written_where_it_
     assert (to_input(ramp(20, 30), recorded) == to_input(ramp(20, 30), plain)).all()
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
         msgspec.json.decode(b'{"height": 4, "width": 4, "trained_with": {"by": "x"}}', type=Preprocess)
+
+
+@pytest.mark.parametrize("shape", [(1, 2_000_000, 3), (2_000_000, 1, 3)])
+def test_a_stripe_is_cut_before_it_is_resized(shape: tuple[int, int, int]) -> None:
+    stripe = np.zeros(shape, np.uint8)
+    stripe[:, shape[1] // 2 :] = 200  # of one that lies down, the right half
+    tracemalloc.start()
+    found = to_input(stripe, Preprocess(height=224, width=224, resize="crop", resize_to=256))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (224, 224, 3)
+    assert peak < 20_000_000
+    assert found.max() > 100
+
+
+def test_an_image_fifty_times_as_long_as_wide_is_resized_whole() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 400, 3), dtype=np.uint8)
+    middle = cv2.resize(image, (800, 16), interpolation=cv2.INTER_LINEAR_EXACT)[:, 392:408]
+    assert (to_input(image, Preprocess(height=16, width=16, resize="crop", resize_to=16)) == middle).all()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edge_apps.errors import first_line
 from edge_apps.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def read_tensors(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         tensors: dict[str, Any] = load(data)
     except SafetensorError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(first_line(error)) from error
     except KeyError as error:
         raise ValueError(f"torch has no type {error.args[0]}") from error
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from edge_apps.errors import first_line
+
 T = TypeVar("T")
 
 MB = 1_000_000
@@ -66,7 +68,9 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         if size > most:
             raise _too_large(path, size, most)
-        data = stream.read(most + 1)  # it may have grown since
+        data = stream.read(size + 1)  # not more: Python reserves as much memory as is asked for
+        if len(data) > size:  # it has grown since
+            data += stream.read(most - size)
     if len(data) > most:
         raise _too_large(path, len(data), most)
     return data
@@ -94,7 +98,7 @@ def _parsed(decode: Any, data: bytes, kind: type[T]) -> T:
     except OverflowError:
         raise ValueError("a number in it is too large") from None
     except ValueError as error:  # msgspec's errors are; so is Python's for an integer of more than 4300 digits
-        raise ValueError(str(error)) from None
+        raise ValueError(first_line(error)) from None
     return value
 
 

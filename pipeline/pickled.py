@@ -11,7 +11,6 @@ import io
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,9 +161,17 @@ def _why_not(error: Exception, data: bytes) -> str:
         return "it is pickled in another protocol than torch.save's own, which is 2"
     if isinstance(error, pickle.UnpicklingError):
         return "it holds pickled objects that are not tensors"
-    if zipfile.is_zipfile(io.BytesIO(data)):
+    if _is_zip(data):
         return "it is an archive of something else, such as TorchScript"
     return "it is truncated or damaged"
+
+
+def _is_zip(data: bytes) -> bool:
+    try:
+        zip_archives.names(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _found(error: Exception) -> str:

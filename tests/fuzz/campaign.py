@@ -6,6 +6,7 @@ of 1 it repeats what a test reported. It prints the counts and every fault as JS
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -21,14 +22,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 5.0
-"""Seconds that one input may take."""
+PATIENCE, WAIT = 5.0, 60.0
+"""Seconds of the processor that one input may take, and seconds that it may wait; a machine may have other work."""
 
 MEMORY = 512 * 2**20
 """Bytes that reading one may take beyond what the worker has after its imports."""
 
-HEADER = struct.Struct("<qdqq")
-"""What a worker shares: the seed that it reads, since when, and how many it accepted and refused."""
+HEADER = struct.Struct("<qddqq")
+"""What a worker shares: the seed that it reads, since when by the clock and by the processor's time that it used, and how
+many inputs it accepted and refused."""
 
 
 def main(kind: str, first: int, count: int) -> int:
@@ -46,19 +48,21 @@ def main(kind: str, first: int, count: int) -> int:
     totals = [0, 0]
     at, end, began = first, first + count, time.monotonic()
     while at < end:
-        HEADER.pack_into(shared, 0, at, time.monotonic(), 0, 0)
+        HEADER.pack_into(shared, 0, at, time.monotonic(), 0.0, 0, 0)
         worker = os.fork()
         if worker == 0:
             _work(chosen, corpus, kind, range(at, end), shared)
         what = _watched(worker, shared)
-        seed, _, accepted, refused = HEADER.unpack_from(shared)
+        seed, _, _, accepted, refused = HEADER.unpack_from(shared)
         totals = [totals[0] + accepted, totals[1] + refused]
         if what is None:
             break
         faults.append({"kind": kind, "seed": seed, "what": what})
         at = seed + 1
     seconds = round(time.monotonic() - began, 1)
-    print(json.dumps({"kind": kind, "accepted": totals[0], "refused": totals[1], "s": seconds, "faults": faults}))
+    digest = hashlib.sha256(b"".join(corpus)).hexdigest()
+    found = {"kind": kind, "accepted": totals[0], "refused": totals[1], "s": seconds, "corpus": digest}
+    print(json.dumps({**found, "faults": faults}))
     return 1 if faults else 0
 
 
@@ -88,8 +92,8 @@ def _work(kind: Any, corpus: list[bytes], name: str, seeds: range, shared: mmap.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + MEMORY
         accepted = refused = 0
         for seed in seeds:
+            HEADER.pack_into(shared, 0, seed, time.monotonic(), time.process_time(), accepted, refused)
             data = kind.damage(random.Random(f"{name} {seed}"), corpus)
-            HEADER.pack_into(shared, 0, seed, time.monotonic(), accepted, refused)
             try:
                 kind.read(data, folder)
                 accepted += 1
@@ -98,7 +102,7 @@ def _work(kind: Any, corpus: list[bytes], name: str, seeds: range, shared: mmap.
                 _check_line(str(error))
             if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > peak:
                 raise MemoryError("more than 512 MB were used")
-        HEADER.pack_into(shared, 0, seeds[-1], time.monotonic(), accepted, refused)
+        HEADER.pack_into(shared, 0, seeds[-1], time.monotonic(), 0.0, accepted, refused)
         code = 0
     except BaseException:
         text = traceback.format_exc()[-2000:].encode(errors="replace")
@@ -121,16 +125,24 @@ def _watched(worker: int, shared: mmap.mmap) -> str | None:
         ended, status = os.waitpid(worker, os.WNOHANG)
         if ended:
             break
-        _, since, _, _ = HEADER.unpack_from(shared)
-        if time.monotonic() - since > PATIENCE:
+        _, since, used, _, _ = HEADER.unpack_from(shared)
+        if _used(worker) - used > PATIENCE or time.monotonic() - since > WAIT:
             os.kill(worker, signal.SIGKILL)
             os.waitpid(worker, 0)
-            return f"it took more than {PATIENCE:g} s"
+            return f"it took more than {PATIENCE:g} s, or waited for more than {WAIT:g} s"
         time.sleep(0.02)
     if os.WIFSIGNALED(status):
         return f"it ended by signal {os.WTERMSIG(status)}"
     return shared[HEADER.size :].rstrip(b"\0").decode() if os.WEXITSTATUS(status) else None
 
 
+def _used(process: int) -> float:
+    """Seconds of the processor that a process has used (proc_pid_stat(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what a seed repeats
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
     sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

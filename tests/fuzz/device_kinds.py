@@ -96,14 +96,15 @@ def _read_tar(data: bytes, folder: Path) -> None:
 
 
 def _logs() -> list[bytes]:
-    import msgspec
-
     from edge_apps.camera.log import schema
     from edge_apps.camera.log.session import Session
-    from edge_apps.runtime.device import this_device
+    from edge_apps.runtime.device import Device
     from edge_apps.runtime.histogram import Histogram
 
-    device = msgspec.structs.replace(this_device(), board="Board", soc="SoC", cpu="CPU")
+    device = Device(
+        board="Board", soc="SoC", cpu="CPU", arch="aarch64", cores=4, usable_cores=4, memory_mb=8000, os="Linux",
+        kernel="6.1", python="3.11", opencv="5.0", numpy="2.0",
+    )  # fmt: skip
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         schema.create(database)
         for number in (1, 2):
@@ -111,8 +112,8 @@ def _logs() -> list[bytes]:
                 device=device, runtime="fake 1.0", threads=1, model="m", file="m.tflite", sha256="ab" * 32,
                 target="tflite", precision="int8", input="8×8", source="folder:x", load_ms=1.0, first_ms=2.0, warmup=5,
             ).row()  # fmt: skip
-            row |= {"id": number, "uuid": f"uuid-{number}", "ended": row["started"], "ended_by": "frames"}
-            row["frames_dropped"] = number - 1
+            row |= {"id": number, "uuid": f"uuid-{number}", "started": "2026-01-01T00:00:00.000Z"}
+            row |= {"ended": row["started"], "ended_by": "frames", "frames_dropped": number - 1}
             database.execute(schema.insert("session"), [row[name] for name in schema.columns("session")])
             for frame in range(4):
                 values = (number, frame, frame * 10**8, "x.jpg", 1.5, 1, 2, 3, 4, 5, 15, 16, "cat", 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
@@ -73,7 +74,7 @@ def _changed(chance: random.Random, document: Any) -> Any:
     """The document with one of its values replaced, removed, repeated or put deeper."""
     places = list(_places(document))
     if not places:
-        return chance.choice(VALUES)
+        return copy.deepcopy(chance.choice(VALUES))
     parent, key = chance.choice(places)
     kind = chance.randrange(6)
     if kind == 0:
@@ -87,7 +88,7 @@ def _changed(chance: random.Random, document: Any) -> Any:
         other = parent[chance.choice(list(parent))] if isinstance(parent, dict) else [parent[key]] * 50
         parent[key] = json.loads(json.dumps(other))
     else:
-        parent[key] = chance.choice(VALUES)
+        parent[key] = copy.deepcopy(chance.choice(VALUES))
     return document
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,16 @@ WORKBENCH = ("archives", "programs", "ranges", "recipes", "labels")
 FEW, MANY = 2_000, 100_000
 
 
-def run(kind: str, count: int) -> None:
+def campaign(kind: str, count: int) -> dict[str, Any]:
     command = [sys.executable, str(CAMPAIGN), kind, "0", str(count)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.stdout, ended.stderr
-    found = json.loads(ended.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def run(kind: str, count: int) -> None:
+    found = campaign(kind, count)
     print(json.dumps({key: value for key, value in found.items() if key != "faults"}))
     shown = [
         f"python tests/fuzz/campaign.py {fault['kind']} {fault['seed']} 1\n{fault['what']}" for fault in found["faults"]
@@ -35,6 +41,14 @@ def test_damaged_inputs_are_refused_in_one_line(kind: str) -> None:
     if kind in WORKBENCH:
         pytest.importorskip("torch")
     run(kind, FEW)
+
+
+@pytest.mark.parametrize("kind", ["images", "logs", "archives", "programs"])
+def test_a_seed_means_the_same_input_in_every_process(kind: str) -> None:
+    if kind in WORKBENCH:
+        pytest.importorskip("torch")
+    first, second = (campaign(kind, 50) for _ in range(2))
+    assert (first["corpus"], first["accepted"]) == (second["corpus"], second["accepted"])
 
 
 @pytest.mark.long

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import random
+import struct
 from pathlib import Path
+from typing import Any
 
 from kinds import Kind
 from mutations import mutated, mutated_json, mutated_toml
@@ -23,12 +25,20 @@ def _checkpoints() -> list[bytes]:
     for content, is_zip in ((state, True), (training, True), (training, False)):
         stream = io.BytesIO()
         torch.save(content, stream, _use_new_zipfile_serialization=is_zip)
-        found.append(stream.getvalue())
+        found.append(_with_fixed_keys(stream.getvalue(), state))
     about = {
         "format": 1, "model": "mobilenet_v1", "options": {}, "classes": 2, "labels": ["a", "b"],
         "preprocess": {"height": 32, "width": 32}, "training": {"epochs": 3},
     }  # fmt: skip
     return [*found, save(state, {"edge_pipeline": json.dumps(about)})]
+
+
+def _with_fixed_keys(data: bytes, state: dict[str, Any]) -> bytes:
+    """Name the storages of a file from before torch 1.6 by numbers; torch takes their addresses."""
+    for number, tensor in enumerate(state.values()):
+        address = str(tensor.untyped_storage()._cdata).encode()
+        data = data.replace(struct.pack("<I", len(address)) + address, struct.pack("<I", 3) + b"%03d" % number)
+    return data
 
 
 def _checkpoint(chance: random.Random, corpus: list[bytes]) -> bytes:
@@ -61,6 +71,7 @@ def _programs() -> list[bytes]:
             return self.layer(x.mean((2, 3)))
 
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     free = torch.export.Dim("batch", min=1, max=8)
     program = torch.export.export(Small().eval(), (torch.zeros(2, 3, 4, 4),), dynamic_shapes=({0: free},))
     return [archive.write(program, "{}")]

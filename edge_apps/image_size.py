@@ -14,11 +14,11 @@ from edge_apps.image_parts import SOS, jpeg_segments, png_chunks, riff_chunks
 MB = 1_000_000
 
 MOST_MEMORY = 500 * MB
-"""Bytes for the file and its pixels together: a JPEG may have 80 megapixels, or 45 if it is progressive without chroma
-subsampling, a PNG 80, a WebP 48, a 24-bit BMP 55."""
+"""Bytes for the file and its pixels together: a JPEG or PNG may have 80 megapixels, a progressive JPEG 55, a WebP 49,
+a 24-bit BMP 42 for ``LARGEST_FILE``."""
 
 LARGEST_FILE = 128 * MB
-"""Bytes of an image file: libjpeg takes up to 3 s for as many."""
+"""Bytes of an image file: a 24-bit BMP of 42 megapixels, or a JPEG that takes libjpeg 3 s."""
 
 MOST_SCANS = 100
 """Scans of one JPEG; libjpeg writes 10 into a progressive one, and each takes 10 ms for 40 megapixels even if empty."""
@@ -29,22 +29,26 @@ COPIES = 6
 ANIMATED_PNG = 20
 """Bytes per pixel of a PNG with several frames and 16 bits a channel, as measured with OpenCV 5.0."""
 
+SCANS = 3
+"""Bytes per pixel of a JPEG in several scans, and 2 more for each component."""
+
 WEBP = 10
 """Bytes per pixel of a WebP with transparency, as measured with OpenCV 5.0; libwebp keeps all of a frame's parts."""
 
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers of a frame's header: SOF0 to SOF15 but for tables (ITU-T T.81, table B.1)."""
 
-_BY_SCANS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 """Frame headers of progressive JPEGs, whose coefficients are all kept until the last scan."""
 
 
 class Size(NamedTuple):
-    """Width and height in pixels, and the bytes that one pixel takes while it is decoded."""
+    """Width and height in pixels, and the bytes that one pixel takes while it is decoded; whether in several scans."""
 
     width: int
     height: int
     cost: int
+    in_scans: bool = False
 
     @property
     def bytes(self) -> int:
@@ -60,16 +64,16 @@ def too_large(data: bytes) -> str | None:
     """
     if len(data) > LARGEST_FILE:
         return f"it has {len(data):,} bytes, and at most {LARGEST_FILE:,} are read"
-    if data.startswith(b"\xff\xd8") and (scans := _scans(data)) > MOST_SCANS:
-        return f"it has {scans} scans, and at most {MOST_SCANS} are decoded"
     size = max(_sizes(data), key=lambda size: size.bytes, default=Size(0, 0, 0))
     needed = len(data) + size.bytes
-    if needed <= MOST_MEMORY:
-        return None
-    return (
-        f"it has {size.width:,}×{size.height:,} pixels, which take {needed // MB:,} MB to decode, and at most "
-        f"{MOST_MEMORY // MB} MB are used"
-    )
+    if needed > MOST_MEMORY:
+        return (
+            f"it has {size.width:,}×{size.height:,} pixels, which take {needed // MB:,} MB to decode, and at most "
+            f"{MOST_MEMORY // MB} MB are used"
+        )
+    if size.in_scans and (scans := _scans(data)) > MOST_SCANS:
+        return f"it has {scans} scans, and at most {MOST_SCANS} are decoded"
+    return None
 
 
 def _sizes(data: bytes) -> list[Size]:
@@ -85,32 +89,27 @@ def _sizes(data: bytes) -> list[Size]:
 
 
 def _scans(data: bytes) -> int:
-    return sum(segment.marker == SOS for segment in jpeg_segments(data)) if _may_have_scans(data) else 1
-
-
-def _may_have_scans(data: bytes) -> bool:
-    """Return whether the coefficients of a JPEG come in several scans: progressive ones, or one for each component."""
-    components = 0
-    for segment in jpeg_segments(data):
-        if segment.marker in _BY_SCANS:
-            return True
-        if segment.marker in _SIZES:
-            components = max(components, _byte(data, segment.start + 5))
-        if segment.marker == SOS:
-            return _byte(data, segment.start) < components
-    return False
+    return sum(segment.marker == SOS for segment in jpeg_segments(data))
 
 
 def _of_jpeg(data: bytes) -> list[Size]:
-    """Sizes in the headers in front of the first scan; the file may have a thumbnail, which is inside a segment."""
-    several, sizes = _may_have_scans(data), list[Size]()
-    for segment in jpeg_segments(data):
-        if segment.marker == SOS:
-            break
-        if segment.marker in _SIZES:
-            height, width, components = struct.unpack_from(">HHB", data, segment.start + 1)
-            sizes.append(Size(width, height, max(COPIES, 3 + 2 * components) if several else COPIES))
-    return sizes
+    """Sizes in the headers in front of the first scan; the file may have a thumbnail, which is inside a segment.
+
+    All coefficients are kept where they come in several scans: progressive, or one component after the other.
+    """
+    found, is_progressive = list[tuple[int, int, int]](), False
+    for marker, start, _ in jpeg_segments(data):
+        if marker in _SIZES:
+            height, width, components = struct.unpack_from(">HHB", data, start + 1)
+            found.append((width, height, components))
+            is_progressive |= marker in _PROGRESSIVE
+        elif marker == SOS:
+            in_scans = is_progressive or any(data[start] < components for _, _, components in found)
+            return [
+                Size(width, height, max(COPIES, SCANS + 2 * components) if in_scans else COPIES, in_scans)
+                for width, height, components in found
+            ]
+    return []
 
 
 def _of_png(data: bytes) -> list[Size]:
@@ -148,7 +147,3 @@ def _of_bmp(data: bytes) -> list[Size]:
 def _word24(data: bytes, at: int) -> int:
     (low, high) = struct.unpack_from("<HB", data, at)
     return int(low + (high << 16))
-
-
-def _byte(data: bytes, at: int) -> int:
-    return data[at] if at < len(data) else 0

@@ -104,7 +104,8 @@ def read_tree(path: Path) -> ImageTree:
     elif path.is_file():
         tree = _read_tar(path)
     else:
-        raise BadInput(f"No such folder or tar: '{path}'.")
+        fault = "It is neither a folder nor a file" if path.exists() else "No such folder or tar"
+        raise BadInput(f"{fault}: '{path}'.")
     if not tree.images:
         beside = f" It has {describe_unread(tree.unread)}: convert them to JPEG or PNG." if tree.unread else ""
         links = "".join(f" Passed over '{shown_path(link.path)}': {link.why}." for link in tree.links[:1])

@@ -105,6 +105,15 @@ def test_scans_that_cost_time_are_counted() -> None:
         decode(data[:-2] + last * MOST_SCANS + data[-2:], "many")
 
 
+def test_scans_of_a_grey_image_and_of_single_components_are_counted() -> None:
+    grey = encoded(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1, image=FLAT[..., 0])
+    assert "scans" in (too_large(grey[:-2] + grey[grey.rfind(b"\xff\xda") : -2] * MOST_SCANS + grey[-2:]) or "")
+    apart = encoded(".jpg")
+    at = apart.index(b"\xff\xda")
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x00"
+    assert "scans" in (too_large(apart[:at] + scan * (MOST_SCANS + 1) + apart[-2:]) or "")
+
+
 def test_an_end_mark_inside_a_segment_hides_no_scan() -> None:
     data = encoded(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     hidden = b"\xff\xfe\x00\x04\xff\xd9" + data[data.rfind(b"\xff\xda") : -2]

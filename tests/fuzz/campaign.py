@@ -29,8 +29,8 @@ MEMORY = 512 * 2**20
 """Bytes that reading one may take beyond what the worker has after its imports."""
 
 HEADER = struct.Struct("<qddqq")
-"""What a worker shares: the seed that it reads, since when by the clock and by the processor's time that it used, and how
-many inputs it accepted and refused."""
+"""What a worker shares: the seed that it reads, since when by the clock and by the time of the processor that it used,
+and how many inputs it accepted and refused."""
 
 
 def main(kind: str, first: int, count: int) -> int:

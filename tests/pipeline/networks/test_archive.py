@@ -212,7 +212,9 @@ def test_a_shape_is_checked_in_linear_time(text: str) -> None:
     assert time.process_time() - started < 2
 
 
-@pytest.mark.parametrize("text", ["s0", "Mod(s0, 2)", "Max(1, s12)", "FloorDiv(Symbol('u7', integer=True), 2)", "2 - s3"])
+@pytest.mark.parametrize(
+    "text", ["s0", "Mod(s0, 2)", "Max(1, s12)", "FloorDiv(Symbol('u7', integer=True), 2)", "2 - s3"]
+)
 def test_shapes_of_torch_match(text: str) -> None:
     assert archive.SHAPE.fullmatch(text)
 

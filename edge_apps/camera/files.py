@@ -26,6 +26,9 @@ from edge_apps.untrusted import open_regular, read_regular
 
 FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
+MOST_PIXELS = 17_000_000
+"""Pixels of a frame of a video, as of 5760×2880: a decoder may hold 17 frames, of 1.5 bytes per pixel each."""
+
 LOOK_EVERY = 1.0
 """Seconds between two looks for files that went away."""
 
@@ -171,11 +174,18 @@ class Video:
         yield Event(time.time(), "short", reason)
 
     def _open(self) -> cv2.VideoCapture:
-        with _name_for_ffmpeg(self._path) as name:
-            capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        with _name_for_ffmpeg(self._path) as opened:
+            capture = cv2.VideoCapture(opened, cv2.CAP_FFMPEG)
+        name = printable(str(self._path))
         if not capture.isOpened():
-            name = printable(str(self._path))
             raise NotAVideo(f"'{name}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
+        width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MOST_PIXELS:
+            capture.release()
+            raise BadInput(
+                f"'{name}' is too large: its frames have {width:,}×{height:,} pixels, and at most {MOST_PIXELS:,} are "
+                "decoded. Scale it down."
+            )
         return capture
 
 

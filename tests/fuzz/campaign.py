@@ -121,15 +121,18 @@ def _check_line(message: str) -> None:
 def _watched(worker: int, shared: mmap.mmap) -> str | None:
     """Wait for a worker; what went wrong with the input that it read last, or None."""
     shared[HEADER.size :] = bytes(len(shared) - HEADER.size)
+    before: tuple[Any, ...] = ()
     while True:
         ended, status = os.waitpid(worker, os.WNOHANG)
         if ended:
             break
-        _, since, used, _, _ = HEADER.unpack_from(shared)
-        if _used(worker) - used > PATIENCE or time.monotonic() - since > WAIT:
+        now = _, since, used, _, _ = HEADER.unpack_from(shared)
+        is_late = _used(worker) - used > PATIENCE or time.monotonic() - since > WAIT
+        if is_late and now == before:  # what is read once may be half written
             os.kill(worker, signal.SIGKILL)
             os.waitpid(worker, 0)
             return f"it took more than {PATIENCE:g} s, or waited for more than {WAIT:g} s"
+        before = now
         time.sleep(0.02)
     if os.WIFSIGNALED(status):
         return f"it ended by signal {os.WTERMSIG(status)}"

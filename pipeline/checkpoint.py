@@ -26,6 +26,7 @@ from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.untrusted import MB, parse_json, read_regular
 from pipeline import zoo
+from pipeline.checkpoints import state_dicts
 from pipeline.checkpoints.choosing import Chosen, Wanted, take
 from pipeline.checkpoints.fitting import as_stored, first_three, fitted_state, not_finite
 from pipeline.checkpoints.formats import Format, format_of
@@ -333,6 +334,7 @@ def _safetensors(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], Meta
         raise BadCheckpoint(
             f"'{path}' is not a whole safetensors file ({error}); it may be truncated, or of another format."
         ) from error
+    state_dicts.check(tensors, path)
     text = texts.get(METADATA_KEY)
     return tensors, None if text is None else metadata_of(text, path)
 

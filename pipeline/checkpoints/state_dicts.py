@@ -17,6 +17,9 @@ DEEPEST = 3
 
 MOST_DICTIONARIES = 1000
 
+LONGEST_NAME, DEEPEST_NAME = 1000, 50
+"""Characters of a tensor's name, and dots in it; those of torchvision's transformers have 60 and 5."""
+
 MOST_EXPANDED = 64_000_000
 """Bytes of a tensor of which not all are stored, as of one that was made by ``expand``."""
 
@@ -72,12 +75,8 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
     if not content:
         raise BadCheckpoint(f"'{path}' is not a state dict of anything: it is empty.")
     found = tuple(_walk(content))
-    for name, tensor in (entry for one in found for entry in one.tensors.items()):
-        if _is_expanded(tensor):
-            raise BadCheckpoint(
-                f"'{path}' is not read: '{name:.80}' has the shape {tuple(tensor.shape)!s:.80} and far fewer numbers. "
-                "Save it with tensor.contiguous()."
-            )
+    for one in found:
+        check(one.tensors, path)
     if not any(one.tensors for one in found):
         name, value = next(iter(content.items()))
         raise BadCheckpoint(
@@ -85,6 +84,21 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
             "own, with torch.save(network.state_dict(), …)."
         )
     return found
+
+
+def check(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """``BadCheckpoint`` for a name, or a tensor beyond what is stored of it, that takes too much to work with."""
+    for name, tensor in tensors.items():
+        if len(name) > LONGEST_NAME or name.count(".") > DEEPEST_NAME:
+            raise BadCheckpoint(
+                f"'{path}' is not read: the name '{name[:60]}…' of a tensor has {len(name):,} characters and "
+                f"{name.count('.'):,} dots; at most {LONGEST_NAME} and {DEEPEST_NAME} are read."
+            )
+        if _is_expanded(tensor):
+            raise BadCheckpoint(
+                f"'{path}' is not read: '{name:.80}' has the shape {tuple(tensor.shape)!s:.80} and far fewer numbers. "
+                "Save it with tensor.contiguous()."
+            )
 
 
 def _is_expanded(tensor: torch.Tensor) -> bool:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from pipeline import checkpoint
 from pipeline.checkpoints.pickle_scan import MOST_OBJECTS, MOST_OPERATIONS, Refused, scan
 from pipeline.checkpoints.state_dicts import find
 from pipeline.errors import BadCheckpoint
@@ -108,3 +110,13 @@ def test_a_tensor_of_a_few_numbers_and_a_giant_shape_is_refused() -> None:
     with pytest.raises(BadCheckpoint, match="'giant' has the shape .* far fewer numbers"):
         find(OrderedDict(giant=giant), Path("it.pt"))
     assert find({"small": torch.zeros(1).expand(1, 512)}, Path("it.pt"))[0].tensors["small"].shape == (1, 512)
+
+
+@pytest.mark.parametrize("name", ["a" * 1001, "a." * 51 + "b"])
+def test_a_name_of_absurd_length_or_depth_is_refused(name: str, tmp_path: Path) -> None:
+    state = {name: torch.zeros(1)}
+    path = tmp_path / "it.safetensors"
+    save_file(state, path)
+    for read in (lambda: find(state, path), lambda: checkpoint.read(path)):
+        with pytest.raises(BadCheckpoint, match="at most 1000 and 50 are read"):
+            read()

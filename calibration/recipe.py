@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import msgspec
 
 from calibration.errors import BadCalibration, BadRecipe
-from edge_apps.untrusted import LARGEST_TEXT, parse_toml, read_regular
+from edge_apps.untrusted import LARGEST_TOML, parse_toml, read_regular
 
 Observer = Literal["minmax", "moving-average", "percentile", "mse", "entropy"]
 Choice = Literal["class-balanced", "feature-coverage"]
@@ -54,7 +54,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "averaging": (0 < self.averaging <= 1, "above 0, at most 1"),
             "images": (self.images is None or self.images >= 1, "at least 1"),
             "batch": (self.batch >= 1, "at least 1"),
-            "seed": (self.seed >= 0, "at least 0"),
+            "seed": (0 <= self.seed < 2**63, "at least 0, below 2^63"),
         }
         for name, (holds, allowed) in limits.items():
             if not holds:
@@ -90,7 +90,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe from TOML; unknown keys and values out of range raise ``BadRecipe``."""
     try:
-        data = read_regular(path, LARGEST_TEXT)
+        data = read_regular(path, LARGEST_TOML)
     except OSError as error:
         raise BadRecipe(f"Cannot read recipe '{path}': {error.strerror}.") from error
     return parse_recipe(data, path)

@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from calibration.annotate import NETWORK
 from calibration.errors import BadCalibration
 from calibration.layers import layers_of
+from calibration.tensor_files import read_tensors
 
 _SCALED, _ROUNDED = "scaled:", "rounded:"
 
@@ -61,12 +62,9 @@ class Repairs:
     @classmethod
     def from_bytes(cls, data: bytes) -> Repairs:
         """Read it again; ``BadCalibration`` where it is none."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
         try:
-            tensors = load(data)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            tensors, _ = read_tensors(data)
+        except ValueError as error:
             raise BadCalibration(f"These are no repairs ({error}): calibrate again.") from error
         found = cls()
         for name, tensor in tensors.items():

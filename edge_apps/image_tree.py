@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-import tarfile
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,13 @@ from typing import BinaryIO
 from edge_apps.errors import BadInput
 from edge_apps.file_names import is_system_name, listed, printable
 from edge_apps.image_formats import HEAD, READ, has_image_suffix, is_image, unread_format
+from edge_apps.tar_members import BadTar, tar_members
+from edge_apps.untrusted import open_regular
 
 ARCHIVES = frozenset({".tar", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+
+MOST_FOLDERS = 100_000
+"""Folders in a tar, whose paths are kept; ImageNet-21k has 21,841 classes."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ def read_tree(path: Path) -> ImageTree:
     elif path.is_file():
         tree = _read_tar(path)
     else:
-        raise BadInput(f"No such folder or tar: '{path}'.")
+        fault = "It is neither a folder nor a file" if path.exists() else "No such folder or tar"
+        raise BadInput(f"{fault}: '{path}'.")
     if not tree.images:
         beside = f" It has {describe_unread(tree.unread)}: convert them to JPEG or PNG." if tree.unread else ""
         links = "".join(f" Passed over '{shown_path(link.path)}': {link.why}." for link in tree.links[:1])
@@ -227,47 +232,62 @@ def _identity(path: Path) -> tuple[int, int]:
 def _head(path: Path) -> bytes:
     """The first bytes of a file; none of one that cannot be read, which then counts by its name."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(HEAD)
     except OSError:
         return b""
 
 
 def _read_tar(path: Path) -> ImageTree:
+    found = _Found()
     try:
-        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            found = _Found()
-            files, links = _members(tar, found)
-            stream.seek(tar.offset)
-            if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                raise tarfile.ReadError("it ends without its end mark: it is truncated")  # tarfile says nothing
+        with open_regular(path) as stream:
+            files, links = _members(stream, found)
             _resolve(links, files, found)
             for file in files.values():
                 found.add(file, b"" if has_image_suffix(file.path) else _head_in(stream, file))
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+    except (BadTar, OSError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
         raise BadInput(
-            f"Cannot read '{path}' as an uncompressed tar ({error}): give a folder, or a whole uncompressed .tar."
+            f"Cannot read '{path}' as an uncompressed tar ({said}): give a folder, or a whole uncompressed .tar."
         ) from error
     return found.tree()
 
 
-def _members(tar: tarfile.TarFile, found: _Found) -> tuple[dict[str, ImageFile], dict[str, str]]:
-    """Files and links by their paths. A name that occurs again replaces the earlier member, as unpacking would."""
+def _members(stream: BinaryIO, found: _Found) -> tuple[dict[str, ImageFile], dict[str, str]]:
+    """Files and links by their paths. A name that occurs again replaces the earlier member, as unpacking would.
+
+    Hard links are files: their bytes are those of the member that they name.
+    """
     files: dict[str, ImageFile] = {}
     links: dict[str, str] = {}
-    for member in tar:
+    hard: dict[str, str] = {}
+    stored: dict[str, tuple[int, int]] = {}
+    for member in tar_members(stream):
+        is_stored = member.isreg() and not member.issparse()
+        if is_stored:
+            stored[member.name] = member.offset_data, member.size
         path = posixpath.normpath(member.name.lstrip("/"))
         if any(map(is_system_name, path.split("/"))):  # "." too
             continue
-        files.pop(path, None)
-        links.pop(path, None)
+        for known in (files, links, hard):
+            known.pop(path, None)
         _add_folders(found.folders, posixpath.dirname(path))
         if member.isdir():
             found.folders.add(path)
         elif member.issym():
             links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
-        elif (stored := _stored(tar, member)) is not None:
-            files[path] = ImageFile(path, stored.offset_data, stored.size)
+        elif member.islnk():
+            hard[path] = member.linkname
+        elif is_stored:
+            files[path] = ImageFile(path, member.offset_data, member.size)
+        elif member.issparse() and has_image_suffix(path):
+            raise BadTar(f"'{shown_path(path)}' is stored sparse")
+    for path, name in hard.items():
+        if name in stored:
+            files[path] = ImageFile(path, *stored[name])
+        elif has_image_suffix(path):
+            raise BadTar(f"'{shown_path(path)}' is a link to '{shown_path(name)}', which is not stored in it")
     return files, links
 
 
@@ -276,15 +296,8 @@ def _add_folders(folders: set[str], folder: str) -> None:
     while folder and folder not in folders:
         folders.add(folder)
         folder = posixpath.dirname(folder)
-
-
-def _stored(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """The member whose bytes lie in the tar as they are: the file itself, or what a hard link stands for."""
-    if member.islnk():
-        member = tar.getmember(member.linkname)
-    if member.issparse() and has_image_suffix(member.name):
-        raise tarfile.ReadError(f"'{member.name}' is stored sparse")
-    return member if member.isreg() else None
+    if len(folders) > MOST_FOLDERS:
+        raise BadTar(f"it has more than {MOST_FOLDERS:,} folders")
 
 
 def _resolve(links: dict[str, str], files: dict[str, ImageFile], found: _Found) -> None:

@@ -6,6 +6,7 @@ uint8 ``[H, W, 3]``, RGB, EXIF orientation applied.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -22,9 +23,12 @@ from edge_apps.class_folders import find_class_folders
 from edge_apps.errors import BadImage
 from edge_apps.file_names import printable as printable  # those who open images print their names
 from edge_apps.image_formats import HEAD, format_of
+from edge_apps.image_parts import EOI, SOS, jpeg_segments, png_chunks
+from edge_apps.image_size import LARGEST_FILE, too_large
 from edge_apps.image_tree import ImageFile, read_tree, shown_path
 from edge_apps.orientation import orientation, upright
 from edge_apps.split_names import Use
+from edge_apps.untrusted import TooLarge, open_regular, read_regular
 
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB."""
@@ -32,6 +36,10 @@ Image = NDArray[np.uint8]
 # OpenCV's own log lines would stand between our one-line errors; what it cannot read, it also returns or raises.
 _set_log_level: Any = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, else 5
 _set_log_level(0)
+
+
+class TooLargeImage(ValueError):
+    """An image of more pixels, bytes or scans than are decoded."""
 
 
 def decode(data: bytes, name: str) -> Image:
@@ -43,19 +51,34 @@ def decode(data: bytes, name: str) -> Image:
     writes a line to stderr, which OpenCV offers no way to catch and which belongs to the process, not to this call.
 
     Raises:
-        BadImage: naming the picture and what is wrong with it.
+        BadImage: naming the image and what is wrong with it, also where it would take too much memory.
     """
-    fault = _fault(data)
-    if fault:
-        raise BadImage(f"Corrupt image '{name}': {fault}. Replace or remove it.")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        bgr: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if (fault := _fault(data)) is not None:
+            raise ValueError(fault)
+        return decode_unchecked(data)
+    except TooLargeImage as error:
+        raise BadImage(f"Image '{name}' is too large: {error}. Scale it down, or remove it.") from None
+    except ValueError as error:
+        raise BadImage(f"Corrupt image '{name}': {error}. Replace or remove it.") from error
+
+
+def decode_unchecked(data: bytes) -> Image:
+    """Decode as ``decode`` does, but also an image that may be cut short, as those of cameras are.
+
+    Raises:
+        TooLargeImage: it takes more memory or time than an image may. ValueError: it cannot be decoded. Clauses, both.
+    """
+    if (fault := too_large(data)) is not None:
+        raise TooLargeImage(fault)
+    try:
+        bgr: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         bgr = None
     if bgr is None:
-        raise BadImage(f"Corrupt image '{name}': it cannot be decoded. Replace or remove it.")
+        raise ValueError("it cannot be decoded")
     rgb: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    del bgr  # large images have no room for a third copy
     return upright(rgb, orientation(data))
 
 
@@ -85,32 +108,19 @@ def _fault(data: bytes) -> str | None:
 
 def _jpeg_fault(data: bytes) -> str | None:
     """Walk the segments to the first scan (thumbnails hide in them), then look for the end-of-image marker."""
-    at = 2
-    while at + 4 <= len(data):
-        marker, length = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])[0]
-        if data[at] != 0xFF or marker == 0xFF:  # stray bytes between segments, or padding: decoders pass over both
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a body
-            at += 2
-        elif marker == 0xDA:
-            return None if data.find(b"\xff\xd9", at + 2 + length) >= 0 else "it is truncated"
-        else:
-            at += 2 + length
-    return "it is truncated"
+    scan = next((segment for segment in jpeg_segments(data) if segment.marker == SOS), None)
+    return None if scan is not None and data.find(bytes((0xFF, EOI)), scan.end) >= 0 else "it is truncated"
 
 
 def _png_fault(data: bytes) -> str | None:
-    at = 8
-    while at + 12 <= len(data):
-        length = struct.unpack(">I", data[at : at + 4])[0]
-        body, end = data[at + 4 : at + 8 + length], at + 12 + length
-        if end > len(data):
+    view = memoryview(data)  # its slices are no copies
+    for name, start, end in png_chunks(data):
+        if end + 4 > len(data):
             break
-        if zlib.crc32(body) != struct.unpack(">I", data[end - 4 : end])[0]:
+        if zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             return "a PNG checksum does not match"
-        if body[:4] == b"IEND":
+        if name == b"IEND":
             return None
-        at = end
     return "it is truncated"
 
 
@@ -170,8 +180,10 @@ class FileImages:
         entry = self.entries[index]
         try:
             if entry.offset is None:
-                return (self.root / entry.path).read_bytes()
-            with self.root.open("rb") as tar:  # a file handle of its own: safe in threads and after a fork
+                return read_regular(self.root / entry.path, LARGEST_FILE)
+            if entry.size > LARGEST_FILE:
+                raise TooLarge(errno.EFBIG, f"it has {entry.size:,} bytes, and at most {LARGEST_FILE:,} are read")
+            with open_regular(self.root) as tar:  # a file handle of its own: safe in threads and after a fork
                 data = os.pread(tar.fileno(), entry.size, entry.offset)
         except OSError as error:
             raise BadImage(f"Cannot read image '{entry.name}' in '{self.name}': {error.strerror}.") from error

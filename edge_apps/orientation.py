@@ -8,14 +8,18 @@ everywhere.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_apps.image_parts import SOS, Chunk, jpeg_segments, png_chunks, riff_chunks
+
 ORIENTATION = 0x0112
 """The EXIF tag: 1 is upright, 2 to 8 are the other ways to hold a camera (Exif 2.32, 4.6.4 A)."""
 
-PREFIX = b"Exif\0\0"
+APP1, PREFIX = 0xE1, b"Exif\0\0"
+"""The JPEG segment that holds EXIF data, and what they begin with."""
 
 _FORMATS = {1: "B", 4: "I", 6: "b", 9: "i"}
 """How the integer types of TIFF 6.0 (p. 15) are read from the value field; any other as the SHORT that it should be."""
@@ -26,9 +30,9 @@ def orientation(data: bytes) -> int:
     if data.startswith(b"\xff\xd8"):
         return _of_tiff(_exif_of_jpeg(data))
     if data.startswith(b"\x89PNG"):
-        return _of_tiff(_chunk(data, b"eXIf", at=8))
+        return _of_tiff(_body(data, png_chunks(data), b"eXIf"))
     if data.startswith(b"RIFF"):
-        return _of_tiff(_chunk(data, b"EXIF", at=12, is_riff=True))
+        return _of_tiff(_body(data, riff_chunks(data), b"EXIF"))
     return 1
 
 
@@ -45,36 +49,17 @@ def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 def _exif_of_jpeg(data: bytes) -> bytes:
     """Return the body of the first APP1 segment with EXIF data before the compressed data."""
-    at = 2
-    while at + 4 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or marker == 0xFF:  # stray bytes between segments, or padding
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a body
-            at += 2
-        elif marker == 0xDA:
+    for marker, start, end in jpeg_segments(data):
+        if marker == SOS:
             break
-        elif marker == 0xE1 and data.startswith(PREFIX, at + 4):
-            return data[at + 4 : at + 2 + length]
-        else:
-            at += 2 + length
+        if marker == APP1 and data.startswith(PREFIX, start):
+            return data[start:end]
     return b""
 
 
-def _chunk(data: bytes, name: bytes, *, at: int, is_riff: bool = False) -> bytes:
-    """Return the body of a PNG or RIFF chunk.
-
-    PNG writes length and name, big-endian, and a checksum behind the body; RIFF name and length, little-endian, and
-    pads the body to an even length.
-    """
-    while at + 8 <= len(data):
-        first, second = data[at : at + 4], data[at + 4 : at + 8]
-        kind, length = (first, second) if is_riff else (second, first)
-        size = int.from_bytes(length, "little" if is_riff else "big")
-        if kind == name:
-            return data[at + 8 : at + 8 + size]
-        at += 8 + size + (size % 2 if is_riff else 4)
-    return b""
+def _body(data: bytes, chunks: Iterator[Chunk], name: bytes) -> bytes:
+    """Return the body of the first chunk of this name."""
+    return next((data[chunk.start : chunk.end] for chunk in chunks if chunk.name == name), b"")
 
 
 def _of_tiff(exif: bytes) -> int:

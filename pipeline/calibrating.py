@@ -25,6 +25,7 @@ from edge_apps.chatter import hushed
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import to_batch
+from edge_apps.untrusted import MB, read_regular
 from pipeline.accuracy.sqnr import sqnr_db, storable
 from pipeline.capture import input_range
 from pipeline.captured import Captured
@@ -35,6 +36,9 @@ from pipeline.errors import BadCalibration, BadImage, BadInput
 
 COMPARED_IMAGES = 64
 """The effect of a repair is measured on this many images."""
+
+LARGEST_REPAIRS = 4_000 * MB
+"""Bytes of repaired weights, which are no more than those of the checkpoint."""
 
 AT_ONCE = 64
 """Pictures in memory while thousands are looked at."""
@@ -237,7 +241,7 @@ def load_calibration(path: Path) -> Calibration:
         return Calibration(ranges)
     beside = repairs_path(path)
     try:
-        repairs = Repairs.from_bytes(beside.read_bytes())
+        repairs = Repairs.from_bytes(read_regular(beside, LARGEST_REPAIRS))
     except OSError as error:
         raise BadCalibration(
             f"'{path}' goes with repaired weights in '{beside}', which cannot be read ({error.strerror}): "

@@ -9,7 +9,6 @@ network as a graph of operators. What a file is, its content says, not its suffi
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,13 +18,15 @@ from typing import Any
 import msgspec
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
+from calibration.tensor_files import read_tensors
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.untrusted import MB, parse_json, read_regular
 from pipeline import zoo
+from pipeline.checkpoints import state_dicts
 from pipeline.checkpoints.choosing import Chosen, Wanted, take
 from pipeline.checkpoints.fitting import as_stored, first_three, fitted_state, not_finite
 from pipeline.checkpoints.formats import Format, format_of
@@ -39,6 +40,9 @@ from pipeline.weights.spellings import check_hidden
 from pipeline.zoo.spec import ModelSpec, Value
 
 FORMAT = 1
+LARGEST = 4_000 * MB
+"""Bytes of a checkpoint. Reading one takes memory in proportion, which nothing in it can enlarge."""
+
 METADATA_KEY = "edge_pipeline"
 HASHES = "image_hashes"
 """Where a training's record holds the hashes of its images."""
@@ -286,8 +290,8 @@ def metadata_of(text: str, path: Path) -> Metadata:
         BadCheckpoint: not this JSON, or a name with path separators, control characters or the like.
     """
     try:
-        metadata = msgspec.json.decode(text, type=Metadata)
-    except msgspec.DecodeError as error:
+        metadata = parse_json(text.encode(errors="surrogatepass"), Metadata)
+    except ValueError as error:
         raise BadCheckpoint(f"'{path}' has metadata that cannot be read: {error}.") from error
     if not own.is_name(metadata.model):
         raise BadCheckpoint(
@@ -318,7 +322,7 @@ def _expected(spec: ModelSpec, options: Mapping[str, Value], classes: int) -> di
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, LARGEST)
     except IsADirectoryError as error:
         raise BadCheckpoint(f"'{path}' is a folder, not a checkpoint file.") from error
     except OSError as error:
@@ -327,16 +331,14 @@ def _read(path: Path) -> bytes:
 
 def _safetensors(data: bytes, path: Path) -> tuple[dict[str, torch.Tensor], Metadata | None]:
     try:
-        tensors = safetensors.torch.load(data)
-    except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch has no name for
+        tensors, texts = read_tensors(data)
+    except ValueError as error:
         raise BadCheckpoint(
             f"'{path}' is not a whole safetensors file ({error}); it may be truncated, or of another format."
         ) from error
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    text = header.get("__metadata__", {}).get(METADATA_KEY)
-    if text is None:
-        return tensors, None
-    return tensors, metadata_of(text, path)
+    state_dicts.check(tensors, path)
+    text = texts.get(METADATA_KEY)
+    return tensors, None if text is None else metadata_of(text, path)
 
 
 def check(metadata: Metadata, given: Mapping[str, Any], path: Path) -> None:

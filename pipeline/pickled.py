@@ -11,13 +11,13 @@ import io
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.checkpoints import pickle_scan, zip_archives
 from pipeline.errors import BadCheckpoint
 
 
@@ -102,6 +102,9 @@ _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 """torch's unpickler takes these for the names beside them, and makes nothing that has no name here or in itself."""
 
 
+LEGACY_PICKLES = 5
+"""A file from before torch 1.6: a number, a version, the system, the objects, and the keys of the storages."""
+
 _MAGIC = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:-1]
 """Torch's own number, with which its files from before 1.6 begin. They are several pickles one after the other."""
 
@@ -113,14 +116,39 @@ def unpickled(data: bytes, path: Path) -> Any:
         BadCheckpoint: a truncated file, or another; objects that would have to be executed, by the name of the first.
     """
     try:
+        _check(data)
         with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other protocols and old formats: whatever cannot be read is an error
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle_scan.Refused, zip_archives.Unread) as error:
+        raise BadCheckpoint(
+            f"'{path}' is not read: {error}. Save it again with torch.save(network.state_dict(), …), or better as "
+            "safetensors."
+        ) from None
     except Exception as error:  # a hostile file can make the unpickler fail in any way
         raise BadCheckpoint(
             f"'{path}' is not a state dict of plain tensors and was not executed ({_why_not(error, data)}). Save it "
             f"with torch.save(network.state_dict(), …), or better as safetensors.{_found(error)}"
         ) from error
+
+
+def _check(data: bytes) -> None:
+    """Look at the pickles in a file before torch reads them.
+
+    Raises:
+        Refused, Unread: it may be whole, and would take too much. ValueError: an archive that is not whole.
+    """
+    if data.startswith(b"PK"):
+        pickle_scan.scan(io.BytesIO(zip_archives.member(data, "data.pkl")))
+        return
+    stream = io.BytesIO(data)
+    for _ in range(LEGACY_PICKLES):
+        try:
+            pickle_scan.scan(stream)
+        except pickle_scan.Refused:
+            raise
+        except ValueError:  # damaged: torch ends in the same place and says how
+            return
 
 
 def _why_not(error: Exception, data: bytes) -> str:
@@ -133,9 +161,17 @@ def _why_not(error: Exception, data: bytes) -> str:
         return "it is pickled in another protocol than torch.save's own, which is 2"
     if isinstance(error, pickle.UnpicklingError):
         return "it holds pickled objects that are not tensors"
-    if zipfile.is_zipfile(io.BytesIO(data)):
+    if _is_zip(data):
         return "it is an archive of something else, such as TorchScript"
     return "it is truncated or damaged"
+
+
+def _is_zip(data: bytes) -> bool:
+    try:
+        zip_archives.names(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _found(error: Exception) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from edge_apps.camera.source_kind import PATHS, looks_like_path, path_from, split_source
 from edge_apps.errors import BadInput, first_line
+from edge_apps.untrusted import LARGEST_TOML, parse_toml, read_regular
 
 NOT_IN_A_FILE = frozenset({"config", "without", "help"})
 
@@ -74,14 +74,11 @@ def options_in(path: Path, command: click.Command) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+        return parse_toml(read_regular(path, LARGEST_TOML), dict[str, Any])
     except OSError as error:
         raise BadInput(f"Cannot read the configuration '{path}': {error.strerror}.") from error
-    except ValueError as error:  # msgspec's, also of text that is not UTF-8, and of endless numbers
+    except ValueError as error:
         raise BadInput(f"'{path}' is no TOML: {first_line(error)}.") from error
-    except RecursionError:
-        raise BadInput(f"'{path}' is nested too deeply: no option takes more than a list of texts.") from None
-    return said
 
 
 def _from_folder(folder: Path, option: click.Option, value: Any) -> Any:

@@ -20,9 +20,14 @@ from edge_apps.camera.video_pass import VideoPass
 from edge_apps.chatter import SHOW
 from edge_apps.errors import BadImage, BadInput
 from edge_apps.image_formats import SUFFIXES
+from edge_apps.image_size import LARGEST_FILE
 from edge_apps.images import Image, decode, printable
+from edge_apps.untrusted import open_regular, read_regular
 
 FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
+
+MOST_PIXELS = 17_000_000
+"""Pixels of a frame of a video, as of 5760×2880: a decoder may hold 17 frames, of 1.5 bytes per pixel each."""
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for files that went away."""
@@ -61,7 +66,7 @@ class ImageFile:
     def encoded(self, _: int) -> bytes:
         """Return the bytes of the file."""
         try:
-            return self.path.read_bytes()
+            return read_regular(self.path, LARGEST_FILE)
         except OSError as error:
             raise BadImage(f"Cannot read image '{printable(str(self.path))}': {error.strerror}.") from error
 
@@ -169,11 +174,18 @@ class Video:
         yield Event(time.time(), "short", reason)
 
     def _open(self) -> cv2.VideoCapture:
-        with _name_for_ffmpeg(self._path) as name:
-            capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        with _name_for_ffmpeg(self._path) as opened:
+            capture = cv2.VideoCapture(opened, cv2.CAP_FFMPEG)
+        name = printable(str(self._path))
         if not capture.isOpened():
-            name = printable(str(self._path))
             raise NotAVideo(f"'{name}' is no video that OpenCV {cv2.__version__} can decode, or it is damaged.")
+        width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MOST_PIXELS:
+            capture.release()
+            raise BadInput(
+                f"'{name}' is too large: its frames have {width:,}×{height:,} pixels, and at most {MOST_PIXELS:,} are "
+                "decoded. Scale it down."
+            )
         return capture
 
 
@@ -192,7 +204,7 @@ def _name_for_ffmpeg(path: Path) -> Iterator[str]:
         BadInput: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             by_number = f"/proc/self/fd/{file.fileno()}"
             name = str(path.absolute())
             is_misread = path.suffix.lower() in SUFFIXES or printable(name) != name

@@ -16,11 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin
 
 import cv2
-import numpy as np
 
 from edge_apps.camera.csi import NO_TOOL, find_tool
 from edge_apps.camera.frames import now
@@ -29,8 +27,7 @@ from edge_apps.camera.mjpeg import CUT_SHORT, Bytes, JpegStream, NoPicture, Part
 from edge_apps.camera.request import Csi, Device, Request
 from edge_apps.camera.uri import Uri
 from edge_apps.children import die_with_parent
-from edge_apps.images import Image
-from edge_apps.orientation import orientation, upright
+from edge_apps.images import Image, TooLargeImage, decode_unchecked
 
 STILL_EVERY = 0.2
 """Seconds between two requests to a camera that answers each with one image."""
@@ -301,14 +298,11 @@ def _decoder(part: Part) -> Callable[[], Image]:
     def decode() -> Image:
         if isinstance(part, NoPicture):
             raise Corrupt(part.reason)
-        data = part.data if isinstance(part, Unended) else part
         try:
-            picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:
-            picture = None
-        if picture is None:
-            raise Corrupt("a JPEG image that cannot be decoded")
-        rgb: Image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-        return upright(rgb, orientation(data))
+            return decode_unchecked(part.data if isinstance(part, Unended) else part)
+        except TooLargeImage as error:
+            raise Corrupt(f"a JPEG image that is too large: {error}") from None
+        except ValueError:
+            raise Corrupt("a JPEG image that cannot be decoded") from None
 
     return decode

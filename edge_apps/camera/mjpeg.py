@@ -22,6 +22,12 @@ PADDING = b"\x00\xff \r\n"
 LARGEST = 32 * 2**20
 """Bytes of one image; a 12-megapixel JPEG has 5."""
 
+MOST_SEGMENTS = 10_000
+"""Segments of one image, and markers without a body; a photograph has some dozens. Empty ones take 5 µs each."""
+
+LONGEST_PADDING = 65_536
+"""Bytes in front of a marker that only fill up."""
+
 EXTRA = 3
 """Further images in a part before its delimiter is taken for one that does not come again; previews are one or two."""
 
@@ -232,13 +238,17 @@ class JpegStream:
     def _image(self) -> Part:
         """Read an image behind its start marker, segment by segment: a thumbnail in one has an end marker too."""
         stream, data, has_scan = self._stream, bytearray(SOI), False
-        while len(data) <= LARGEST:
+        for _ in range(MOST_SEGMENTS):
+            if len(data) > LARGEST:
+                break
             marker = stream.exactly(2)
-            while marker == b"\xff\xff":  # padding
+            padding = 0
+            while marker == b"\xff\xff" and padding < LONGEST_PADDING:
                 marker = b"\xff" + stream.exactly(1)
+                padding += 1
             if has_scan and marker == EOI:
                 return bytes(data + EOI)
-            if marker[0] != 0xFF or marker[1] == 0x00 or marker in (SOI, EOI):
+            if marker[0] != 0xFF or marker[1] in (0x00, 0xFF) or marker in (SOI, EOI):
                 stream.give_back(marker)  # the next image, or the delimiter, may begin here
                 return NoPicture("a JPEG image with a broken head")
             data += marker
@@ -265,7 +275,7 @@ class JpegStream:
                     return NoPicture(CUT_SHORT)
                 if mark[0] != 0xFF:
                     return Unended(_without_line_end(data) + EOI)
-        return NoPicture(f"a JPEG image of more than {LARGEST // 2**20} MB")
+        return NoPicture(f"a JPEG image of more than {LARGEST // 2**20} MB or {MOST_SEGMENTS:,} segments")
 
 
 def _delimiter_in(before: bytes) -> bytes:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 import stat
-import tarfile
 from pathlib import Path
 
 from edge_apps.camera.mjpeg import Bytes, JpegStream, StreamEnded
 from edge_apps.image_formats import HEAD, READ, unread_format
+from edge_apps.tar_members import is_tar
+from edge_apps.untrusted import open_regular
 
 KINDS = ("folder", "image", "video", "test-pattern", "usb", "v4l2", "csi", "rtsp", "http", "https")
 """What may stand in front of the colon."""
 
 PATHS = ("folder", "image", "video", "v4l2")
 """Kinds that are written with a path behind the colon."""
+
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+"""A file that begins so may be a compressed tar, which is refused as a folder of images: it has to be unpacked."""
 
 SEVERAL_IN_ONE = b"MPF\0"
 """In a photograph that carries further images behind it, as its preview or its gain map (CIPA DC-007)."""
@@ -68,13 +72,14 @@ def kind_of(path: Path) -> str:
 def kind_of_file(path: Path) -> str:
     """Return "image", "folder" for a tar, or "video" for anything else, by what is in the file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(12)
         if head.startswith(b"\xff\xd8\xff"):
             return "video" if _is_mjpeg(path) else "image"
         if head.startswith((b"\x89PNG\r\n\x1a\n", b"BM")) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
             return "image"
-        return "folder" if tarfile.is_tarfile(path) else "video"
+        with open_regular(path) as file:
+            return "folder" if head.startswith(COMPRESSED) or is_tar(file) else "video"
     except OSError:
         return "video"  # whoever opens it says why that fails
 
@@ -96,7 +101,7 @@ def is_still(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(HEAD)
     except OSError:
         return b""  # whoever opens it says why that fails
@@ -111,7 +116,7 @@ def _mode(path: Path) -> int | None:
 
 def _is_mjpeg(path: Path) -> bool:
     """Return whether at least three JPEG images follow each other in a file: a photograph may carry a preview too."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         images = iter(JpegStream(Bytes(file.read)))
         try:
             first, *others = (next(images) for _ in range(3))

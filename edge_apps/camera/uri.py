@@ -22,10 +22,10 @@ HARMLESS = frozenset(
 )
 """Parameters whose values are shown. Every other may be a password, whatever its maker called it."""
 
-_IN_A_PATH = re.compile(r"(?i)((?:user|pass|pwd|token|key|secret|auth)[a-z]*=)[^/&;?]*")
+_IN_A_PATH = re.compile(r"(?i)((?:user|pass|pwd|token|key|secret|auth)[a-z]{0,30}=)[^/&;?]*")
 """``/user=admin_password=x_channel=1.sdp``: some cameras take the password in the path."""
 
-_USERINFO = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^\s/'\"]*@")
+_USERINFO = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,30}://)[^\s/'\"]*@")
 
 ENCODE = "Characters such as / ? # @ in a password are written as %2F %3F %23 %40."
 

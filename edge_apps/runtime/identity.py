@@ -23,6 +23,7 @@ import msgspec
 from edge_apps.errors import BadInput
 from edge_apps.files import sync_folder
 from edge_apps.runtime import sysfs
+from edge_apps.untrusted import open_regular
 
 FOLDER, FILE = "edge-pipeline", "device-id"
 
@@ -130,7 +131,7 @@ def _folders(environ: Mapping[str, str], root: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> uuid.UUID:
     """Return what a file holds; ``ValueError`` where that is no UUID, ``OSError`` where it cannot be read."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return uuid.UUID(stream.read(100).decode("ascii").strip())
 
 

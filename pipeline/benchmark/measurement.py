@@ -11,8 +11,12 @@ import msgspec
 from edge_apps import __version__
 from edge_apps.runtime.device import Device, this_device
 from edge_apps.runtime.manifest import Bundle, BundleFile, FileComparison, Precision
+from edge_apps.untrusted import MB, parse_json, read_regular
 from pipeline.benchmark.latency import measure
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
+
+LARGEST = MB
+"""Bytes of a measurement; one file takes 500."""
 
 
 class FileMeasurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,8 +120,8 @@ def _counted(bundle: Bundle) -> tuple[int | None, int | None]:
 def load_measurement(path: Path) -> Measurement:
     """Read what ``pipeline benchmark --out`` wrote; ``BadInput`` where it is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Measurement)
+        return parse_json(read_regular(path, LARGEST), Measurement)
     except OSError as error:
         raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise BadInput(f"'{path}' is no benchmark ({error}): remove it, or choose another --out.") from error

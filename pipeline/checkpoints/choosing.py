@@ -277,17 +277,18 @@ def _removed(names: Mapping[str, str], prefix: str, kept: Mapping[str, torch.Ten
 
 def _nearest(sources: Sequence[StateDict], wanted: Wanted) -> dict[str, torch.Tensor]:
     """The tensors with the most names of the network, less a prefix that all of them have: for the error message."""
-    readings = []
+    nearest: dict[str, torch.Tensor] = {}
     for source in sources:
         prefix, names = "", list(source.tensors)
         while True:
             tensors = {name.removeprefix(prefix): tensor for name, tensor in source.tensors.items()}
-            readings.append(tensors)
+            if not nearest or len(wanted.needed & tensors.keys()) > len(wanted.needed & nearest.keys()):
+                nearest = tensors
             firsts = {name.removeprefix(prefix).partition(".")[0] for name in names}
             if len(firsts) != 1 or any(name.removeprefix(prefix).count(".") < 1 for name in names):
                 break
             prefix += f"{firsts.pop()}."
-    return max(readings, key=lambda tensors: len(wanted.needed & tensors.keys()))
+    return nearest
 
 
 def _equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:

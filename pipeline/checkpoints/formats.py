@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-import io
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.checkpoints import zip_archives
 from pipeline.errors import BadCheckpoint
 
 LONGEST_HEADER = 100_000_000
@@ -109,9 +108,8 @@ def _is_safetensors(data: bytes) -> bool:
 
 def _of_zip(data: bytes) -> Format | tuple[str, str] | None:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        names = zip_archives.names(data)
+    except ValueError:
         return None
     inside = {name.partition("/")[2] for name in names}  # torch puts everything in one folder
     if {"models/model.json", "archive_format"} & inside or "serialized_exported_program.json" in names:

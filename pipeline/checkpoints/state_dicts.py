@@ -17,6 +17,12 @@ DEEPEST = 3
 
 MOST_DICTIONARIES = 1000
 
+LONGEST_NAME, DEEPEST_NAME = 1000, 50
+"""Characters of a tensor's name, and dots in it; those of torchvision's transformers have 60 and 5."""
+
+MOST_EXPANDED = 64_000_000
+"""Bytes of a tensor of which not all are stored, as of one that was made by ``expand``."""
+
 AVERAGED = frozenset({"ema", "emas", "avg", "average", "averages", "averaged", "averaging", "swa", "polyak", "shadow"})
 """A word of these names averaged weights: ``model_ema``, ``params_ema``, ``modelEma``, ``EMAModel``, ``swa_model``."""
 
@@ -69,6 +75,8 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
     if not content:
         raise BadCheckpoint(f"'{path}' is not a state dict of anything: it is empty.")
     found = tuple(_walk(content))
+    for one in found:
+        check(one.tensors, path)
     if not any(one.tensors for one in found):
         name, value = next(iter(content.items()))
         raise BadCheckpoint(
@@ -76,6 +84,29 @@ def find(content: Any, path: Path) -> tuple[StateDict, ...]:
             "own, with torch.save(network.state_dict(), …)."
         )
     return found
+
+
+def check(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """``BadCheckpoint`` for a name, or a tensor beyond what is stored of it, that takes too much to work with."""
+    for name, tensor in tensors.items():
+        if len(name) > LONGEST_NAME or name.count(".") > DEEPEST_NAME:
+            raise BadCheckpoint(
+                f"'{path}' is not read: the name '{name[:60]}…' of a tensor has {len(name):,} characters and "
+                f"{name.count('.'):,} dots; at most {LONGEST_NAME} and {DEEPEST_NAME} are read."
+            )
+        if _is_expanded(tensor):
+            raise BadCheckpoint(
+                f"'{path}' is not read: '{name:.80}' has the shape {tuple(tensor.shape)!s:.80} and far fewer numbers. "
+                "Save it with tensor.contiguous()."
+            )
+
+
+def _is_expanded(tensor: torch.Tensor) -> bool:
+    """Whether a tensor repeats what is stored so often that computing with it takes much more memory than the file."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return False
+    size = tensor.numel() * tensor.element_size()
+    return size > max(MOST_EXPANDED, tensor.untyped_storage().nbytes())
 
 
 def _walk(content: Mapping[Any, Any]) -> Iterator[StateDict]:

@@ -6,7 +6,11 @@ import codecs
 import unicodedata
 from pathlib import Path
 
+from edge_apps.untrusted import MB, read_regular
 from pipeline.errors import BadInput
+
+LARGEST = 4 * MB
+"""Bytes of a label file. The 21,841 classes of ImageNet-21k take 0.5 MB with their synonyms."""
 
 _ENCODINGS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -49,7 +53,7 @@ def _fault(lines: list[str]) -> str | None:
 def _text(path: Path) -> str:
     """The file's text with lines that end in a line feed."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, LARGEST)
     except OSError as error:
         raise BadInput(f"Cannot read labels '{path}': {error.strerror}.") from error
     encoding = next((name for mark, name in _ENCODINGS.items() if data.startswith(mark)), "utf-8")

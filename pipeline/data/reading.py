@@ -79,11 +79,7 @@ def load_all(images: ImageSet, preprocess: Preprocess) -> Pixels:
     pixels = np.empty(shape, np.uint8)
 
     def load(index: int) -> None:
-        image = _decoded(images, index)
-        try:
-            pixels[index] = to_input(image, preprocess)
-        except BadImage as error:
-            raise BadImage(f"'{images.item_name(index)}': {error}") from error
+        pixels[index] = to_input(_decoded(images, index), preprocess)
 
     for _ in in_threads(load, len(images), f"Reading {images.name}"):
         pass

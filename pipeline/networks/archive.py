@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.export.pt2_archive import PT2ArchiveWriter
 
 from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
+from pipeline.checkpoints import zip_archives
 from pipeline.errors import BadCheckpoint, LoweringFailed
 
 ABOUT = "extra/edge_pipeline"
@@ -35,9 +35,11 @@ INTEGER_ARITHMETIC = frozenset(
     for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "eq", "ne", "le", "lt", "ge", "gt")
 )
 SHAPE = re.compile(
-    r"(?:'[su]\d+'|[su]\d+|Symbol|Integer|Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv"
-    r"|positive|nonnegative|integer|True|[-=(), \d])*"
+    r"(?:'[su]\d++'|[su]\d++|Symbol|Integer|Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv"
+    r"|positive|nonnegative|integer|True|[-=(), \d])*+"
 )
+"""Words of a shape. What a repetition has taken it keeps (++ and *+): digits may be read in 2^k ways otherwise."""
+
 FOURIER = [f"{kind}fft{rank}" for kind in ("", "r", "i", "ir", "h", "ih") for rank in ("", "2", "n")]
 STRINGS = {
     **{(f"conv{rank}d", "padding"): re.compile("same|valid") for rank in (1, 2, 3)},
@@ -97,18 +99,16 @@ def write(program: ExportedProgram, about: str | None = None) -> bytes:
 def _members(data: bytes, where: str) -> dict[str, bytes]:
     """The members of the archive by name, without its root folder."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-                raise BadCheckpoint(f"{where} is compressed, which torch.export.save does not do: it is not read.")
-            members = {info.filename.partition("/")[2]: archive.read(info) for info in infos}
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+        members = zip_archives.members(data)
+    except zip_archives.Unread as error:
+        raise BadCheckpoint(
+            f"{where} is not read: {error}. Save it again with torch.export.save(program, …)."
+        ) from None
+    except ValueError as error:
         raise BadCheckpoint(
             f"{where} is not a whole .pt2 file ({first_line(error)}); it may be truncated. "
             "Save one with torch.export.save(program, …)."
         ) from error
-    if len(members) < len(infos):
-        raise BadCheckpoint(f"{where} holds two members of one name: it is not read.")
     if members.get("archive_format") != b"pt2" or GRAPH not in members:
         raise BadCheckpoint(
             f"{where} is no .pt2 archive of one program, as torch.export.save of torch 2.8 and later writes it."

@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch.export import ExportedProgram
 
-from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.runtime.preprocess import LARGEST_SIDE, Preprocess
 from pipeline.checkpoint import FORMAT, Checkpoint, Metadata, check, describe, metadata_of
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import archive, own
@@ -105,6 +105,10 @@ def network_of(program: ExportedProgram, where: str) -> tuple[FlatNetwork, int, 
         kind = f"{given.dtype} {shape}".removeprefix("torch.") if shape else type(given).__name__
         raise BadCheckpoint(
             f"{where} takes {kind}; one float32 picture tensor [N, 3, height, width] of fixed sides is needed."
+        )
+    if max(sides[1:]) > LARGEST_SIDE:
+        raise BadCheckpoint(
+            f"{where} takes images of {sides[1]}×{sides[2]}; a side may have at most {LARGEST_SIDE:,} pixels."
         )
     if isinstance(shape[0], int) and not _takes_any_batch(network, sides[1], sides[2]):
         if shape[0] != 1:

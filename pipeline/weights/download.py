@@ -13,6 +13,7 @@ import fcntl
 import http
 import http.client
 import os
+import re
 import socket
 import time
 import urllib.error
@@ -27,6 +28,7 @@ from edge_apps.console import progress, progress_bar
 from edge_apps.errors import first_line
 from edge_apps.files import sync_folder
 from edge_apps.runtime.content import sha256_of
+from edge_apps.untrusted import MB
 from pipeline.errors import BadInput, DownloadFailed
 from pipeline.weights.published import Published
 
@@ -35,6 +37,9 @@ TIMEOUT_S = 30.0
 PAUSES_S = (1.0, 3.0)
 """Before the second and the third attempt."""
 CHUNK = 1 << 18
+LARGEST = 1_000 * MB
+"""Bytes of a published file; the largest known, VGG-19 with batch norm, has 575 million."""
+
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 Done = Callable[[int, int | None], None]
@@ -193,7 +198,7 @@ def _attempt(part: Path, url: str, done: Done) -> None:
 def _answer(request: urllib.request.Request, part: Path) -> Any:
     """What the server sends; ``_Broken`` where another attempt may help."""
     try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        return urllib.request.build_opener(_WebOnly).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         said = f"the server says {error.code} {error.reason}"
         error.close()
@@ -214,9 +219,16 @@ def _answer(request: urllib.request.Request, part: Path) -> Any:
 
 def _copy(answer: Any, out: IO[bytes], have: int, done: Done) -> None:
     """Write what comes; ``_Broken`` where the connection ends before the file does."""
-    length = answer.headers.get("Content-Length")
-    total = None if length is None else have + int(length)
+    length = _length(answer.headers.get("Content-Length"))
+    total = None if length is None else have + length
     while True:
+        if max(have, total or 0) > LARGEST:
+            out.truncate(0)
+            raise DownloadFailed(
+                f"{answer.url} is larger than any published file ({max(have, total or 0):,} bytes, at most {LARGEST:,} "
+                "are downloaded): the server or a proxy has another file. Repeat the command, or name a mirror in "
+                f"{MIRROR}."
+            )
         done(have, total)
         try:
             chunk = answer.read(CHUNK)
@@ -228,6 +240,23 @@ def _copy(answer: Any, out: IO[bytes], have: int, done: Done) -> None:
         have += len(chunk)
     if total is not None and have < total:
         raise _Broken(f"the connection ended after {have:,} of {total:,} bytes")
+
+
+def _length(stated: str | None) -> int | None:
+    """The bytes that will come; None where the server does not say, or says what is no number of bytes."""
+    return int(stated) if stated is not None and re.fullmatch(r"[0-9]{1,18}", stated.strip()) else None
+
+
+class _WebOnly(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to other web addresses alone; urllib itself follows those to FTP servers, too."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the next request."""
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise urllib.error.HTTPError(req.full_url, code, f"redirects to '{newurl:.80}'", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _version_file(part: Path) -> Path:

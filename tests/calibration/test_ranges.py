@@ -87,3 +87,21 @@ def test_ranges_that_no_network_has_are_refused(tmp_path: Path, interval: str) -
     path.write_text(json.dumps({**text, "values": {"a": json.loads(interval)}}))
     with pytest.raises(BadCalibration, match="the range of 'a' is"):
         load_ranges(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b'{"x":' + b"[" * 100_000, "nested too deeply", id="nested"),
+        pytest.param(b'{"values": {"a": [0, NaN]}}', "invalid", id="nan"),
+        pytest.param(b'{"values": {"a": [0, 1e999]}}', "out of range", id="infinite"),
+        pytest.param(b'{"values": {"\xff": [0, 1]}}', "UTF-8", id="bytes"),
+        pytest.param(b" " * 16_000_001, "at most 16,000,000 are read", id="large"),
+    ],
+)
+def test_hostile_ranges_are_one_line(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "ranges.json"
+    path.write_bytes(data)
+    with pytest.raises(BadCalibration, match=message) as caught:
+        load_ranges(path)
+    assert "\n" not in str(caught.value)

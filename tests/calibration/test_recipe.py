@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def test_defaults_and_toml_agree(tmp_path: Path) -> None:
         ("averaging = 0.0", "averaging is 0"),
         ("images = 'many'", "images"),
         ("not toml at all", "recipe.toml"),
+        ("percentile = nan", "percentile is nan"),
+        (f"seed = {2**63}", "seed is .* below 2"),
+        pytest.param(f"images = {'9' * 5000}", "limit", id="long number"),
+        pytest.param("observers = " + "{a=" * 20000, "nested too deeply", id="nested"),
+        pytest.param("a." * 50_000 + "a = 1", "more than 1,000 dots", id="dotted"),
+        pytest.param("#" * 300_000, "has 300,000 bytes, and at most 256,000 are read", id="large"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_one_line(tmp_path: Path, text: str, named: str) -> None:
@@ -30,6 +37,17 @@ def test_a_recipe_that_means_nothing_is_one_line(tmp_path: Path, text: str, name
     with pytest.raises(BadRecipe, match=named) as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_text_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"seed = 1 # \xff")
+    with pytest.raises(BadRecipe, match="utf-8|UTF-8"):
+        load_recipe(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BadRecipe, match="is a FIFO, not a file"):
+        load_recipe(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:

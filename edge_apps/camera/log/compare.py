@@ -16,6 +16,9 @@ SHOWN = ("age", "infer")
 """Stages that are compared: the end-to-end latency of a frame, and what the network costs. Not ``total``: most of it
 may be waiting for the camera's next frame."""
 
+NEEDED = {"infer", "total"}
+"""Stages that every frame has; a log that lacks them for a device was changed, and says nothing of that device."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -34,7 +37,7 @@ def compare_logs(files: Sequence[Path]) -> list[Compared]:
         BadInput: a file that is no log, or no frame in any of them.
     """
     with merged_logs(files) as database:
-        groups = [group for group in summarize(database, ", ".join(map(str, files))) if group.stages]
+        groups = [group for group in summarize(database, ", ".join(map(str, files))) if group.stages.keys() >= NEEDED]
     if not groups:
         raise BadInput("No frame was logged in any of these files: there is nothing to compare.")
     groups.sort(key=lambda group: group.stages["infer"].p50)

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_apps.camera.log import schema
+from edge_apps.camera.log import foreign, schema
 from edge_apps.camera.log.integrity import Damaged, is_damage
-from edge_apps.errors import BadInput
+from edge_apps.errors import BadInput, first_line
 from edge_apps.files import check_writable
+from edge_apps.untrusted import open_regular
 
 PATIENCE = 10.0
 """Seconds to wait for another program that writes to the same file."""
@@ -99,6 +100,7 @@ def open_to_write(
     database.text_factory = _text
     try:
         check(database)
+        foreign.check_objects(database)
         _prepare(database)
         database.execute("PRAGMA synchronous = FULL")
         database.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")
@@ -169,7 +171,7 @@ def read_log(path: Path) -> sqlite3.Connection:
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """``read_log``, closed at the end; its rows have names. A damaged log is named: ``BadInput``."""
-    with damage_named(path), contextlib.closing(read_log(path)) as database:
+    with damage_named(path), contextlib.closing(read_log(path)) as database, foreign.wrong_values_named(database):
         database.row_factory = sqlite3.Row
         yield database
 
@@ -186,7 +188,8 @@ def damage_named(path: Path) -> Iterator[None]:
         if is_full(error):
             raise no_room(error) from error
         raise BadInput(
-            f"The log '{path}' is damaged or cannot be read: {error}. 'sqlite3 {path} .recover' may save parts of it."
+            f"The log '{path}' is damaged or cannot be read: {first_line(error)}. 'sqlite3 {path} .recover' may save "
+            "parts of it."
         ) from error
 
 
@@ -206,7 +209,7 @@ def cannot_open(path: Path, error: OSError | sqlite3.Error) -> BadInput:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return stream.read(HEAD)
 
 
@@ -227,6 +230,7 @@ def _prepare(database: sqlite3.Connection) -> None:
             schema.create(database)
     if not schema.is_current(database):
         with transaction(database):
+            foreign.check_values(database)
             schema.upgrade(database)
             if not schema.is_current(database):
                 raise Damaged("its tables are not those of a log")
@@ -298,6 +302,7 @@ def _opened(uri: str) -> sqlite3.Connection:
     database = sqlite3.connect(uri, uri=True, timeout=PATIENCE)
     database.text_factory = _text
     try:
+        foreign.check_objects(database)
         database.execute("SELECT count(*) FROM session").fetchone()
     except BaseException:
         database.close()
@@ -310,6 +315,7 @@ def _upgraded_copy(database: sqlite3.Connection) -> sqlite3.Connection:
         copy = _copied(database)
     try:
         with transaction(copy):
+            foreign.check_values(copy)
             schema.upgrade(copy)
     except BaseException:
         copy.close()

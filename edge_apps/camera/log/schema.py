@@ -16,6 +16,8 @@ import sqlite3
 import uuid
 from typing import Any
 
+from edge_apps.untrusted import parse_json
+
 APPLICATION_ID = 0x45444745
 """``EDGE``: marks the file as such a log (``PRAGMA application_id``)."""
 
@@ -134,13 +136,13 @@ def create(database: sqlite3.Connection) -> None:
 
 def is_current(database: sqlite3.Connection) -> bool:
     """Whether every table has every column."""
-    return all(_columns(database, table) >= types(table).keys() for table in TABLES)
+    return all(existing(database, table) >= types(table).keys() for table in TABLES)
 
 
 def upgrade(database: sqlite3.Connection) -> None:
     """Give the tables of an older version what they lack; no row is lost. Inside a transaction of the caller."""
     for table in ("window", "sample"):
-        if not _columns(database, table):
+        if not existing(database, table):
             database.execute(TABLES[table])
     _add_columns(database, "session")
     for id_ in [row[0] for row in database.execute("SELECT id FROM session WHERE uuid = ''")]:
@@ -149,14 +151,14 @@ def upgrade(database: sqlite3.Connection) -> None:
     for id_, device in database.execute("SELECT id, device FROM session WHERE device_id = ''").fetchall():
         told = "UPDATE session SET device_id = fingerprint, device_name = ? WHERE id = ?"
         database.execute(told, (_hardware(device), id_))
-    if "offset_ns" not in _columns(database, "frame"):
+    if "offset_ns" not in existing(database, "frame"):
         _add_columns(database, "frame")
         # The wall clock is all that version 1 wrote down.
         database.execute(
             "UPDATE frame SET offset_ns = max(0, CAST((captured_at - begin) * 1e9 AS INTEGER)) FROM "
             "(SELECT session AS id, min(captured_at) AS begin FROM frame GROUP BY session) WHERE session = id"
         )
-    if "number" not in _columns(database, "event"):
+    if "number" not in existing(database, "event"):
         database.execute("ALTER TABLE event RENAME TO event_of_version_1")
         database.execute(TABLES["event"])
         database.execute(
@@ -186,13 +188,22 @@ def types(table: str) -> dict[str, str]:
         return {row[1]: row[2] for row in database.execute(f"PRAGMA table_info({table})")}
 
 
-def _columns(database: sqlite3.Connection, table: str) -> set[str]:
+@functools.cache
+def required(table: str) -> frozenset[str]:
+    """The columns that may not be NULL."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.execute(TABLES[table])
+        return frozenset(row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[3] or row[5])
+
+
+def existing(database: sqlite3.Connection, table: str) -> set[str]:
+    """Return the columns that a table has in this log."""
     return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
 
 
 def _add_columns(database: sqlite3.Connection, table: str) -> None:
     lines = {words[0]: line for line in TABLES[table].splitlines() if (words := line.split())}
-    for name in types(table).keys() - _columns(database, table):
+    for name in types(table).keys() - existing(database, table):
         definition = lines[name].partition("--")[0].strip().rstrip(",")
         database.execute(f"ALTER TABLE {table} ADD COLUMN {definition}")
 
@@ -217,7 +228,6 @@ def _hardware(device: str) -> str:
 def _known(device: str) -> dict[str, Any]:
     """Decode what a session's row says of its device; a row that is broken stays as it is, and says nothing."""
     try:
-        known = json.loads(device)
+        return parse_json(device.encode(), dict[str, Any])
     except ValueError:
         return {}
-    return known if isinstance(known, dict) else {}

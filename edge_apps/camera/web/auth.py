@@ -13,12 +13,16 @@ from pathlib import Path
 
 from edge_apps.camera.web.address import Address
 from edge_apps.errors import BadInput
+from edge_apps.untrusted import read_regular
 
 VARIABLE = "EDGE_CAMERA_TOKEN"
 """Of the environment: a token of the user's own."""
 
 SHORTEST = 22
 """Characters of a user's own token: 128 bits where they are random letters, digits, ``-`` and ``_``."""
+
+LONGEST_FILE = 10_000
+"""Bytes of a file with a token."""
 
 WRONG_ALLOWED = 10
 """Different wrong tokens from one address within ``WINDOW``; after that it has to wait."""
@@ -47,7 +51,7 @@ def choose_token(address: Address, environment: Mapping[str, str], file: Path | 
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace").strip()
+        return read_regular(file, LONGEST_FILE).decode(errors="replace").strip()
     except OSError as error:
         raise BadInput(f"Cannot read the token file '{file}': {error.strerror}.") from error
 

@@ -1,6 +1,8 @@
 """How many frames a file has by its own count, and whether all of it is there."""
 
 import importlib.util
+import os
+import time
 from pathlib import Path
 
 import cv2
@@ -74,3 +76,18 @@ def test_damage_raises_nothing(tmp_path: Path, make) -> None:
         for at in rng.integers(0, max(1, len(damaged)), 6):
             damaged[at : at + 1] = bytes([rng.integers(0, 256)])
         assert isinstance(read(tmp_path, bytes(damaged)), Container)
+
+
+def test_a_file_of_millions_of_empty_boxes_states_nothing_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp4"
+    path.write_bytes(b"\0\0\0\x08free" * 2_000_000)
+    started = time.monotonic()
+    assert read_container(path) == Container()
+    path.write_bytes(b"RIFF\0\0\0\0AVI " + b"JUNK\0\0\0\0" * 2_000_000)
+    assert read_container(path) == Container()
+    assert time.monotonic() - started < 5
+
+
+def test_a_fifo_states_nothing_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.mp4")
+    assert read_container(tmp_path / "x.mp4") == Container()

@@ -22,6 +22,7 @@ from edge_apps.camera.sources import (
     SourceOptions,
     parse_source,
 )
+from edge_apps.errors import BadInput
 from edge_apps.images import write_png
 
 EVERY = SourceOptions(every_frame=True)
@@ -261,3 +262,9 @@ def test_a_video_that_waits_ends_when_it_is_asked_to(video: Path) -> None:
     for item in source:
         given.append(item)
     assert len(given) == 3
+
+
+def test_a_video_of_giant_frames_is_refused_before_one_is_decoded(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_PIXELS", 100)
+    with pytest.raises(BadInput, match=r"is too large: its frames have \d+×\d+ pixels, and at most 100 are decoded"):
+        parse_source(f"video:{video}", EVERY)

@@ -243,3 +243,9 @@ def test_random_bytes_never_raise_anything_but_the_end() -> None:
             found = everything(data, boundary=boundary)
             assert all(isinstance(item, (bytes, Unended, NoPicture)) for item in found)
             assert A in found or number % 3
+
+
+def test_endless_padding_and_empty_segments_are_no_image() -> None:
+    for data in (b"\xff" * 10**6, b"\xff\xe0\x00\x02" * 10**6, b"\xff\xd0" * 10**6):
+        images = JpegStream(stream(b"\xff\xd8\xff\xe0\x00\x02" + data + A))
+        assert isinstance(next(iter(images)), NoPicture)

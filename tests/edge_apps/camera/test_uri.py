@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,10 @@ def test_the_list_of_processes_does_not_show_it(scheme: str) -> None:
     assert "secret" not in "".join(shown)
     assert shown[3:5] == ["--source", f"{scheme}://***@camera/1?token=***".ljust(len(address))]
     assert shown[5].startswith(f"--again={scheme}://***@camera/1?token=***")
+
+
+@pytest.mark.parametrize("text", ["a." * 100_000, "a+" * 100_000, "rtsp:" * 50_000])
+def test_a_message_of_a_server_is_scrubbed_in_no_time(text: str) -> None:
+    started = time.monotonic()
+    assert parse_uri("rtsp://host/x").scrub(text) == text
+    assert time.monotonic() - started < 1

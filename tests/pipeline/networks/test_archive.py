@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -201,3 +202,24 @@ def test_a_program_of_another_device_computes_here() -> None:
 
     program, _ = archive.read(changed(GRAPH, on_cuda), "it")
     assert program.module(check_guards=False)(torch.randn(2, 3, 8, 8)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("text", ["s" + "1" * 900 + "!", "'s1'" * 200 + "!", "Mod" * 300 + "x", "s11" * 300 + "?"])
+def test_a_shape_is_checked_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(BadCheckpoint, match="the shape"):
+        archive.read(changed(GRAPH, _with_shape(text)), "it")
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "text", ["s0", "Mod(s0, 2)", "Max(1, s12)", "FloorDiv(Symbol('u7', integer=True), 2)", "2 - s3"]
+)
+def test_shapes_of_torch_match(text: str) -> None:
+    assert archive.SHAPE.fullmatch(text)
+
+
+def test_a_graph_that_nests_too_deeply_is_refused() -> None:
+    deep = {**members(exported()), f"archive/{GRAPH}": b'{"graph_module":' + b"[" * 100_000}
+    with pytest.raises(BadCheckpoint, match="is no .pt2 archive of one program"):
+        archive.read(packed(deep), "it")

@@ -20,7 +20,8 @@ torchvision_models, timm_create = _zoo["torchvision_models"], _zoo["timm_create"
 class Server:
     """Serves ``files`` by name, in ways that tests choose, and remembers what it was asked.
 
-    ``break_after`` ends that many answers early, after so many bytes; ``errors`` are answered first.
+    ``break_after`` ends that many answers early, after so many bytes; ``errors`` are answered first. ``length`` is
+    stated in place of the right one, ``redirect`` is where every request is sent.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -28,6 +29,8 @@ class Server:
     etag: str | None = '"one"'
     break_after: list[int] = field(default_factory=list)
     errors: list[int] = field(default_factory=list)
+    length: str | None = None
+    redirect: str | None = None
     gate: threading.Event | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -45,12 +48,17 @@ class Server:
             if start >= len(data):
                 request.send_error(416)
                 return
+        if self.redirect is not None:
+            request.send_response(302)
+            request.send_header("Location", self.redirect)
+            request.end_headers()
+            return
         request.send_response(206 if start else 200)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         if self.etag:
             request.send_header("ETag", self.etag)
-        request.send_header("Content-Length", str(len(data) - start))
+        request.send_header("Content-Length", self.length or str(len(data) - start))
         request.end_headers()
         end = self.break_after.pop(0) if self.break_after else len(data)
         request.wfile.write(data[start:end])

@@ -276,3 +276,26 @@ def test_a_missing_network_is_said_with_the_host(cache, monkeypatch):
     monkeypatch.setenv("EDGE_PIPELINE_WEIGHTS_URL", "http://example.invalid/models")
     with pytest.raises(DownloadFailed, match=r"no network, or no such host: example\.invalid\. Check the network"):
         fetch(ROW)
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e9", "9" * 30, "", "٣"])
+def test_a_length_that_is_none_is_not_believed(server, cache, length):
+    server.length = length.encode().decode("latin-1")
+    assert fetch(ROW).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_file_larger_than_any_published_one_is_not_kept(server, cache, monkeypatch, stated):
+    monkeypatch.setattr(download, "LARGEST", len(DATA) - 1)
+    server.length = None if stated else "abc"
+    with pytest.raises(DownloadFailed, match="is larger than any published file .* at most 2,097,151 are downloaded"):
+        fetch(ROW)
+    assert not list(cache.glob("*.part"))
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x"])
+def test_a_redirect_to_anything_but_the_web_is_not_followed(server, cache, target):
+    server.redirect = target
+    with pytest.raises(DownloadFailed, match="redirect") as caught:
+        fetch(ROW)
+    assert "\n" not in str(caught.value)

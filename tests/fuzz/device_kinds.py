@@ -248,8 +248,12 @@ def _manifests() -> list[bytes]:
         "provenance": {"checkpoint_sha256": "ab" * 32, "ranges_sha256": "cd" * 32, "tools": {"torch": "2"}},
     }  # fmt: skip
     of_file = {"target": "tflite", "precision": "int8"}
-    files = [{"path": "m.tflite", "role": "model", "sha256": "ab" * 32, "bytes": 3, **of_file}]
-    bundle = {**about, "created": "2025", "files": files, "observers": {"a": "mse"}, "findings": ["x"]}
+    files = [
+        {"path": "m.tflite", "role": "model", "sha256": "ab" * 32, "bytes": 3, **of_file},
+        {"path": "ranges.json", "role": "ranges", "sha256": "cd" * 32, "bytes": 3},
+    ]
+    kept = {"files": files, "observers": {"a": "mse"}, "findings": ["x"], "exported": ["m.tflite"]}
+    bundle = {**about, "created": "2025", **kept}
     return [json.dumps(document).encode() for document in (bundle, {**about, **of_file})]
 
 

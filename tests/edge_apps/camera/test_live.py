@@ -166,7 +166,7 @@ def test_a_stream_that_hangs_is_started_again(camera) -> None:
 
 def test_corrupt_frames_are_told_and_never_classified(camera) -> None:
     whole = http.picture(77, width=320, height=240)
-    noise = os.urandom(400)
+    noise = random.Random(0).randbytes(400)
     bad = [
         b"no picture at all",
         whole[:-40],
@@ -189,7 +189,7 @@ def test_corrupt_frames_are_told_and_never_classified(camera) -> None:
         "Corrupt frame: 17 bytes that are not a JPEG image.",
         "Corrupt frame: a JPEG image that is cut short.",
         "Corrupt frame: an empty part.",
-        "Corrupt frame: 402 bytes that are not a JPEG image." if noise[0] != 0xFF else skipped[3].reason,
+        "Corrupt frame: 402 bytes that are not a JPEG image.",
         "Corrupt frame: an image that is damaged inside.",
     ]
     assert [item.sequence for item in items if isinstance(item, (Frame, Skipped))] == list(range(len(items)))

@@ -13,13 +13,19 @@ import msgspec
 import torch
 from torch.export import ExportedProgram
 
+from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import LARGEST_SIDE, Preprocess
+from edge_apps.untrusted import MB
 from pipeline.checkpoint import FORMAT, Checkpoint, Metadata, check, describe, metadata_of
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.networks import archive, own
 from pipeline.networks.evaluation_mode import check_evaluation_mode
 from pipeline.networks.flat import FlatNetwork
+from pipeline.networks.memory import peak_bytes
 from pipeline.zoo.spec import ModelSpec
+
+MOST_MEMORY = 400 * MB
+"""Of the values that a program computes at a time."""
 
 
 def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
@@ -110,6 +116,8 @@ def network_of(program: ExportedProgram, where: str) -> tuple[FlatNetwork, int, 
         raise BadCheckpoint(
             f"{where} takes images of {sides[1]}×{sides[2]}; a side may have at most {LARGEST_SIDE:,} pixels."
         )
+    count = shape[0] if isinstance(shape[0], int) else 1
+    _check_memory(network, (count, 3, sides[1], sides[2]), where)
     if isinstance(shape[0], int) and not _takes_any_batch(network, sides[1], sides[2]):
         if shape[0] != 1:
             raise BadCheckpoint(
@@ -117,6 +125,19 @@ def network_of(program: ExportedProgram, where: str) -> tuple[FlatNetwork, int, 
             )
         network.batch = 1
     return network.eval(), sides[1], sides[2]
+
+
+def _check_memory(network: FlatNetwork, shape: tuple[int, int, int, int], where: str) -> None:
+    """Refuse a graph that would fill the memory when it is run: a few bytes of it can name a tensor of any size."""
+    try:
+        peak = peak_bytes(network, shape)
+    except Exception as error:  # whatever torch raises of shapes that contradict each other
+        raise BadCheckpoint(f"{where} is a graph that cannot be computed: {first_line(error)}.") from error
+    if peak > MOST_MEMORY:
+        raise BadCheckpoint(
+            f"{where} takes {peak / MB:,.0f} MB for the values that it computes at a time; at most "
+            f"{MOST_MEMORY // MB} MB are allowed. EfficientNet-B7 takes 207."
+        )
 
 
 def _takes_any_batch(network: FlatNetwork, height: int, width: int) -> bool:

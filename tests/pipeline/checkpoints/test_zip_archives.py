@@ -76,7 +76,7 @@ def test_an_endless_list_of_members_is_not_read() -> None:
         names(entries + end)
 
 
-@pytest.mark.parametrize("data", [b"", b"PK", PLAIN[:100], PLAIN[:-30]])
+@pytest.mark.parametrize("data", [b"", b"PK", PLAIN[:100], PLAIN[:-30]], ids=["empty", "two bytes", "start", "cut"])
 def test_what_is_no_whole_archive_says_so(data: bytes) -> None:
     with pytest.raises(ValueError, match="."):
         members(data)

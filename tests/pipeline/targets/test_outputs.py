@@ -23,7 +23,7 @@ from pipeline import targets
 from pipeline.capture import ImageInput
 from pipeline.networks.prepare import prepare
 from pipeline.targets.base import Source
-from pipeline.targets.coreml import _operations
+from pipeline.targets.coreml import _read_back
 
 SIZE, LABELS = 16, ("a", "b", "c", "d")
 PREPROCESS = Preprocess(height=SIZE, width=SIZE)
@@ -110,7 +110,7 @@ def test_core_ml_classifies_by_the_networks_own_probabilities(
     import coremltools as ct
 
     path = write(source_of(net), "coreml", precision, kind)
-    operations = _operations(path)
+    operations, _ = _read_back(path)
     assert sum(operation.op_type == "softmax" for operation in operations) == softmaxes
     (classify,) = (operation for operation in operations if operation.op_type == "classify")
     last = before(classify.inputs["probabilities"])

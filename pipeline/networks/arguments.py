@@ -17,6 +17,7 @@ def with_defaults(node: Node, *defaults: Any) -> tuple[Any, ...]:
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
-    """Return the shape of a node's tensor; the batch, which may be free, is −1."""
+    """Return the shape of a node's tensor; the first axis, along which images may lie, is −1."""
     shape = value.meta["val"].shape
-    return (-1, *(int(side) for side in shape[1:]))
+    assert all(isinstance(side, int) for side in shape[1:]), "to make a number of a free side would fix it everywhere"
+    return (-1, *shape[1:])

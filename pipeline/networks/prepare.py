@@ -14,7 +14,7 @@ from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
 from pipeline.networks.attention import constant_products_to_linear
-from pipeline.networks.batches import batch_use, first_mixing
+from pipeline.networks.batches import batch_use, first_mixing, images_lead
 from pipeline.networks.blame import where_failed
 from pipeline.networks.casts import drop_idle_casts
 from pipeline.networks.class_token import add_joined_constants
@@ -115,7 +115,7 @@ def export_network(network: nn.Module, preprocess: Preprocess) -> Exported:
         with hushed(), torch.no_grad():
             use = batch_use(network, preprocess)
             whole = _captured(network, preprocess, free=True)
-            if whole is not None and use == "any":
+            if whole is not None and use == "any" and images_lead(whole):
                 return Exported(whole, None, None)
             single = _captured(network, preprocess, free=False)
     except Exception as error:

@@ -13,6 +13,8 @@ from edge_apps.image_parts import SOS, jpeg_segments, png_chunks, riff_chunks
 
 MB = 1_000_000
 
+PNG = b"\x89PNG"
+
 MOST_MEMORY = 500 * MB
 """Bytes for the file and its pixels together: a JPEG or PNG may have 80 megapixels, a progressive JPEG 55, a WebP 49,
 a 24-bit BMP 42 for ``LARGEST_FILE``."""
@@ -35,8 +37,19 @@ SCANS = 3
 WEBP = 10
 """Bytes per pixel of a WebP with transparency, as measured with OpenCV 5.0; libwebp keeps all of a frame's parts."""
 
+ANIMATED_WEBP = 11
+"""The same of one with several frames: what it is put together on is held beside the frame."""
+
+MOST_TEXTS = 50
+"""Texts of one PNG that may be compressed; libpng unpacks each, up to 8 MB, and a file of 3 MB has room for 400."""
+
+_TEXTS = frozenset({b"zTXt", b"iTXt"})
+
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers of a frame's header: SOF0 to SOF15 but for tables (ITU-T T.81, table B.1)."""
+
+_ANIMATION = 0x2
+"""The flag of a WebP's extended header (RFC 9649, 2.7.1)."""
 
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 """Frame headers of progressive JPEGs, whose coefficients are all kept until the last scan."""
@@ -71,6 +84,8 @@ def too_large(data: bytes) -> str | None:
             f"it has {size.width:,}×{size.height:,} pixels, which take {needed // MB:,} MB to decode, and at most "
             f"{MOST_MEMORY // MB} MB are used"
         )
+    if data.startswith(PNG) and (texts := sum(chunk.name in _TEXTS for chunk in png_chunks(data))) > MOST_TEXTS:
+        return f"it has {texts:,} texts, and at most {MOST_TEXTS} are read"
     if size.in_scans and (scans := _scans(data)) > MOST_SCANS:
         return f"it has {scans} scans, and at most {MOST_SCANS} are decoded"
     return None
@@ -81,7 +96,7 @@ def _sizes(data: bytes) -> list[Size]:
     try:
         if data.startswith(b"\xff\xd8"):
             return _of_jpeg(data)
-        if data.startswith(b"\x89PNG"):
+        if data.startswith(PNG):
             return _of_png(data)
         return _of_webp(data) if data.startswith(b"RIFF") else _of_bmp(data)
     except (struct.error, IndexError):  # cut short, and so refused by whoever decodes it
@@ -125,9 +140,10 @@ def _of_webp(data: bytes) -> list[Size]:
     sizes = []
     for name, start, _ in riff_chunks(data):
         if name == b"VP8X":
-            sizes.append(Size(_word24(data, start + 4) + 1, _word24(data, start + 7) + 1, WEBP))
+            cost = ANIMATED_WEBP if data[start] & _ANIMATION else WEBP
+            sizes.append(Size(_word24(data, start + 4) + 1, _word24(data, start + 7) + 1, cost))
         elif name == b"ANMF":
-            sizes.append(Size(_word24(data, start + 6) + 1, _word24(data, start + 9) + 1, WEBP))
+            sizes.append(Size(_word24(data, start + 6) + 1, _word24(data, start + 9) + 1, ANIMATED_WEBP))
         elif name == b"VP8 ":
             width, height = struct.unpack_from("<HH", data, start + 6)
             sizes.append(Size(width & 0x3FFF, height & 0x3FFF, WEBP))

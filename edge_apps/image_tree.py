@@ -25,6 +25,9 @@ ARCHIVES = frozenset({".tar", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z
 MOST_FOLDERS = 100_000
 """Folders in a tar, whose paths are kept; ImageNet-21k has 21,841 classes."""
 
+LONGEST_CHAIN = 40
+"""Links in a tar that lead to one another; Linux follows as many (path_resolution(7))."""
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -305,7 +308,7 @@ def _resolve(links: dict[str, str], files: dict[str, ImageFile], found: _Found) 
     added = {}
     for path, target in links.items():
         passed = {path}
-        while target in links and target not in passed:
+        while target in links and target not in passed and len(passed) < LONGEST_CHAIN:
             passed.add(target)
             target = links[target]
         if target in files:

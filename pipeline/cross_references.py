@@ -29,8 +29,6 @@ def check_references(bundle: Bundle) -> None:
         for does_fit, fault in _RANGES:
             if not does_fit(ranges, bundle):
                 raise _unfit(bundle, fault)
-    if "evaluation" in roles:
-        _check_evaluation(bundle)
 
 
 def ranges_of(bundle: Bundle) -> Ranges:
@@ -92,17 +90,29 @@ _RANGES: tuple[tuple[Callable[[Ranges, Bundle], bool], str], ...] = (
 )
 
 
-def _check_evaluation(bundle: Bundle) -> None:
-    """What is recorded as measured must have been measured on the files that are listed."""
+def check_evaluation(bundle: Bundle) -> None:
+    """Refuse a recorded evaluation of other files, or against another checkpoint, than the bundle lists.
+
+    Apart from ``check_references``, so that ``pipeline evaluate`` can replace it.
+
+    Raises:
+        BadManifest: naming what does not fit. ChangedFile: it is not what was recorded.
+    """
+    if all(file.role != "evaluation" for file in bundle.manifest.files):
+        return
     content = bundle.read(bundle.file("evaluation"))
     try:
         result = parse_json(content.data, EvaluationResult)
     except ValueError as error:
         raise BadManifest(f"Evaluation '{content.path}' cannot be read: {error}. Evaluate again.") from error
+    measured = {file.path: file.sha256 for file in result.files}
     listed = {file.path: file.sha256 for file in bundle.models()}
-    for file in result.files:
-        if listed.get(file.path) != file.sha256:
-            raise _unfit(bundle, f"lists an evaluation of another '{file.path}' than its own")
+    if result.reference is not None:
+        measured["checkpoint"] = result.reference.sha256
+        listed["checkpoint"] = bundle.manifest.provenance.checkpoint_sha256
+    for name, sha256 in measured.items():
+        if listed.get(name) != sha256:
+            raise BadManifest(f"Bundle '{bundle.root}' lists an evaluation of another '{name}'. Evaluate again.")
 
 
 def _unfit(bundle: Bundle, fault: str) -> BadManifest:

@@ -20,7 +20,7 @@ from edge_apps.runtime.signature import (
     signature_of,
 )
 from edge_apps.untrusted import LARGEST_TEXT, read_regular
-from pipeline.cross_references import check_references
+from pipeline.cross_references import check_evaluation, check_references
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def check_contents(bundle: Bundle) -> None:
     for file in bundle.manifest.files:
         bundle.read(file)
     check_references(bundle)
+    check_evaluation(bundle)
 
 
 def read_private_key(path: Path, ask: Ask) -> Ed25519PrivateKey:

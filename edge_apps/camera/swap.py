@@ -6,6 +6,7 @@ it gets another one, the old one is closed by the loop itself, which is the only
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -129,10 +130,11 @@ def state_of(path: Path) -> State:
 def _looked_at(path: Path) -> list[Path]:
     """A bundle's manifest, its signature, and the models it lists: what else lies in its folder, as a log, is not ours.
 
-    Of a file also the manifest beside it, to which it is held where it lies in a bundle.
+    Of a file also the manifest beside it, to which it is held where it lies in a bundle; of a link also the one beside
+    what it leads to.
     """
     if not path.is_dir():
-        return [path, *_manifest_of(path.parent)]
+        return [path, *_manifest_of(path.parent), *_manifest_of(Path(os.path.realpath(path)).parent)]
     try:
         bundle = load_bundle(path)
     except EdgeError:  # not yet, not any more, or a folder that is a model itself

@@ -208,6 +208,11 @@ class Bundle:
                 f"'{path}' was changed after export (sha256 {content.sha256[:12]}…, the manifest says "
                 f"{file.sha256[:12]}…): it will not be run. Export again, or restore the file."
             )
+        if content.size != file.bytes:
+            raise ChangedFile(
+                f"'{path}' has {content.size:,} bytes, and the manifest says {file.bytes:,}: the manifest was changed "
+                "after export. Export again."
+            )
         return content
 
 

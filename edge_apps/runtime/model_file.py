@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +47,16 @@ class ModelFile:
 def read_model(path: Path, trust: PublicKey | None = None, *, xnnpack: bool = True) -> ModelFile:
     """Read a model file that a user names, and see to it that it can be opened.
 
-    A file in a bundle has the bytes that the bundle's manifest records. A file that stands alone was loaded and run
-    once in another process, on the kernels that ``xnnpack`` says. With ``trust`` it must lie in a bundle that this key
-    signed.
+    A file in a bundle has the bytes that the bundle's manifest records; a link from outside to such a file names it. A
+    file that stands alone was loaded and run once in another process, on the kernels that ``xnnpack`` says. With
+    ``trust`` it must lie in a bundle that this key signed.
 
     Raises:
         BadInput: no such file, or one for which there is no runtime; one that crashes it. Untrusted: no bundle that
-            ``trust`` signed vouches for it. ChangedFile: the bytes are
-            not those that the bundle records, or it does not list the file. BadManifest: the manifest beside the file
-            cannot be read.
+            ``trust`` signed vouches for it. ChangedFile: the bytes are not those that the bundle records, or it does
+            not list the file. BadManifest: the manifest beside the file cannot be read.
     """
+    path = _where_it_lies(path)
     check_suffix(path)
     bundle = bundle_around(path, trust)
     if bundle is not None:
@@ -76,8 +77,7 @@ def bundle_around(path: Path, trust: PublicKey | None = None) -> Bundle | None:
         BadManifest: what lies beside it as ``manifest.json`` is not the manifest of a bundle. Untrusted: ``trust`` did
             not sign it, or there is none.
     """
-    beside = path.parent / MANIFEST
-    if not beside.exists() and not beside.is_symlink():
+    if not _has_manifest(path):
         if trust is not None:
             raise Untrusted(
                 f"'{path}' stands alone (there is no {MANIFEST} beside it), and only files of a signed bundle are "
@@ -122,6 +122,23 @@ def vanished(bundle: BundleManifest, about: FileManifest) -> str | None:
     if not missing:
         return None
     return f"It was exported together with '{missing[0]}', which the manifest does not list. Export again."
+
+
+def _where_it_lies(path: Path) -> Path:
+    """Return the file of a bundle that a link from outside leads to, or the path itself.
+
+    Otherwise a link, as from ``current.tflite`` to the file of a release, would turn the check off.
+    """
+    if path.is_symlink() and not _has_manifest(path):
+        target = Path(os.path.realpath(path))
+        if _has_manifest(target):
+            return target
+    return path
+
+
+def _has_manifest(path: Path) -> bool:
+    """Whether anything lies beside a file as ``manifest.json``, be it a link that leads nowhere."""
+    return os.path.lexists(path.parent / MANIFEST)
 
 
 def _listed(bundle: Bundle, path: Path) -> BundleFile:

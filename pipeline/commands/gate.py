@@ -77,6 +77,7 @@ def command(
         from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, failed_by_rounding, judge, with_most_damaged
         from pipeline.accuracy.in_bundle import evaluate_bundle
         from pipeline.accuracy.sensitivity import most_damaged
+        from pipeline.cross_references import check_evaluation
         from pipeline.data import open_data
         from pipeline.data.reading import usable
         from pipeline.errors import BadInput
@@ -90,6 +91,7 @@ def command(
             allow_not_run=allowed,
         )
         key = trusted_key(trust)
+        check_evaluation(load_bundle(bundle, key))
         images = open_data(data, "test")
         skipped: list[str] = []
         if skip_corrupt:

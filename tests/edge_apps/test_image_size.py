@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_apps.errors import BadImage
-from edge_apps.image_size import LARGEST_FILE, MOST_MEMORY, MOST_SCANS, too_large
+from edge_apps.image_size import LARGEST_FILE, MOST_MEMORY, MOST_SCANS, MOST_TEXTS, too_large
 from edge_apps.images import decode
 
 FLAT = np.zeros((16, 16, 3), np.uint8)
@@ -118,6 +118,20 @@ def test_an_end_mark_inside_a_segment_hides_no_scan() -> None:
     data = encoded(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     hidden = b"\xff\xfe\x00\x04\xff\xd9" + data[data.rfind(b"\xff\xda") : -2]
     assert "scans" in (too_large(data[:-2] + hidden * MOST_SCANS + data[-2:]) or "")
+
+
+def test_compressed_texts_that_cost_time_are_counted() -> None:
+    """Each is unpacked: 400 of 7 MB lie in 3 MB and take 10 s."""
+    text = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(7_000_000), 9))
+    assert too_large(png(64, 64, *[text] * MOST_TEXTS)) is None
+    assert "texts" in (too_large(png(64, 64, *[text] * (MOST_TEXTS + 1))) or "")
+
+
+def test_an_animation_takes_more_than_a_still_image() -> None:
+    """What its frames are drawn on counts, too: 48 megapixels took 522 MB."""
+    still, animated = (bytes([flags, 0, 0, 0]) + word24(6999) + word24(6899) for flags in (0, 2))
+    assert too_large(webp(b"VP8X", still)) is None
+    assert "pixels" in (too_large(webp(b"VP8X", animated)) or "")
 
 
 def test_the_bytes_of_the_file_count_with_its_pixels() -> None:

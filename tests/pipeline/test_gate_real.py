@@ -19,7 +19,7 @@ from pipeline.accuracy.in_bundle import evaluate_bundle
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.data import open_data
 from pipeline.data.subset import Subset
-from pipeline.errors import BadManifest, MissingExtra
+from pipeline.errors import BadManifest, ChangedFile, MissingExtra
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,46 @@ def no_ranges(_root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> N
     manifest["provenance"]["ranges_sha256"] = None
 
 
+def other_checkpoint(root: Path, manifest: dict[str, Any], _files: dict[str, Any]) -> None:
+    """Other weights, which say that they were made from the file that the bundle was made of."""
+    import safetensors.torch
+
+    path = root / "float" / "checkpoint.safetensors"
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    ((key, text),) = header["__metadata__"].items()
+    said = {**json.loads(text), "made_from": manifest["provenance"]["checkpoint_sha256"]}
+    state = safetensors.torch.load(data)
+    state["classifier.1.weight"] = state["classifier.1.weight"].roll(1, 0)
+    path.write_bytes(safetensors.torch.save(state, {key: json.dumps(said)}))
+
+
+def other_program(root: Path, _manifest: dict[str, Any], _files: dict[str, Any]) -> None:
+    from pipeline.networks import archive
+
+    path = root / "float" / "program.pt2"
+    program, _ = archive.read(path.read_bytes(), "program")
+    for tensor in program.state_dict.values():
+        if tensor.is_floating_point():
+            tensor.data.mul_(0.9)
+    path.write_bytes(archive.write(program))
+
+
+def test_sizes_that_do_not_fit(demo_bundle: Bundle, digits: ImageSet, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(demo_bundle.root, tmp_path / "bundle"))
+    manifest = json.loads((root / MANIFEST).read_text())
+    for file in manifest["files"]:
+        file["bytes"] += 1
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ChangedFile, match=r"has [\d,]+ bytes, and the manifest says [\d,]+"):
+        evaluate_bundle(root, digits, threads=1)
+
+
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
+        (other_checkpoint, "a float program and a checkpoint that are not the same network"),
+        (other_program, "a float program and a checkpoint that are not the same network"),
         (listed_twice, "lists the path 'mobilenet_v2-fp32.tflite' 2 times"),
         (other_calibration_images, "lists other calibration images than its ranges come from"),
         (other_calibration_images_and_ranges, "the ranges that it lists are not those that its files were quantized"),

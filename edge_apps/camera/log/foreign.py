@@ -16,8 +16,8 @@ from edge_apps.errors import BadInput
 SMALL = ("session", "sample")
 """Tables whose values are always looked at. The others have millions of rows: they are where a reader failed."""
 
-LARGEST_VALUE = 64 * 10**6
-"""Bytes of a text or blob; a histogram has 10,000."""
+LARGEST_VALUE = 4 * 10**6
+"""Bytes of a row, and so of a text or blob; a histogram has 10,000. A reader holds several rows and copies of them."""
 
 MOST = {"INTEGER": 2**60, "REAL": 10**300}
 """No count, and no time in nanoseconds, is larger either way."""

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edge_apps.camera.log.database import reading
 from edge_apps.camera.log.devices import id_of, newest_names
 from edge_apps.camera.log.figures import figures
 from edge_apps.errors import BadInput
 from edge_apps.runtime.device import Device
 from edge_apps.runtime.latency import Summary
+from edge_apps.untrusted import parse_json
 
 SAME = ("sha256", "runtime", "threads", "source", "settings", "governor")
 """Sessions of one device that agree in these, and in the power modes that it was in meanwhile, measured the same thing:
@@ -114,7 +113,7 @@ def summarize(database: sqlite3.Connection, name: str) -> list[Group]:
             device = id_of(session), session["fingerprint"]  # a disk may have moved to other hardware with its id
             alike.setdefault((device, modes, *(session[name] for name in SAME)), []).append(session)
         return [_group(database, rows, names) for rows in alike.values()]
-    except (ValueError, msgspec.MsgspecError) as error:
+    except ValueError as error:
         raise BadInput(f"The log '{name}' is damaged: {error}.") from error
     finally:
         database.execute("ROLLBACK")
@@ -127,7 +126,7 @@ def _group(database: sqlite3.Connection, sessions: list[sqlite3.Row], names: dic
     events = database.execute(f"SELECT kind, count(*) FROM event WHERE {these} GROUP BY kind ORDER BY kind")
     found = figures(database, ids)
     return Group(
-        device=msgspec.json.decode(last["device"], type=Device),
+        device=parse_json(last["device"].encode(), Device),
         device_id=id_of(last),
         device_name=names[id_of(last)],
         fingerprint=last["fingerprint"],
@@ -176,7 +175,7 @@ def _state(database: sqlite3.Connection, these: str) -> State:
     for text, n in database.execute(
         f"SELECT throttled, count(*) FROM sample WHERE {these} AND throttled IS NOT NULL GROUP BY throttled"
     ):
-        words = [word for word in msgspec.json.decode(text, type=list[str]) if not word.endswith(HELD_BACK)]
+        words = [word for word in parse_json(text.encode(), list[str]) if not word.endswith(HELD_BACK)]
         said += n
         held += n if words else 0
         for word in words:

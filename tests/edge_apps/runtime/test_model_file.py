@@ -133,6 +133,26 @@ def test_links_and_fifos_in_a_bundle(bundle: Path, tmp_path: Path) -> None:
         read_model(bundle / "m.mlpackage")
 
 
+def test_a_link_from_outside_names_the_file_of_the_bundle(
+    bundle: Path, tmp_path: Path, tried: list[tuple[Path, bool]]
+) -> None:
+    for name in KINDS:
+        (tmp_path / f"current.{name}").symlink_to(bundle / name)
+    (tmp_path / "chain.pte").symlink_to("current.m.pte")
+    for name in ("current.m.tflite", "current.m.mlpackage", "chain.pte"):
+        assert read_model(tmp_path / name).listed
+    (bundle / "m.pte").write_bytes(b"M.pte")
+    with pytest.raises(ChangedFile, match=r"m\.pte' was changed after export"):
+        read_model(tmp_path / "chain.pte")
+    (bundle / "manifest.json").write_bytes(b"{")
+    with pytest.raises(BadManifest, match=r"m\.tflite' is not run, because its bundle cannot be checked"):
+        read_model(tmp_path / "current.m.tflite")
+    assert not tried
+    (tmp_path / "blob").write_bytes(b"alone")
+    (tmp_path / "alone.tflite").symlink_to("blob")
+    assert read_model(tmp_path / "alone.tflite").bundle is None
+
+
 def test_bytes_are_those_that_were_hashed(bundle: Path) -> None:
     found = read_model(bundle / "m.tflite")
     (bundle / "m.tflite").write_bytes(b"exchanged")

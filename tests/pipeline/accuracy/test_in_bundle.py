@@ -20,6 +20,7 @@ from pipeline.accuracy.gate import GatePolicy, judge
 from pipeline.accuracy.in_bundle import EVALUATION, evaluate_bundle, record
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.results import EvaluationResult
+from pipeline.cross_references import check_evaluation
 from pipeline.errors import BadCalibration, BadInput, BadManifest, ChangedFile
 
 
@@ -72,7 +73,8 @@ def test_a_calibration_set_that_cannot_be_read(
     path = root / "calibration-set.json"
     path.write_text("{}")
     manifest = json.loads((root / MANIFEST).read_text())
-    next(f for f in manifest["files"] if f["role"] == "calibration-set")["sha256"] = sha256_of(path)
+    listed = next(f for f in manifest["files"] if f["role"] == "calibration-set")
+    listed.update(sha256=sha256_of(path), bytes=2)
     (root / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BadManifest, match=r"calibration-set\.json"):
         evaluate_bundle(root, laboratory.images, threads=1)
@@ -294,6 +296,25 @@ def test_recorded_listed_and_replaced(laboratory: Any, make_bundle: Callable[...
         assert [file.role for file in bundle.manifest.files] == ["checkpoint", "model", "evaluation"]
     assert json.loads((root / MANIFEST).read_text())["of_a_newer_version"] == {"kept": True}
     assert sorted(path.name for path in root.iterdir()) == ["a.fake", EVALUATION, "float", MANIFEST]
+
+
+def test_a_recorded_evaluation_of_something_else(laboratory: Any, make_bundle: Callable[..., Path]) -> None:
+    """It is refused, and evaluating again replaces it."""
+    root = make_bundle({"a.fake": laboratory.answers(1)})
+    result = evaluate_bundle(root, laboratory.images, threads=1)
+    assert result.reference is not None
+    check_evaluation(load_bundle(root))
+    others = [
+        msgspec.structs.replace(result, reference=msgspec.structs.replace(result.reference, sha256="00")),
+        msgspec.structs.replace(result, files=(msgspec.structs.replace(result.files[0], sha256="00"),)),
+        msgspec.structs.replace(result, files=(msgspec.structs.replace(result.files[0], path="b.fake"),)),
+    ]
+    for other, name in zip(others, ("checkpoint", "a.fake", "b.fake"), strict=True):
+        record(root, other)
+        with pytest.raises(BadManifest, match=f"lists an evaluation of another '{name}'. Evaluate again."):
+            check_evaluation(load_bundle(root))
+        record(root, evaluate_bundle(root, laboratory.images, threads=1))
+        check_evaluation(load_bundle(root))
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])

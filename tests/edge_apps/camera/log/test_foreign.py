@@ -72,6 +72,19 @@ def test_statements_inside_a_log_are_refused(path: Path, logs, statement: str) -
     readers(path)
 
 
+def test_a_text_that_is_nested_too_deeply(path: Path, logs) -> None:
+    nested = '{"a":' * 100_000
+    logs.change(path, f"UPDATE session SET device = '{nested}'")
+    with pytest.raises(BadInput, match="is damaged: it is nested too deeply"):
+        summarize_log(path)
+
+
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "setlimit"), reason="Python 3.10 cannot set SQLite's limits")
+def test_texts_of_many_megabytes_are_not_read(path: Path, logs) -> None:
+    logs.change(path, "UPDATE session SET source = printf('%.*c', 5000000, 'x')")
+    readers(path)
+
+
 def test_a_run_does_not_write_to_a_log_with_triggers(path: Path, logs, told) -> None:
     logs.change(path, "CREATE TRIGGER t AFTER INSERT ON session BEGIN DELETE FROM frame; END")
     with open_log(path, tell=told.append) as log:

@@ -108,7 +108,11 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
 
 
 def export_network(network: nn.Module, preprocess: Preprocess) -> Exported:
-    """The exported program of the float network, captured for any batch if every image has its own answer there."""
+    """Return the exported program of the float network.
+
+    It is captured for any batch if every image has its own answer there and the images lie along the first axis of
+    every value, else for batches of one.
+    """
     was_training = network.training
     network.eval()
     try:

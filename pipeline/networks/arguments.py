@@ -16,8 +16,17 @@ def with_defaults(node: Node, *defaults: Any) -> tuple[Any, ...]:
     )
 
 
+class FreeSide(Exception):
+    """Images lie along another axis than the first, as in attention with tokens in front, ``[T, N, C]``."""
+
+
 def shape_of(value: Any) -> tuple[int, ...]:
-    """Return the shape of a node's tensor; the first axis, along which images may lie, is −1."""
+    """Return the shape of a node's tensor; the first axis, along which images may lie, is −1.
+
+    Raises:
+        FreeSide: images lie along another axis.
+    """
     shape = value.meta["val"].shape
-    assert all(isinstance(side, int) for side in shape[1:]), "to make a number of a free side would fix it everywhere"
+    if not all(isinstance(side, int) for side in shape[1:]):  # int() of a free side would fix it in the whole graph
+        raise FreeSide
     return (-1, *shape[1:])

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
 from torch.fx import Interpreter, Node
 
 from edge_apps.runtime.preprocess import Preprocess
@@ -57,17 +56,6 @@ def batch_use(network: nn.Module, preprocess: Preprocess) -> BatchUse:
     if not isinstance(one, torch.Tensor) or one.shape[:1] != (IMAGES,):
         return "one"
     return "any" if _same(one, other) else "mixed"
-
-
-def images_lead(program: ExportedProgram) -> bool:
-    """Return whether the images of a batch lie along the first axis of every value, if along any.
-
-    Attention keeps tokens in front, ``[T, N, C]``. Rewriting takes every axis but the first for one of fixed length,
-    so such a network is captured with batches of one, in which all are.
-    """
-    values = (node.meta.get("val") for node in program.graph.nodes)
-    shapes = [value.shape for value in values if isinstance(value, torch.Tensor)]
-    return all(isinstance(side, int) for shape in shapes for side in shape[1:])
 
 
 def first_mixing(network: FlatNetwork, preprocess: Preprocess) -> Node | None:

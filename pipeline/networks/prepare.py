@@ -13,8 +13,9 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
+from pipeline.networks.arguments import FreeSide
 from pipeline.networks.attention import constant_products_to_linear
-from pipeline.networks.batches import batch_use, first_mixing, images_lead
+from pipeline.networks.batches import batch_use, first_mixing
 from pipeline.networks.blame import where_failed
 from pipeline.networks.casts import drop_idle_casts
 from pipeline.networks.class_token import add_joined_constants
@@ -78,8 +79,23 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
         BadInput: a network that cannot be captured, with what stands in the way. LoweringFailed: the rewritten
             network gives other logits, which is a fault of this program.
     """
-    program, batch, mixing = export_network(network, preprocess)
-    prepared = FlatNetwork(program, batch)
+    captured = export_network(network, preprocess)
+    try:
+        prepared = _rewritten(captured)
+    except FreeSide:
+        captured = export_network(network, preprocess, one_image=True)
+        prepared = _rewritten(captured)
+    _check_same(network, prepared, _noise(preprocess) if example is None else example)
+    return Prepared(prepared.eval(), captured.program, captured.mixing)
+
+
+def _rewritten(captured: Exported) -> FlatNetwork:
+    """Return a copy of the program in the form that delegates take whole.
+
+    Raises:
+        FreeSide: it takes any batch, and rewriting needs the length of an axis along which images lie.
+    """
+    prepared = FlatNetwork(captured.program, captured.batch)
     check_operators(prepared)
     drop_dropouts(prepared)
     make_functional(prepared)
@@ -103,15 +119,14 @@ def prepare(network: nn.Module, preprocess: Preprocess, example: torch.Tensor | 
     fold_channel_arithmetic(prepared)
     rewrite(prepared)
     rewrite_ranks(prepared)
-    _check_same(network, prepared, _noise(preprocess) if example is None else example)
-    return Prepared(prepared.eval(), program, mixing)
+    return prepared
 
 
-def export_network(network: nn.Module, preprocess: Preprocess) -> Exported:
+def export_network(network: nn.Module, preprocess: Preprocess, *, one_image: bool = False) -> Exported:
     """Return the exported program of the float network.
 
-    It is captured for any batch if every image has its own answer there and the images lie along the first axis of
-    every value, else for batches of one.
+    It is captured for any batch if every image has its own answer there, else, or with ``one_image``, for batches of
+    one.
     """
     was_training = network.training
     network.eval()
@@ -119,7 +134,7 @@ def export_network(network: nn.Module, preprocess: Preprocess) -> Exported:
         with hushed(), torch.no_grad():
             use = batch_use(network, preprocess)
             whole = _captured(network, preprocess, free=True)
-            if whole is not None and use == "any" and images_lead(whole):
+            if whole is not None and use == "any" and not one_image:
                 return Exported(whole, None, None)
             single = _captured(network, preprocess, free=False)
     except Exception as error:

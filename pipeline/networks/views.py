@@ -109,10 +109,10 @@ def _slice(node: Node) -> nn.Module | None:
 
 def _select(node: Node) -> nn.Module | None:
     source, axis, index = with_defaults(node, None, 0, 0)
-    shape = shape_of(source)
-    axis %= len(shape)
+    axis %= source.meta["val"].dim()
     if axis == 0:
         return None
+    shape = shape_of(source)
     kind = MergedSelect if len(shape) > 4 and axis < len(shape) - 1 else Select
     return kind(axis, index % shape[axis], shape_of(node)[1:])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,14 +119,15 @@ def build(job: Job, announce: Announce, on_layer: OnLayer = lambda _path, _numbe
 
         with staged(job.out) as folder:
             entries = _write_evidence(folder, material)
+            companions = Companions(tuple(job.names()), {entry.role: entry.sha256 for entry in entries})
             for target, precision in job.files:
                 step(f"{target.name} {precision}")
-                entries.append(_make(folder, target, precision, material, job, check_interrupt))
+                entries.append(_make(folder, target, precision, material, job, companions, check_interrupt))
             if job.require_delegated:
                 check_delegated(entries)
             if job.stop_on_mismatch:
                 check_mismatches(entries)
-            about = file_manifest(job.checkpoint, "", "fp32", material.ranges, material.output, tuple(job.names()))
+            about = file_manifest(job.checkpoint, "", "fp32", material.ranges, material.output, companions)
             findings = network_findings(material.references, material.calibration, _classes(job), check_interrupt)
             observers = {} if material.ranges is None else material.ranges.observers
             write_manifest(folder, about, entries, observers, findings)
@@ -165,18 +166,36 @@ def file_name(stem: str, target: Target, precision: Precision) -> str:
     return f"{stem}-{precision}{target.suffix}"
 
 
+@dataclass(frozen=True)
+class Companions:
+    """What every file of an export records of the others: the names of all models, the hashes of what proves them.
+
+    Whoever exchanges or removes one of them in the bundle would have to edit every file.
+    """
+
+    names: tuple[str, ...]
+    evidence: Mapping[str, str]
+
+    def evidence_of(self, ranges: Ranges | None) -> dict[str, str]:
+        """Return what proves a file: without ranges, nothing that came of calibration."""
+        return {role: sha256 for role, sha256 in self.evidence.items() if ranges is not None or role in FLOAT_EVIDENCE}
+
+
+FLOAT_EVIDENCE = ("checkpoint", "float-program")
+
+
 def file_manifest(
     checkpoint: Checkpoint,
     target: str,
     precision: Precision,
     ranges: Ranges | None,
     output: OutputKind,
-    exported: tuple[str, ...] = (),
+    companions: Companions | None = None,
 ) -> FileManifest:
     """Return what a file says of itself.
 
-    ``ranges`` are those it was quantized with, ``output`` is what its answers are, ``exported`` are the names of all
-    model files of the export.
+    ``ranges`` are those it was quantized with, ``output`` is what its answers are, ``companions`` is the rest
+    of the export.
     """
     return FileManifest(
         format=FORMAT,
@@ -189,10 +208,11 @@ def file_manifest(
         provenance=Provenance(
             checkpoint_sha256=checkpoint.sha256,
             ranges_sha256=None if ranges is None else ranges.sha256(),
+            evidence={} if companions is None else companions.evidence_of(ranges),
             tools={"edge-pipeline": __version__, **_versions(TOOLS)},
         ),
         output=output,
-        exported=exported,
+        exported=() if companions is None else companions.names,
     )
 
 
@@ -318,13 +338,19 @@ def _write_checkpoint(folder: Path, captured: Captured) -> Path:
 
 
 def _make(
-    folder: Path, target: Target, precision: Precision, material: Material, job: Job, step: Callable[[], None]
+    folder: Path,
+    target: Target,
+    precision: Precision,
+    material: Material,
+    job: Job,
+    companions: Companions,
+    step: Callable[[], None],
 ) -> BundleFile:
     """Lower to one file, open it again, count its operators and judge it."""
     int8 = precision == "int8"
     ranges = material.ranges if int8 else None
-    exported = tuple(job.names())
-    manifest = file_manifest(material.captured.checkpoint, target.name, precision, ranges, material.output, exported)
+    checkpoint, output = material.captured.checkpoint, material.output
+    manifest = file_manifest(checkpoint, target.name, precision, ranges, output, companions)
     path = folder / file_name(own.file_stem(manifest.model), target, precision)
     network = (material.int8 if int8 else material.captured).network
     float_layers, census, content = lower(target, Source(network, ranges), manifest, path)

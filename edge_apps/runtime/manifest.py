@@ -47,10 +47,16 @@ OUTPUTS: dict[OutputKind, str] = {
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a file comes from: hashes of what made it, and the versions of the tools."""
+    """Where a file comes from: hashes of what made it, and the versions of the tools.
+
+    checkpoint_sha256 is of the file that the user gave. evidence has, by role, the hashes of the files in the bundle
+    that prove this one: its checkpoint and float program, and of an int8 file all that came of calibration. It is
+    empty in older files.
+    """
 
     checkpoint_sha256: str
     ranges_sha256: str | None = None
+    evidence: dict[str, str] = {}
     tools: dict[str, str] = {}
 
 
@@ -167,7 +173,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
-        check_listing(self.files, self.exported, self.provenance.ranges_sha256)
+        check_listing(self.files, self.exported, self.provenance)
 
 
 @dataclass(frozen=True)
@@ -262,11 +268,12 @@ ONCE = ("checkpoint", "float-program", "repairs", "ranges", "recipe", "calibrati
 """Roles of which a bundle has one file at most."""
 
 
-def check_listing(files: Sequence[BundleFile], exported: Sequence[str], ranges_sha256: str | None) -> None:
+def check_listing(files: Sequence[BundleFile], exported: Sequence[str], provenance: Provenance) -> None:
     """Refuse a list of files that contradicts itself; ``ValueError``.
 
     Each path lies in the bundle and stands once, as does each kind of model and everything that proves them; the
-    ranges are those that the files were quantized with; and every model that the export wrote is listed.
+    proofs are those that the export wrote, ranges those that the files were quantized with; and every model that the
+    export wrote is listed.
     """
     for file in files:
         path = PurePosixPath(file.path)
@@ -279,9 +286,12 @@ def check_listing(files: Sequence[BundleFile], exported: Sequence[str], ranges_s
     _check_once("path", [file.path for file in files])
     _check_once("kind of model", [f"{model.target} {model.precision}" for model in models])
     _check_once("role", [file.role for file in files if file.role in ONCE])
-    ranges = next((file.sha256 for file in files if file.role == "ranges"), None)
-    if ranges != ranges_sha256:
+    proofs: dict[str, str] = {file.role: file.sha256 for file in files if file.role in ONCE}
+    if proofs.get("ranges") != provenance.ranges_sha256:
         raise ValueError("the ranges that it lists are not those that its files were quantized with")
+    for role, sha256 in provenance.evidence.items():
+        if proofs.get(role) != sha256:
+            raise ValueError(f"what it lists as {role} was not exported with its files")
     missing = sorted({*exported} - {model.path for model in models})
     if missing:
         raise ValueError(f"it does not list '{missing[0]}', which was exported with the others")

@@ -109,6 +109,9 @@ def contradiction(bundle: BundleManifest, listed: BundleFile, about: FileManifes
     quantized = about.provenance.ranges_sha256
     if quantized is not None and quantized != bundle.provenance.ranges_sha256:
         return "It was quantized with other ranges than the manifest says. Export it again."
+    for role, sha256 in about.provenance.evidence.items():
+        if bundle.provenance.evidence.get(role) != sha256:
+            return f"It was exported with another {role} than the manifest says. Export it again."
     for name, words in RECORDED.items():
         if getattr(about, name) != getattr(bundle, name):
             return f"It records {words} than the manifest. Export it again."

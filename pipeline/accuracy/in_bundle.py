@@ -11,29 +11,23 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from calibration.dataset import check_disjoint
-from calibration.simulate import Simulator
-from edge_apps.chatter import hushed
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, load_bundle
 from edge_apps.runtime.signature import PublicKey
 from pipeline.accuracy.evaluation import Candidate, Simulate, evaluate, in_bundle
-from pipeline.accuracy.inference import CHUNK, Done, run_graph, run_network
+from pipeline.accuracy.inference import Done, run_graph
 from pipeline.accuracy.operators import unlike_manifest
 from pipeline.accuracy.overlap import with_overlap
 from pipeline.accuracy.results import EvaluationResult, FileResult
 from pipeline.bundle import change_manifest, check_unsigned, describe
-from pipeline.checkpoint import Checkpoint
 from pipeline.cross_references import calibration_set_of, check_references
 from pipeline.data.classes import order_of
 from pipeline.errors import BadInput, BadManifest, MissingExtra
-from pipeline.rebuild import Rebuilt, checkpoint_of, rebuild
+from pipeline.rebuild import checkpoint_of, rebuild
 
 EVALUATION = "evaluation.json"
-
-SAME_NETWORK = 0.01
-"""Share of the largest logit by which two copies of one network may differ; folded batch norms differ by 1e-6."""
 
 
 def evaluate_bundle(
@@ -83,7 +77,7 @@ def evaluate_bundle(
         threads=threads,
         skipped=skipped,
         counterparts=counterparts,
-        simulate=_simulation(bundle, reference, threads),
+        simulate=_simulation(bundle, threads),
     )
     if result.reference is not None:
         # Named as the manifest names it: a bundle is moved, and where it lay while it was measured says nothing.
@@ -171,7 +165,7 @@ def _kept_mismatches(bundle: Bundle) -> Iterator[str]:
             yield f"'{file.path}' was kept at export although it does not compute its network: it {why}."
 
 
-def _simulation(bundle: Bundle, reference: Checkpoint, threads: int) -> Simulate | None:
+def _simulation(bundle: Bundle, threads: int) -> Simulate | None:
     """The graph that the int8 files were lowered from, opened when it is first asked; None without such files."""
     if not any(file.precision == "int8" for file in bundle.models()):
         return None
@@ -180,30 +174,9 @@ def _simulation(bundle: Bundle, reference: Checkpoint, threads: int) -> Simulate
         rebuilt = rebuild(bundle)
         if rebuilt is None:
             raise BadManifest(f"Bundle '{bundle.root}' has int8 files and lists no ranges; export it again.")
-        _check_program(rebuilt, reference, pictures[:CHUNK])
         return run_graph(rebuilt.simulator, pictures, threads, done)
 
     return simulate
-
-
-def _check_program(rebuilt: Rebuilt, reference: Checkpoint, pictures: NDArray[np.uint8]) -> None:
-    """Refuse a bundle whose float program and checkpoint are not the same network, although both are as listed.
-
-    A checkpoint may name the file that it was made from in place of its own hash, so that its hash alone proves little.
-    """
-    expected = run_network(reference.network(), reference.preprocess, pictures, 1, _nobody).logits
-    with hushed():
-        graph = Simulator(rebuilt.float_graph())
-    difference = np.abs(run_graph(lambda: graph, pictures, 1, _nobody) - expected).max()
-    if not difference <= SAME_NETWORK * np.abs(expected).max():
-        raise BadManifest(
-            f"Bundle '{rebuilt.bundle.root}' holds a float program and a checkpoint that are not the same network: it "
-            "was changed after export. Export it again."
-        )
-
-
-def _nobody(_finished: int) -> None:
-    """Nobody waits for so few images."""
 
 
 def _with_operators(bundle: Bundle, results: Sequence[FileResult]) -> Iterator[FileResult]:

@@ -118,6 +118,8 @@ def other_calibration_images_and_ranges(root: Path, manifest: dict[str, Any], fi
 def other_ranges_everywhere(root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
     other_calibration_images_and_ranges(root, manifest, files)
     manifest["provenance"]["ranges_sha256"] = sha256_of(root / "ranges.json")
+    for role, name in (("ranges", "ranges.json"), ("calibration-set", "calibration-set.json")):
+        manifest["provenance"]["evidence"][role] = sha256_of(root / name)
 
 
 def vanished_entry(_root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
@@ -142,6 +144,7 @@ def no_ranges(_root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> N
 def other_checkpoint(root: Path, manifest: dict[str, Any], _files: dict[str, Any]) -> None:
     """Other weights, which say that they were made from the file that the bundle was made of."""
     import safetensors.torch
+    import torch
 
     path = root / "float" / "checkpoint.safetensors"
     data = path.read_bytes()
@@ -149,7 +152,8 @@ def other_checkpoint(root: Path, manifest: dict[str, Any], _files: dict[str, Any
     ((key, text),) = header["__metadata__"].items()
     said = {**json.loads(text), "made_from": manifest["provenance"]["checkpoint_sha256"]}
     state = safetensors.torch.load(data)
-    state["classifier.1.weight"] = state["classifier.1.weight"].roll(1, 0)
+    weight = state["classifier.1.weight"]
+    state["classifier.1.weight"] = torch.cat([weight[:2].flip(0), weight[2:]])  # two classes exchanged
     path.write_bytes(safetensors.torch.save(state, {key: json.dumps(said)}))
 
 
@@ -162,6 +166,11 @@ def other_program(root: Path, _manifest: dict[str, Any], _files: dict[str, Any])
         if tensor.is_floating_point():
             tensor.data.mul_(0.9)
     path.write_bytes(archive.write(program))
+
+
+def other_checkpoint_everywhere(root: Path, manifest: dict[str, Any], files: dict[str, Any]) -> None:
+    other_checkpoint(root, manifest, files)
+    manifest["provenance"]["evidence"]["checkpoint"] = sha256_of(root / "float" / "checkpoint.safetensors")
 
 
 def test_sizes_that_do_not_fit(demo_bundle: Bundle, digits: ImageSet, tmp_path: Path) -> None:
@@ -177,14 +186,14 @@ def test_sizes_that_do_not_fit(demo_bundle: Bundle, digits: ImageSet, tmp_path: 
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (other_checkpoint, "a float program and a checkpoint that are not the same network"),
-        (other_program, "a float program and a checkpoint that are not the same network"),
+        (other_checkpoint, "what it lists as checkpoint was not exported with its files"),
+        (other_program, "what it lists as float-program was not exported with its files"),
         (listed_twice, "lists the path 'mobilenet_v2-fp32.tflite' 2 times"),
-        (other_calibration_images, "lists other calibration images than its ranges come from"),
+        (other_calibration_images, "what it lists as calibration-set was not exported with its files"),
         (other_calibration_images_and_ranges, "the ranges that it lists are not those that its files were quantized"),
         (vanished_entry, "does not list 'mobilenet_v2-int8.pte', which was exported with the others"),
-        (other_recipe, "lists another recipe than its ranges were found by"),
-        (no_ranges, "has int8 files and does not list their ranges"),
+        (other_recipe, "what it lists as recipe was not exported with its files"),
+        (no_ranges, "what it lists as ranges was not exported with its files"),
     ],
 )
 def test_a_bundle_whose_parts_do_not_fit_is_refused(
@@ -198,6 +207,7 @@ def test_a_bundle_whose_parts_do_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
+        (other_checkpoint_everywhere, "It was exported with another checkpoint than the manifest says."),
         (other_ranges_everywhere, "It was quantized with other ranges than the manifest says. Export it again."),
         (vanished_everywhere, "It was exported together with 'mobilenet_v2-int8.pte', which the manifest does not"),
     ],

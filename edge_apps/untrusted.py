@@ -98,7 +98,8 @@ def _parsed(decode: Any, data: bytes, kind: type[T]) -> T:
     except OverflowError:
         raise ValueError("a number in it is too large") from None
     except ValueError as error:  # msgspec's errors are; so is Python's for an integer of more than 4300 digits
-        raise ValueError(first_line(error)) from None
+        has_digits = "int_max_str_digits" in str(error)
+        raise ValueError("a number in it has too many digits" if has_digits else first_line(error)) from None
     return value
 
 

@@ -114,7 +114,7 @@ def new_key(path: Path) -> PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-    if (path.parent / MANIFEST).exists():
+    if any((folder / MANIFEST).exists() for folder in path.resolve().parents[:2]):  # a bundle has folders of its own
         raise BadInput(
             f"'{path}' lies in a bundle, which is copied to devices: choose another place for a private key."
         )

@@ -7,6 +7,7 @@ one bad picture must not end a program that runs for weeks.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -275,6 +276,8 @@ def _unknown(text: str) -> BadInput:
     elif address:
         near = [f"http://{address[1]}/…"]
     hint = f" Did you mean '{near[0]}'?" if near else ""
+    if os.path.exists(text):  # noqa: PTH110 - unlike Path.exists, False for a name that no file can have
+        return BadInput(f"'{printable(text)}' is a FIFO or another special file, not a video, an image or a folder.")
     if looks_like_path(text):
         return BadInput(f"No such file, folder or camera: '{printable(text)}'.{hint} Known: {KNOWN}.")
     return BadInput(f"Unknown source '{printable(kind)}'.{hint} Known: {KNOWN}.")

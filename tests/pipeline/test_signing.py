@@ -218,5 +218,8 @@ def test_a_new_key_follows_no_link_and_lies_in_no_bundle(bundle: Path, tmp_path:
     assert not (tmp_path / "elsewhere").exists()
     with pytest.raises(BadInput, match="lies in a bundle, which is copied to devices"):
         new_key(bundle / "key")
+    (bundle / "float").mkdir()
+    with pytest.raises(BadInput, match="lies in a bundle"):
+        new_key(bundle / "float" / "key")
     with pytest.raises(BadInput, match="Cannot write"):
         new_key(tmp_path / "none" / "key")

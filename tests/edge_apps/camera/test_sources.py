@@ -209,7 +209,7 @@ def test_an_image_is_one_frame_and_a_loop_shows_it_again(tmp_path: Path) -> None
         ("image:", "names no path"),
         ("packed.tar.gz", "uncompressed tar"),
         ("nothing", "No images in 'nothing'"),
-        ("pipe", "Unknown source 'pipe'"),
+        ("pipe", "'pipe' is a FIFO or another special file"),
         ("/dev/shm/none.mp4", "No such file, folder or camera: '/dev/shm/none.mp4'"),
         ("1234", "Unknown source '1234'"),
         ("video0", "Did you mean 'usb:0'?"),
@@ -339,3 +339,9 @@ def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No images"):
         parse_source(f"folder:{tmp_path}")
+
+
+def test_a_fifo_is_named_as_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(BadInput, match="fifo' is a FIFO or another special file, not a video, an image or a folder"):
+        parse_source(str(tmp_path / "fifo"))

@@ -102,7 +102,7 @@ def _work(kind: Any, corpus: list[bytes], name: str, seeds: range, shared: mmap.
                 _check_line(str(error))
             if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > peak:
                 raise MemoryError("more than 512 MB were used")
-        HEADER.pack_into(shared, 0, seeds[-1], time.monotonic(), 0.0, accepted, refused)
+        HEADER.pack_into(shared, 0, seeds[-1], time.monotonic(), time.process_time(), accepted, refused)
         code = 0
     except BaseException:
         text = traceback.format_exc()[-2000:].encode(errors="replace")

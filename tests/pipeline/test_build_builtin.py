@@ -166,13 +166,17 @@ def test_files_describe_themselves_as_the_manifest_does(demo_bundle: Bundle) -> 
     assert about.provenance.checkpoint_sha256 == sha256_of(builtin())
     assert about.provenance.ranges_sha256 == ranges_sha256
     assert about.provenance.tools["torch"] == importlib.metadata.version("torch")
-    without_ranges = msgspec.structs.replace(about.provenance, ranges_sha256=None)
+    evidence = {file.role: file.sha256 for file in demo_bundle.manifest.files if file.role != "model"}
+    assert about.provenance.evidence == evidence
+    of_float = {role: sha256 for role, sha256 in evidence.items() if role in ("checkpoint", "float-program")}
+    without_ranges = msgspec.structs.replace(about.provenance, ranges_sha256=None, evidence=of_float)
     for file in demo_bundle.models():
         said = embedded(demo_bundle.root / file.path)
         assert (said.target, said.precision) == (file.target, file.precision)
         assert file.path.startswith(f"{about.model}-{file.precision}.")
         assert (said.model, said.options, said.labels) == (about.model, about.options, about.labels)
         assert said.preprocess == about.preprocess
+        assert set(said.exported) == {model.path for model in demo_bundle.models()}
         assert said.provenance == (about.provenance if file.precision == "int8" else without_ranges)
 
 
@@ -195,8 +199,8 @@ def test_the_recipe_comes_back(demo_bundle: Bundle) -> None:
 
 
 def test_the_calibration_set_is_recorded_and_apart(demo_bundle: Bundle) -> None:
-    path = demo_bundle.read(demo_bundle.file("calibration-set"))
-    used = msgspec.json.decode(path.read_bytes(), type=CalibrationSet)
+    content = demo_bundle.read(demo_bundle.file("calibration-set"))
+    used = msgspec.json.decode(content.data, type=CalibrationSet)
     assert len(used.images) == Recipe().fitted(1_000).images
     assert max(used.class_counts().values()) - min(used.class_counts().values()) <= 1
     source = open_data("digits", "calibration")
@@ -210,8 +214,8 @@ def test_the_calibration_set_is_recorded_and_apart(demo_bundle: Bundle) -> None:
 
 def test_a_checkpoint_that_describes_itself_is_copied_byte_for_byte(demo_bundle: Bundle) -> None:
     copied = demo_bundle.read(demo_bundle.file("checkpoint"))
-    assert copied.name == "checkpoint.safetensors"
-    assert copied.read_bytes() == builtin().read_bytes()
+    assert copied.path.name == "checkpoint.safetensors"
+    assert copied.data == builtin().read_bytes()
 
 
 def test_the_evidence_makes_the_device_files_again(

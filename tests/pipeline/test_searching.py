@@ -23,6 +23,7 @@ from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.images import open_images
 from edge_apps.runtime import runner
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest, load_bundle, parse_file_manifest, to_json
 from pipeline import build as building
 from pipeline import searching, targets, zoo
@@ -75,8 +76,8 @@ class Simulated:
         path.write_bytes(pickle.dumps(content))
         return in_float
 
-    def census(self, path: Path) -> Census:
-        in_float = pickle.loads(path.read_bytes())["float"]  # noqa: S301 - written by this test
+    def census(self, content: Content) -> Census:
+        in_float = pickle.loads(content.data)["float"]  # noqa: S301 - written by this test
         return Census(Counter(conv=self.layers), None, self.layers - in_float, in_float, frozenset())
 
 
@@ -86,9 +87,9 @@ class SimulatedRunner:
     runtime, threads = "simulated 1", 1
     seen: ClassVar[Counter[str]] = Counter()
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, file: Content, threads: int) -> None:
         del threads
-        content = path.read_bytes()
+        content, path = file.data, file.path
         if not content:
             raise BadInput(f"'{path}' is no file of this test.")
         self.path = path
@@ -375,8 +376,8 @@ def test_a_runtime_that_breaks_during_the_search_leaves_the_gate_undecided(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def factory(path: Path, _threads: int) -> Any:
-        raise MissingExtra("gone") if path.stat().st_size else BadInput("no file of this kind")
+    def factory(content: Content, _threads: int) -> Any:
+        raise MissingExtra("gone") if content.size else BadInput("no file of this kind")
 
     monkeypatch.setitem(targets.targets(), "lunar", Lunar())
     monkeypatch.setitem(runner._factories, ".lunar", factory)

@@ -26,6 +26,7 @@ from edge_apps.camera.model import Opened
 from edge_apps.camera.sources import Event, SourceOptions, TestPattern, parse_source
 from edge_apps.camera.stop import Stop
 from edge_apps.errors import BadInput, EdgeError
+from edge_apps.runtime.content import Content
 from edge_apps.runtime.sensors import Sample
 
 MS = 1_000_000
@@ -52,7 +53,7 @@ class Bench:
                 outer.at.get(len(outer.done), lambda: None)()
                 return super().run(batch)
 
-        self.runner = Clocked(model, 1)
+        self.runner = Clocked(Content.read(model), 1)
 
     def clock(self) -> int:
         return self.now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,6 @@ from edge_apps.errors import BadInput
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.trial import try_out
-
-SECONDS = 20
-"""From the start of a child to its end, its imports included, on a machine that does other things as well."""
-
 
 def damaged(data: bytes, seed: int) -> bytes:
     """Some bytes exchanged: anywhere, or where tables lie, at the start and at the end."""
@@ -28,7 +23,6 @@ def damaged(data: bytes, seed: int) -> bytes:
 
 def check(demo_bundle: Bundle, suffix: str, seed: int) -> None:
     data = (demo_bundle.root / f"mobilenet_v2-int8{suffix}").read_bytes()
-    began = time.monotonic()
     said = f"'damaged{suffix}' runs"
     try:
         try_out(Content(Path(f"damaged{suffix}"), {"": damaged(data, seed)}))
@@ -36,7 +30,6 @@ def check(demo_bundle: Bundle, suffix: str, seed: int) -> None:
         said = str(error)
     assert f"damaged{suffix}" in said
     assert "\n" not in said
-    assert time.monotonic() - began < SECONDS
 
 
 @pytest.mark.parametrize("seed", range(8))

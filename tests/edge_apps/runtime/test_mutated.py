@@ -12,6 +12,7 @@ from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.trial import try_out
 
+
 def damaged(data: bytes, seed: int) -> bytes:
     """Some bytes exchanged: anywhere, or where tables lie, at the start and at the end."""
     chance, damaged = random.Random(seed), bytearray(data)

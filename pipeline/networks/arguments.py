@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.fx import Node
 
 
@@ -26,7 +27,12 @@ def shape_of(value: Any) -> tuple[int, ...]:
     Raises:
         FreeSide: images lie along another axis.
     """
-    shape = value.meta["val"].shape
-    if not all(isinstance(side, int) for side in shape[1:]):  # int() of a free side would fix it in the whole graph
+    return (-1, *map(_length, value.meta["val"].shape[1:]))
+
+
+def _length(side: int | torch.SymInt) -> int:
+    """Return a side as a number. ``int()`` of a free one would fix it in the whole graph."""
+    length = side if isinstance(side, int) else side.node.maybe_as_int()
+    if length is None:
         raise FreeSide
-    return (-1, *shape[1:])
+    return int(length)

@@ -122,7 +122,7 @@ class FlatNetwork(nn.Module):
         self.keep(free, tensor)
         with self._flat.inserting_before(before):
             node = self._flat.create_node("get_attr", free)
-        node.meta = {"path": before.meta["path"], "val": self._fake_mode().from_tensor(tensor)}
+        node.meta = {"path": before.meta["path"], "val": self._fake_mode().from_tensor(tensor, static_shapes=True)}
         return node
 
     def _fake_mode(self) -> Any:
@@ -206,7 +206,7 @@ class FlatNetwork(nn.Module):
 
         def of(node: Node) -> Any:
             constant = self.constant(node)  # rewriting may have given it another shape than was captured
-            return node.meta["val"] if constant is None else mode.from_tensor(constant)
+            return node.meta["val"] if constant is None else mode.from_tensor(constant, static_shapes=True)
 
         symbols = mode.shape_env
         with enable_python_dispatcher(), nullcontext() if symbols is None else symbols.suppress_guards():

@@ -227,7 +227,7 @@ def test_the_same_in_operators_that_delegates_take(name: str) -> None:
     x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         assert torch.allclose(network(x), prepared(x), atol=1e-5, rtol=1e-4)
-    graph = graph_of(capture_images(ImageInput(prepared, SIZE).eval(), SIZE))
+    graph = graph_of(capture_images(ImageInput(prepared, SIZE).eval(), SIZE, prepared.batch))
     calls = [
         node
         for node in graph.graph.nodes

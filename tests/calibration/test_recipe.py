@@ -25,7 +25,7 @@ def test_defaults_and_toml_agree(tmp_path: Path) -> None:
         ("not toml at all", "recipe.toml"),
         ("percentile = nan", "percentile is nan"),
         (f"seed = {2**63}", "seed is .* below 2"),
-        pytest.param(f"images = {'9' * 5000}", "limit", id="long number"),
+        pytest.param(f"images = {'9' * 5000}", "too many digits", id="long number"),
         pytest.param("observers = " + "{a=" * 20000, "nested too deeply", id="nested"),
         pytest.param("a." * 50_000 + "a = 1", "more than 1,000 dots", id="dotted"),
         pytest.param("#" * 300_000, "has 300,000 bytes, and at most 256,000 are read", id="large"),

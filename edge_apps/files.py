@@ -55,7 +55,7 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise BadInput(f"'{path}' is a folder: name a file to write.")
     if path.exists() and not path.is_file():
-        raise BadInput(f"'{path}' is no regular file, and would be replaced: name a file to write.")
+        raise BadInput(f"'{path}' is not a regular file, and would be replaced: name a file to write.")
     probe = beside(path, "probe")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -160,7 +160,7 @@ def run(
     from edge_apps.runtime.signature import trusted_key
 
     source, options = _understood(given)
-    key = trusted_key(trust)  # read once: --watch goes on trusting the key that the run began with
+    key = trusted_key(trust)  # read once: --watch trusts the key that the run started with
 
     def open_again() -> Opened:
         return open_model(model, target, precision, threads, xnnpack=xnnpack, trust=key)

@@ -36,7 +36,10 @@ SECONDS, BYTES_A_SECOND = 5, 10 * MB
 WAITING = 12
 """How much longer than it computes a process may take on a machine that is busy."""
 
-REMEDY = "it is damaged, or not what it says. Take it from where it was exported, or export it again."
+REMEDY = (
+    "it is damaged, too large for this machine, or not what it says. Take it from where it was exported, or export it "
+    "again."
+)
 
 _passed: set[tuple[str, bool]] = set()
 
@@ -89,7 +92,7 @@ def _judge(content: Content, ended: int | None, reports: list[dict[str, str]]) -
     if ended == 0:
         return
     doing = "run" if {"stage": "loaded"} in reports else "loaded"
-    if ended is None or -ended in (signal.SIGXCPU, signal.SIGKILL):
+    if ended in (None, -signal.SIGXCPU):
         limit = f"it did not end within {_seconds(content.size)} s of computing"
         raise BadInput(f"'{content.path}' cannot be {doing}: {limit}. It is damaged, or too large for this machine.")
     how = signal.Signals(-ended).name if ended < 0 else f"status {ended}"

@@ -121,8 +121,8 @@ def _password(key: Path) -> str:
 
     if not sys.stdin.isatty():
         raise BadInput(
-            f"The key '{key}' is encrypted, and there is no terminal to ask for its password: run this in one, or give "
-            "a key that is not encrypted."
+            f"The key '{key}' is encrypted, and its password can only be asked for in a terminal: run this in one, or "
+            "give a key that is not encrypted."
         )
     answer: str = click.prompt(f"Password of '{key}'", hide_input=True, err=True)
     return answer

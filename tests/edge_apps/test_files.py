@@ -40,7 +40,7 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path: Path, attempt: object)
 
 def test_a_device_is_no_file() -> None:
     """Renaming over it would remove it for everybody."""
-    with pytest.raises(BadInput, match="'/dev/null' is no regular file"):
+    with pytest.raises(BadInput, match="'/dev/null' is not a regular file"):
         check_writable(Path("/dev/null"))
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from checksums import png_with_checksums, tar_with_checksums
 from kinds import Kind
 from mutations import mutated, mutated_json, mutated_toml
-from repairs import png_with_checksums, tar_with_checksums
 
 from edge_apps.errors import EdgeError
 

@@ -9,9 +9,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from checksums import safetensors_with_header, zip_with_damage_inside
 from kinds import Kind
 from mutations import mutated, mutated_json, mutated_toml
-from repairs import safetensors_with_header, zip_with_damage_inside
 
 
 def _checkpoints() -> list[bytes]:

@@ -51,7 +51,7 @@ def check_is_log(path: Path) -> None:
         if stat.S_ISDIR(mode):
             raise BadInput(f"'{path}' is a folder: name a file for the log, as '{path / 'latency.db'}'.")
         if not stat.S_ISREG(mode):
-            raise BadInput(f"'{path}' is no regular file: name a file for the log.")
+            raise BadInput(f"'{path}' is not a regular file: name a file for the log.")
         head = _head(path)
     except (FileNotFoundError, NotADirectoryError):
         return

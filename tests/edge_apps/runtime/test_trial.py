@@ -25,6 +25,8 @@ from edge_apps.runtime.runner import register_runner
 def misbehave(word):
     if word == b"crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if word == b"killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if word == b"memory":
         bytearray(3_000_000_000)
     if word == b"loop":
@@ -85,6 +87,7 @@ def test_what_runs_passes_and_is_not_tried_again(monkeypatch: pytest.MonkeyPatch
     [
         (b"load crash", r"'some/model.mine' cannot be used: its runtime crashed \(SIGSEGV\) when it was loaded: it is"),
         (b"run crash", r"its runtime crashed \(SIGSEGV\) when it was run: it is damaged"),
+        (b"run killed", r"its runtime crashed \(SIGKILL\) when it was run"),
         (b"load exit", r"its runtime crashed \(status 3\) when it was loaded"),
         (b"run memory", r"'some/model.mine' takes more than 512 MB of memory: it is damaged"),
         (b"run fault", r"its runtime crashed \(status 1\) when it was run"),

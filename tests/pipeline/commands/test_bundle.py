@@ -132,7 +132,7 @@ def test_an_encrypted_key_needs_a_terminal(pipeline: Callable[..., Any], bundle:
     write_encrypted(tmp_path / "locked")
     ended = pipeline("bundle", bundle, "--sign", tmp_path / "locked")
     assert ended.status == 2
-    assert "is encrypted, and there is no terminal to ask for its password" in ended.err
+    assert "is encrypted, and its password can only be asked for in a terminal" in ended.err
 
 
 def test_an_encrypted_key_is_asked_for_on_the_terminal(bundle: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_evaluate_takes_a_signed_bundle_and_files_in_it(
 
 
 def test_nothing_is_stored_in_a_signed_bundle(laboratory: Any, signed: Callable[[str], Path], key: Path) -> None:
-    """Its signature goes on verifying."""
+    """Its signature still verifies."""
     root = signed("b")
     before = {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()}
     result = run("evaluate", root, "--data", laboratory.images.name, "--json")

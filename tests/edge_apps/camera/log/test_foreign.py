@@ -125,7 +125,7 @@ def test_what_is_not_the_fault_of_the_log_stays_as_it_is(path: Path) -> None:
 
 def test_a_fifo_in_place_of_a_log_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.db")
-    with pytest.raises(BadInput, match="is no regular file"):
+    with pytest.raises(BadInput, match="is not a regular file"):
         summarize_log(tmp_path / "log.db")
-    with pytest.raises(BadInput, match="is no regular file"), open_log(tmp_path / "log.db"):
+    with pytest.raises(BadInput, match="is not a regular file"), open_log(tmp_path / "log.db"):
         pass

@@ -107,19 +107,21 @@ def known_suffixes() -> tuple[str, ...]:
     return tuple(sorted(_factories))
 
 
-def open_runner(content: Content, threads: int = 1, *, xnnpack: bool = True) -> Runner:
+def open_runner(file: Path | Content, threads: int = 1, *, xnnpack: bool = True) -> Runner:
     """Open an exported file for inference on ``threads`` threads; without ``xnnpack`` on the runtime's own kernels.
 
-    The runtime gets the bytes of ``content``, whatever is on disk by now. Bytes that nobody vouches for can crash it:
-    ``edge_apps.runtime.model_file.read_model`` returns a file's content once that is ruled out.
+    A path is read as ``edge_apps.runtime.model_file.read_model`` reads it: held to the bundle that it lies in, or tried
+    out in another process first. The runtime gets the bytes of a ``Content`` as they are, whatever is on disk by now;
+    bytes that nobody vouches for can crash it.
 
     Raises:
-        BadInput: unknown suffix, a foreign file, one that has no other kernels. MissingExtra: the runtime is not
-            installed. NotRunHere: this machine cannot run such files at all. BadManifest: the file does not describe
-            itself.
+        BadInput: no such file, unknown suffix, a foreign file, one that has no other kernels. MissingExtra: the runtime
+            is not installed. NotRunHere: this machine cannot run such files at all. BadManifest: the file does not
+            describe itself. ChangedFile: its bytes are not those that its bundle records.
     """
     if threads < 1:
         raise BadInput(f"threads is {threads}; at least 1 is needed.")
+    content = file if isinstance(file, Content) else _read(file, xnnpack)
     check_suffix(content.path)
     if not xnnpack and content.suffix not in _without_xnnpack:
         raise BadInput(
@@ -127,6 +129,12 @@ def open_runner(content: Content, threads: int = 1, *, xnnpack: bool = True) -> 
             f"exported. Only {', '.join(sorted(_without_xnnpack))} leaves the choice to whoever runs it."
         )
     return (_factories if xnnpack else _without_xnnpack)[content.suffix](content, threads)
+
+
+def _read(path: Path, xnnpack: bool) -> Content:
+    from edge_apps.runtime.model_file import read_model  # which opens runners itself, to try files out
+
+    return read_model(path, xnnpack=xnnpack).content
 
 
 def check_suffix(path: Path) -> None:

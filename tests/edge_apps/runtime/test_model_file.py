@@ -204,3 +204,18 @@ def test_models_that_were_exported_together(bundle: Path) -> None:
     assert vanished(load_bundle(bundle).manifest, about) == (
         "It was exported together with 'm.pte', which the manifest does not list. Export again."
     )
+
+
+def test_a_path_is_read_and_held_to_its_bundle_before_it_is_opened(
+    bundle: Path, tried: list[tuple[Path, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script opens a file: the same care as behind the commands."""
+    monkeypatch.setitem(runner._factories, ".tflite", lambda content, threads: (content.data, threads))
+    assert runner.open_runner(bundle / "m.tflite", 2) == (b"m.tflite", 2)
+    assert not tried
+    (bundle / "m.tflite").write_bytes(b"changed")
+    with pytest.raises(ChangedFile, match="was changed after export"):
+        runner.open_runner(bundle / "m.tflite")
+    (bundle / "m.tflite").rename(bundle.parent / "alone.tflite")
+    assert runner.open_runner(bundle.parent / "alone.tflite") == (b"changed", 1)
+    assert tried == [(bundle.parent / "alone.tflite", True)]

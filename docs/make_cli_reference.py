@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_apps.camera.cli import main as edge_camera
+from edge_apps.camera.commands.main import main as edge_camera
 from pipeline.cli import main as pipeline
 
 OUT = Path(__file__).with_name("cli.md")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.recipe import Recipe
-from edge_apps.camera.loop import Outcome, Result
-from edge_apps.camera.model import open_model
+from edge_apps.camera.inference.loop import Outcome, Result
+from edge_apps.camera.inference.model import open_model
 from edge_apps.camera.run import LogOptions, Options, Tally, run
-from edge_apps.camera.sources import parse_source
+from edge_apps.camera.sources.parse import parse_source
 from edge_apps.images import ImageSet, write_png
 from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.manifest import Bundle

@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edge_apps.camera.live_shape import LogState
-from edge_apps.camera.live_state import LiveState, facts_of
+from edge_apps.camera.inference.loop import Classifier, Outcome, Result, classify
+from edge_apps.camera.inference.model import Opened
+from edge_apps.camera.inference.model_watcher import Models, State, Watcher
+from edge_apps.camera.inference.smoothing import Smoother, Unsmoothed
+from edge_apps.camera.inference.snapshot import SnapshotOptions, Snapshots, check_labels
+from edge_apps.camera.live.schema import LogState
+from edge_apps.camera.live.state import LiveState, facts_of
 from edge_apps.camera.log import Log, Session, open_log
-from edge_apps.camera.loop import Classifier, Outcome, Result, classify
-from edge_apps.camera.model import Opened
-from edge_apps.camera.notify import Systemd
-from edge_apps.camera.smoothing import Smoother, Unsmoothed
-from edge_apps.camera.snapshot import SnapshotOptions, Snapshots, check_labels
-from edge_apps.camera.sources import STALE_AFTER, Event, Skipped, Source
-from edge_apps.camera.stop import Stop
-from edge_apps.camera.swap import Models, State, Watcher
+from edge_apps.camera.service.systemd_notify import Systemd
+from edge_apps.camera.sources.parse import STALE_AFTER, Event, Skipped, Source
 from edge_apps.camera.web.address import Address
 from edge_apps.errors import BadInput, EdgeError, first_line
 from edge_apps.images import printable
@@ -29,6 +28,7 @@ from edge_apps.runtime.device import governor, this_device
 from edge_apps.runtime.identity import Identity, identify
 from edge_apps.runtime.latency import RecentTimes
 from edge_apps.runtime.sensors import Sample, Sampler, Sensors
+from edge_apps.stop import Stop
 
 SHOWN = 3
 """Labels per frame without ``--top-k``, where the model has so many."""

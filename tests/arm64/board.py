@@ -70,7 +70,11 @@ def main() -> int:
     parser.add_argument("--site", choices=("litert", "tflite"), default="litert")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of edge-camera")
     chosen = parser.parse_args()
-    program = ["-c", "from edge_apps.camera.cli import main; main(prog_name='edge-camera')", *chosen.arguments]
+    program = [
+        "-c",
+        "from edge_apps.camera.commands.main import main; main(prog_name='edge-camera')",
+        *chosen.arguments,
+    ]
     kit = Kit(default_folder())
     try:
         command = Board(kit, chosen.core).command(chosen.site, program)

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_apps.camera.cli import main
+from edge_apps.camera.commands.main import main
 from edge_apps.runtime.executorch import ExecuTorchRunner
 from edge_apps.runtime.executorch_native import NativeProgram
 from edge_apps.runtime.litert import LiteRTRunner

@@ -28,13 +28,13 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
 
-from edge_apps.camera.frames import Frame, Item, never, now
+from edge_apps.camera.capture.frame_slot import Reader
+from edge_apps.camera.capture.frames import Frame, Item, never, now
+from edge_apps.camera.inference.loop import Outcome, Result
+from edge_apps.camera.inference.model import Opened, open_model
 from edge_apps.camera.log import Session
-from edge_apps.camera.loop import Outcome, Result
-from edge_apps.camera.model import Opened, open_model
-from edge_apps.camera.pattern import TestPattern
 from edge_apps.camera.run import LogOptions, Options, Tally, WebOptions, run
-from edge_apps.camera.slot import Reader
+from edge_apps.camera.sources.pattern import TestPattern
 from edge_apps.camera.web.address import parse_web
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.preprocess import to_batch
@@ -134,9 +134,9 @@ def watched(url: str) -> Iterator[None]:
 
 CAMERA = """
 import sys, time
-from edge_apps.camera.frames import now
-from edge_apps.camera.pattern import TestPattern
-from edge_apps.camera.slot import Writer
+from edge_apps.camera.capture.frames import now
+from edge_apps.camera.sources.pattern import TestPattern
+from edge_apps.camera.capture.frame_slot import Writer
 writer, image = Writer([int(number) for number in sys.argv[2:]]), TestPattern().image(0)
 end = time.perf_counter() + float(sys.argv[1])
 while time.perf_counter() < end:

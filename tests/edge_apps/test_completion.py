@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_apps.camera.cli import main as edge_camera
+from edge_apps.camera.commands.main import main as edge_camera
 from pipeline.cli import main as pipeline
 
 PROGRAMS = {"pipeline": pipeline, "edge-camera": edge_camera}
-MODULES = {"pipeline": "pipeline.cli", "edge-camera": "edge_apps.camera.cli"}
+MODULES = {"pipeline": "pipeline.cli", "edge-camera": "edge_apps.camera.commands.main"}
 
 
 def start(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

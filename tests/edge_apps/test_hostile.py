@@ -19,7 +19,7 @@ MOST_MB, MOST_S = 512, 5.0
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from edge_apps.camera.files import ImageFile
+from edge_apps.camera.sources.files import ImageFile
 from edge_apps.errors import EdgeError
 from edge_apps.images import decode
 

@@ -29,13 +29,18 @@ def test_every_module_is_imported_without_torch_and_the_upper_floors() -> None:
     result = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     names = set(result.stdout.split())
-    assert {"edge_apps.images", "edge_apps.camera.cli", "edge_apps.camera.run", "edge_apps.runtime.runner"} <= names
+    assert {
+        "edge_apps.images",
+        "edge_apps.camera.commands.main",
+        "edge_apps.camera.run",
+        "edge_apps.runtime.runner",
+    } <= names
 
 
 def test_the_help_of_edge_camera_needs_neither_opencv_nor_numpy() -> None:
     code = (
         "import sys\n"
-        "from edge_apps.camera.cli import main\n"
+        "from edge_apps.camera.commands.main import main\n"
         "try: main(['run', '--help'])\n"
         "except SystemExit as end: assert not end.code\n"
         "assert not {'cv2', 'numpy', 'sqlite3'} & set(sys.modules), sorted(sys.modules)\n"

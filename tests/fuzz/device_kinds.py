@@ -83,7 +83,7 @@ def _tar(chance: random.Random, corpus: list[bytes]) -> bytes:
 
 
 def _read_tar(data: bytes, folder: Path) -> None:
-    from edge_apps.camera.source_kind import kind_of
+    from edge_apps.camera.sources.kind import kind_of
     from edge_apps.images import open_images
 
     path = folder / "it.tar"
@@ -156,11 +156,11 @@ def _log(chance: random.Random, corpus: list[bytes]) -> bytes:
 
 
 def _read_log(data: bytes, folder: Path) -> None:
+    from edge_apps.camera.commands.log import _print_compared, _print_group
     from edge_apps.camera.log import schema
     from edge_apps.camera.log.compare import as_json, compare_logs
     from edge_apps.camera.log.export import STDOUT, export
     from edge_apps.camera.log.summary import summarize_log
-    from edge_apps.camera.log_cli import _print_compared, _print_group
 
     path = folder / "it.db"
     path.write_bytes(data)
@@ -203,7 +203,7 @@ class _Answer(socket.socket):
 
 
 def _read_stream(data: bytes, _: Path) -> None:
-    from edge_apps.camera.grabbers import Corrupt, Lost, _answered, _decoder
+    from edge_apps.camera.capture.grabbers import Corrupt, Lost, _answered, _decoder
 
     with contextlib.closing(_Answer(data)) as connection:
         answer = http.client.HTTPResponse(connection)
@@ -233,8 +233,8 @@ size = "640x480"
 
 
 def _read_configuration(data: bytes, folder: Path) -> None:
-    from edge_apps.camera.config import options_in
-    from edge_apps.camera.run_cli import run
+    from edge_apps.camera.commands.config import options_in
+    from edge_apps.camera.commands.run import run
 
     path = folder / "it.toml"
     path.write_bytes(data)
@@ -287,8 +287,8 @@ def _videos() -> list[bytes]:
 
 
 def _read_video(data: bytes, folder: Path) -> None:
-    from edge_apps.camera.container import read_container
-    from edge_apps.camera.source_kind import is_still, kind_of, unread_image
+    from edge_apps.camera.sources.container import read_container
+    from edge_apps.camera.sources.kind import is_still, kind_of, unread_image
 
     path = folder / "it.mp4"
     path.write_bytes(data)

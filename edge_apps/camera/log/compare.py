@@ -78,6 +78,6 @@ def as_json(compared: Sequence[Compared]) -> list[dict[str, Any]]:
     """The figures for programs, stages as in ``log summary --json``."""
     import msgspec
 
-    from edge_apps.camera.output import stages_as_json
+    from edge_apps.camera.commands.output import stages_as_json
 
     return [{**msgspec.to_builtins(c.group), "stages": stages_as_json(c.group.stages)} for c in compared]

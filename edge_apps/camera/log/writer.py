@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
+from edge_apps.camera.inference.loop import Outcome, Result
 from edge_apps.camera.log.database import PATIENCE, check_place, is_busy
 from edge_apps.camera.log.disk import Disk
 from edge_apps.camera.log.limits import Limits
 from edge_apps.camera.log.pending import Pending, Running
 from edge_apps.camera.log.session import Session, utc_now
-from edge_apps.camera.loop import Outcome, Result
-from edge_apps.camera.sources import Event, Skipped
+from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.errors import EdgeError, first_line
 from edge_apps.images import printable
 from edge_apps.runtime.latency import STAGES

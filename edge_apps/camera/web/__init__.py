@@ -6,7 +6,7 @@
 ``/frames``        the same frames for programs and the page: of each its labels as JSON, then its JPEG (``multipart``)
 ``/snapshot.jpg``  the latest frame with its overlay; the header ``X-Frame-Sequence`` has its number
 ``/events``        server-sent events: ``labels`` up to five times a second, ``state`` once a second
-``/api/state``     everything as JSON: ``edge_apps.camera.live_shape.State``
+``/api/state``     everything as JSON: ``edge_apps.camera.live.schema.State``
 ``/metrics``       for Prometheus
 ``/healthz``       200 while frames flow; 503 and the reason when they do not
 =================  ====================================================================================

@@ -14,9 +14,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from edge_apps.camera.live_shape import State
-from edge_apps.camera.live_state import LiveState
-from edge_apps.camera.recent import EDGES
+from edge_apps.camera.live.recent import EDGES
+from edge_apps.camera.live.schema import State
+from edge_apps.camera.live.state import LiveState
 from edge_apps.runtime.sensors import Sample
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

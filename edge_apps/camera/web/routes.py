@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from edge_apps.camera.live_state import LiveState
+from edge_apps.camera.live.state import LiveState
 from edge_apps.camera.web import metrics
 from edge_apps.camera.web.metrics import Metrics
 from edge_apps.camera.web.stream import (

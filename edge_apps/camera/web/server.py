@@ -13,12 +13,12 @@ from types import TracebackType
 
 import uvicorn
 
-from edge_apps.camera.live_state import LiveState
-from edge_apps.camera.sources import Event
+from edge_apps.camera.live.state import LiveState
+from edge_apps.camera.sources.parse import Event
+from edge_apps.camera.web.access import Gate
 from edge_apps.camera.web.address import Address, listen, reachable_host
 from edge_apps.camera.web.auth import Token
 from edge_apps.camera.web.connection import HEAD_BYTES, Connection
-from edge_apps.camera.web.gate import Gate
 from edge_apps.camera.web.routes import Site
 from edge_apps.camera.web.stream import Bell
 from edge_apps.errors import EdgeError, first_line

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterator
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from edge_apps.camera.live_state import LiveState, Shown, labels_of
+from edge_apps.camera.live.state import LiveState, Shown, labels_of
 
 STREAMS = 24
 """Viewers of the video at once, and as many of the events."""

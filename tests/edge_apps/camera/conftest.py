@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_apps.camera.cli import main
+from edge_apps.camera.commands.main import main
 from edge_apps.images import write_png
 from edge_apps.runtime import runner
 

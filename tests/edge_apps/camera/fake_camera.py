@@ -71,6 +71,6 @@ def write_fake(path: Path, *, manifest: dict | None = None, **behaviour: object)
 register_runner(".fake", FakeRunner)
 
 if __name__ == "__main__":
-    from edge_apps.camera.cli import main
+    from edge_apps.camera.commands.main import main
 
     main()

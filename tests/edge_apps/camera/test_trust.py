@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from edge_apps.camera import run as camera
-from edge_apps.camera.cli import main
-from edge_apps.camera.config import options_in
-from edge_apps.camera.output import ForPrograms
-from edge_apps.camera.service import plan
-from edge_apps.camera.swap import Watcher, state_of
+from edge_apps.camera.commands.config import options_in
+from edge_apps.camera.commands.main import main
+from edge_apps.camera.commands.output import ForPrograms
+from edge_apps.camera.inference.model_watcher import Watcher, state_of
+from edge_apps.camera.service.install import plan
 
 ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
 serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
@@ -130,7 +130,7 @@ def test_a_model_that_is_replaced_must_be_signed_too(
                 told.append(kind)
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("edge_apps.camera.output.ForPrograms", Told)
+    monkeypatch.setattr("edge_apps.camera.commands.output.ForPrograms", Told)
     ended = edge_camera("run", "--model", bundle, "--trust", key, "--source", "test-pattern", "--watch", "--json")
     assert ended.returncode == 0, ended.stderr
     assert told[0] == "replaced"

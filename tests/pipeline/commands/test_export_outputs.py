@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from edge_apps.camera.loop import Classifier
-from edge_apps.camera.model import open_model
+from edge_apps.camera.inference.loop import Classifier
+from edge_apps.camera.inference.model import open_model
 from edge_apps.images import open_images
 from edge_apps.runtime.manifest import load_bundle
 from edge_apps.runtime.preprocess import to_batch

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from edge_apps.camera.cli import main as edge_camera
+from edge_apps.camera.commands.main import main as edge_camera
 from edge_apps.images import decode, write_png
 from edge_apps.runtime.content import sha256_of
 from edge_apps.runtime.manifest import load_bundle

@@ -13,7 +13,7 @@ import pytest
 from edge_apps.camera.log import export as export_module
 from edge_apps.camera.log import merge, schema
 from edge_apps.camera.log.export import export
-from edge_apps.camera.sources import Event
+from edge_apps.camera.sources.parse import Event
 from edge_apps.errors import BadInput, MissingExtra
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.histogram import Histogram

@@ -16,7 +16,7 @@ import pytest
 from edge_apps.camera.log import open_log, pending, writer
 from edge_apps.camera.log.summary import summarize_log
 from edge_apps.camera.log.writer import INBOX
-from edge_apps.camera.sources import Event, Skipped
+from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.errors import BadInput, EdgeError
 
 PRINTED = "m\\udcff.tflite"

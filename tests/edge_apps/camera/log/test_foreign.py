@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edge_apps.camera.commands.log import log as log_command
 from edge_apps.camera.log import open_log
 from edge_apps.camera.log.compare import compare_logs
 from edge_apps.camera.log.database import reading
 from edge_apps.camera.log.export import export
 from edge_apps.camera.log.summary import summarize_log
-from edge_apps.camera.log_cli import log as log_command
 from edge_apps.errors import BadInput
 
 ENDLESS = "WITH RECURSIVE n(session) AS (SELECT 1 UNION ALL SELECT session + 1 FROM n) SELECT * FROM n"

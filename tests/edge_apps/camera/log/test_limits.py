@@ -100,7 +100,7 @@ def test_a_killed_run_gets_its_windows_before_its_frames_go(logs, tmp_path: Path
 
 
 def test_at_the_very_end_windows_events_and_sessions_go_and_it_is_told(logs, told, tmp_path: Path, monkeypatch) -> None:
-    from edge_apps.camera.sources import Event
+    from edge_apps.camera.sources.parse import Event
 
     path = tmp_path / "latency.db"
     logs.write(path, [logs.frame(0), logs.sample(), *(Event(1.0, "lost", "x" * 1_000) for _ in range(3_000))])

@@ -11,7 +11,7 @@ import pytest
 from edge_apps.camera.log import Log, check_is_log, open_log, read_log, writer
 from edge_apps.camera.log.database import open_to_write
 from edge_apps.camera.log.schema import SCHEMA_VERSION
-from edge_apps.camera.sources import Event, Skipped
+from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.errors import BadInput
 from edge_apps.runtime.device import Device, this_device
 

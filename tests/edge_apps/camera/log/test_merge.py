@@ -12,7 +12,7 @@ import pytest
 from edge_apps.camera.log import merge, open_log
 from edge_apps.camera.log.merge import merge_logs
 from edge_apps.camera.log.summary import summarize_log
-from edge_apps.camera.sources import Event
+from edge_apps.camera.sources.parse import Event
 from edge_apps.errors import BadInput
 from edge_apps.runtime.device import this_device
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_apps.camera.inference.loop import Result
 from edge_apps.camera.log import Session, open_log
 from edge_apps.camera.log.summary import summarize_log
-from edge_apps.camera.loop import Result
-from edge_apps.camera.sources import Skipped
+from edge_apps.camera.sources.parse import Skipped
 from edge_apps.errors import BadInput
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.histogram import RELATIVE_ERROR

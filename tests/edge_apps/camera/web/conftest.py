@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from edge_apps.camera.live_state import LiveState
+from edge_apps.camera.live.state import LiveState
 from edge_apps.camera.web.address import Address
 from edge_apps.camera.web.server import WebServer
 

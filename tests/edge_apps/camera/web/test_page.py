@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_apps.camera import recent
-from edge_apps.camera.live_shape import LogState
-from edge_apps.camera.live_state import LiveState
-from edge_apps.camera.sources import Event
+from edge_apps.camera.live import recent
+from edge_apps.camera.live.schema import LogState
+from edge_apps.camera.live.state import LiveState
+from edge_apps.camera.sources.parse import Event
 from edge_apps.camera.web import routes
 from edge_apps.camera.web.address import Address
 from edge_apps.camera.web.server import WebServer

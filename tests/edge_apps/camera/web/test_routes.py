@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge_apps.camera.live_shape import LogState, State
-from edge_apps.camera.sources import Event, Skipped
+from edge_apps.camera.live.schema import LogState, State
+from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.camera.web.routes import PAGE
 from edge_apps.runtime.latency import STAGES
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from edge_apps.camera.live_state import LiveState
-from edge_apps.camera.sources import Event
+from edge_apps.camera.live.state import LiveState
+from edge_apps.camera.sources.parse import Event
+from edge_apps.camera.web import access, routes, server
 from edge_apps.camera.web import connection as bounds
-from edge_apps.camera.web import gate, routes, server
 from edge_apps.camera.web.address import Address
 from edge_apps.camera.web.server import FAULT, WebServer
 from edge_apps.errors import EdgeError
@@ -110,7 +110,7 @@ def test_twenty_viewers_who_never_read_slow_nothing(serve: Callable, live_camera
 
 
 def test_a_viewer_who_never_reads_is_let_go(serve: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "WRITE_WITHIN", 0.3)
+    monkeypatch.setattr(access, "WRITE_WITHIN", 0.3)
     camera = serve()
     with slow_viewers(camera, 3):
         until(lambda: camera.live.preview.viewers == 0)

@@ -1,0 +1,1 @@
+"""The commands of ``edge-camera``: parse options, call, print."""

@@ -1,0 +1,1 @@
+"""Run the camera program as a systemd service."""

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Node
 
-from calibration.annotate import FUSED_ACTIVATIONS, LEAKY
 from calibration.axes import channel_axis
+from calibration.quantizer import FUSED_ACTIVATIONS, LEAKY
 
 aten = torch.ops.aten
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-from calibration.annotate import SMALLEST_WEIGHT_SCALE, WEIGHTED, EdgeQuantizer
+from calibration.quantizer import SMALLEST_WEIGHT_SCALE, WEIGHTED, EdgeQuantizer
 from calibration.ranges import QMAX, QMIN, QParams, Ranges
 
 

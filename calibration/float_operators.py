@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import (
+from calibration.quantizer import (
     ARITHMETIC,
     BINARY,
     CONCATENATION,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import (
+from calibration.quantizer import (
     CONCATENATION,
     LEAKY,
     PASSING,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 from torch.fx import GraphModule
 
-from calibration.annotate import TensorKeys
+from calibration.quantizer import TensorKeys
 from calibration.ranges import Range, Ranges
 
 

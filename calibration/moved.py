@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import CONCATENATION, PASSING
 from calibration.float_region import in_float_region
+from calibration.quantizer import CONCATENATION, PASSING
 
 MOVES = {*PASSING, CONCATENATION}
 

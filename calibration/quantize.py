@@ -12,12 +12,12 @@ import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from calibration.annotate import WEIGHTED, EdgeQuantizer
 from calibration.errors import BadCalibration, BadRecipe
 from calibration.float_region import dequantize_for_each_reader
 from calibration.kernel_limits import fit_kernels
 from calibration.moved import quantize_moved_values
-from calibration.observers import FIXED, Fixed, RangeObserver, Together, make_observer
+from calibration.observers.observers import FIXED, Fixed, RangeObserver, Together, make_observer
+from calibration.quantizer import WEIGHTED, EdgeQuantizer
 from calibration.ranges import INPUT, QMAX, Range, Ranges
 from calibration.recipe import Recipe
 

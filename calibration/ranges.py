@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from calibration.errors import BadCalibration
 from calibration.recipe import Recipe
 from edge_apps.runtime.preprocess import Preprocess

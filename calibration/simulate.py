@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Interpreter, Node
 
-from calibration.annotate import BINARY, FUSED_ACTIVATIONS, LEAKY, PRODUCTS, SUMS, WEIGHTED
 from calibration.axes import by_channel
+from calibration.quantizer import BINARY, FUSED_ACTIVATIONS, LEAKY, PRODUCTS, SUMS, WEIGHTED
 
 aten = torch.ops.aten
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from calibration.adaround import OnLayer
-from calibration.annotate import WEIGHTED, TensorKeys
-from calibration.dataset import CalibrationSet
+from calibration.algorithms.adaround import OnLayer
+from calibration.dataset.dataset import CalibrationSet
+from calibration.quantizer import WEIGHTED, TensorKeys
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps import __version__

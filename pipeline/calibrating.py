@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import GraphModule
 
-from calibration.adaround import OnLayer, round_adaptively
-from calibration.bias import correct_biases
-from calibration.dataset import CalibrationSet, choose
-from calibration.equalize import equalize
+from calibration.algorithms.adaround import OnLayer, round_adaptively
+from calibration.algorithms.bias import correct_biases
+from calibration.algorithms.equalize import equalize
+from calibration.algorithms.repairs import Repairs, with_values
+from calibration.dataset.dataset import CalibrationSet, choose
 from calibration.mixed import keep_float
 from calibration.quantize import Found, find_ranges, quantize
 from calibration.ranges import Effect, Ranges, load_ranges
 from calibration.recipe import Recipe
-from calibration.repairs import Repairs, with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.files import write_whole

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from calibration.annotate import WEIGHTED, in_network
+from calibration.algorithms.repairs import Repairs, exchange
 from calibration.axes import batch_axis, channel_axis
-from calibration.repairs import Repairs, exchange
+from calibration.quantizer import WEIGHTED, in_network
 from edge_apps.chatter import hushed
 from edge_apps.images import Image
 from edge_apps.runtime.preprocess import to_batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from calibration.ranges import Ranges, parse_ranges
 from calibration.recipe import Recipe, parse_recipe
 from edge_apps.runtime.manifest import Bundle

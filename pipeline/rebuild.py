@@ -7,9 +7,9 @@ from functools import cached_property
 
 from torch.fx import GraphModule
 
+from calibration.algorithms.repairs import Repairs, with_values
 from calibration.quantize import quantize
 from calibration.ranges import Ranges
-from calibration.repairs import Repairs, with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle

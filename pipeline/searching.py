@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from calibration.dataset import CalibrationSet, check_disjoint
+from calibration.dataset.dataset import CalibrationSet, check_disjoint
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle, BundleFile, Precision, load_bundle

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Interpreter, Node
 
-from calibration.annotate import PASSING, WEIGHTED, TensorKeys, fused_activation, is_float, module_path
+from calibration.quantizer import PASSING, WEIGHTED, TensorKeys, fused_activation, is_float, module_path
 from calibration.ranges import QMAX, QMIN, QParams, Ranges
 from pipeline.captured import BATCH
 

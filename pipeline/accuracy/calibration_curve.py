@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from calibration.dataset import check_disjoint
+from calibration.dataset.dataset import check_disjoint
+from calibration.dataset.sampling import ClassBalanced, check_enough
 from calibration.quantize import Watch
 from calibration.recipe import Recipe
-from calibration.sampling import ClassBalanced, check_enough
 from edge_apps.chatter import hushed
 from edge_apps.console import progress_bar
 from edge_apps.images import ImageSet, sha256

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from calibration.annotate import WEIGHTED
 from calibration.quantize import quantize
+from calibration.quantizer import WEIGHTED
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
@@ -131,7 +131,7 @@ def _up_to(network: FlatNetwork, name: str) -> FlatNetwork:
 def _of_piece(ranges: Ranges | None, piece: Captured) -> Ranges:
     """The ranges, with a recipe that names no layers which the piece does not have."""
     assert ranges is not None
-    from calibration.annotate import module_path
+    from calibration.quantizer import module_path
 
     layers = [module_path(node) for node in piece.graph().graph.nodes if node.target in WEIGHTED]
     kept = tuple(

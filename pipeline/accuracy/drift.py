@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.sampling import ClassBalanced
+from calibration.dataset.sampling import ClassBalanced
 from pipeline.accuracy.paired import agreement
 from pipeline.accuracy.results import Drift
 from pipeline.accuracy.sqnr import sqnr_db, storable

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from calibration.dataset import check_disjoint
+from calibration.dataset.dataset import check_disjoint
 from edge_apps.files import write_whole
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores

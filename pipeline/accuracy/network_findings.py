@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from calibration.repairs import with_values
+from calibration.algorithms.repairs import with_values
 from pipeline.accuracy.alone import OneByOne
 from pipeline.accuracy.file_check import LOSS_AGREEMENT, LOSS_DB, int8_loss
 from pipeline.accuracy.guessing import explained_by_guessing

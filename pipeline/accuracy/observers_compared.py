@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from calibration.dataset import check_disjoint
+from calibration.dataset.dataset import check_disjoint
 from calibration.quantize import Watch
 from calibration.recipe import Observer, Recipe
 from edge_apps.chatter import hushed

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from calibration.dataset import CalibrationSet
-from calibration.resemblance import APART, BITS, Resemblance, resembling
+from calibration.dataset.dataset import CalibrationSet
+from calibration.dataset.resemblance import APART, BITS, Resemblance, resembling
 from edge_apps.images import ImageSet
 from pipeline.accuracy.results import EvaluationResult, LooksLike, Overlap
 from pipeline.checkpoint import Checkpoint

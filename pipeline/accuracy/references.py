@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule
 
-from calibration.annotate import NETWORK, WEIGHTED, in_network
+from calibration.algorithms.layers import tensor_of
+from calibration.algorithms.repairs import with_values
 from calibration.float_operators import float_operators
-from calibration.layers import tensor_of
 from calibration.quantize import quantize
+from calibration.quantizer import NETWORK, WEIGHTED, in_network
 from calibration.ranges import QMAX, Ranges
-from calibration.repairs import with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from pipeline.accuracy.float16 import half_logits

@@ -91,7 +91,7 @@ class ReferenceResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LooksLike(msgspec.Struct, frozen=True, kw_only=True):
-    """An evaluation image that looks like another; at most ``calibration.resemblance.APART`` bits of 128 differ.
+    """An evaluation image that looks like another; at most ``resemblance.APART`` bits of 128 differ.
 
     ``like`` names the other; None where names were not recorded: of training images. ``mirrored``: it looks so once it
     is mirrored left to right.

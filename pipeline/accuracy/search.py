@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.algorithms.repairs import with_values
 from calibration.quantize import quantize
-from calibration.repairs import with_values
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.device import usable_cores

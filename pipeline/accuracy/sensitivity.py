@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration.sampling import ClassBalanced
+from calibration.dataset.sampling import ClassBalanced
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import Bundle, Word, load_bundle

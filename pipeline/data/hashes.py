@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from calibration.resemblance import BITS, both_signatures, signature
+from calibration.dataset.resemblance import BITS, both_signatures, signature
 from edge_apps.images import ImageSet
 from pipeline.data.reading import digest, in_threads
 
@@ -25,7 +25,7 @@ class ImageHashes(msgspec.Struct, frozen=True, kw_only=True):
     """Content and look of every image of a set, in its order: 24 bytes an image, 32 as JSON (1.6 MB of 50,000).
 
     ``data`` is the digest of the whole set, ``contents`` the start of each image's sha256, ``looks`` each image's
-    perceptual hash (``calibration.resemblance``), zeros where it is too small to be compared.
+    perceptual hash (``calibration.dataset.resemblance``), zeros where it is too small to be compared.
     """
 
     data: str

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from edge_apps.images import ImageSet
 from edge_apps.runtime.manifest import JudgedOn
 from edge_apps.runtime.preprocess import Preprocess, to_batch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from calibration.dataset import CalibrationSet
-from calibration.sampling import ClassBalanced
+from calibration.dataset.dataset import CalibrationSet
+from calibration.dataset.sampling import ClassBalanced
 from edge_apps.images import ImageSet, sha256
 from pipeline.data.subset import Subset
 from pipeline.errors import BadInput

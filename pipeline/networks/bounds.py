@@ -13,8 +13,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from calibration.annotate import FUSED_ACTIVATIONS
-from calibration.layers import bounds_of
+from calibration.algorithms.layers import bounds_of
+from calibration.quantizer import FUSED_ACTIVATIONS
 
 aten: Any = torch.ops.aten
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from calibration.annotate import PASSING, WEIGHTED
 from calibration.float_region import FloatRegion
+from calibration.quantizer import PASSING, WEIGHTED
 from pipeline.networks.flat import FlatNetwork
 
 aten: Any = torch.ops.aten

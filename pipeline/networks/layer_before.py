@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Node
 
-from calibration.annotate import WEIGHTED
 from calibration.channel_flow import RESHAPES, ChannelPlace, follow, place_of_output
+from calibration.quantizer import WEIGHTED
 from pipeline.networks.flat import FlatNetwork
 
 aten: Any = torch.ops.aten

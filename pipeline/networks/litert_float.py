@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import BINARY, WEIGHTED
 from calibration.float_operators import computes_in_float, float_sources
 from calibration.float_region import in_float_region
 from calibration.moved import MOVES
+from calibration.quantizer import BINARY, WEIGHTED
 from pipeline.networks.scaling import NOTHING
 
 aten: Any = torch.ops.aten

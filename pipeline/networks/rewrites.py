@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from calibration.annotate import PASSING, is_answer
+from calibration.quantizer import PASSING, is_answer
 from pipeline.networks import activations, norms, picks, slice_writes, softmax, views
 from pipeline.networks.arguments import shape_of as _shape
 from pipeline.networks.arguments import with_defaults as _with_defaults

@@ -127,7 +127,7 @@ def _layer_mult_adds(layer: dict[str, Any], values: list[dict[str, Any]]) -> int
 
 def _check_dimensions(program: Any) -> None:
     """``LoweringFailed`` for a convolution of volumes: the file would be written, and fail in its first run."""
-    from calibration.annotate import module_path
+    from calibration.quantizer import module_path
 
     for node in program.graph.nodes:
         if str(node.target) in VOLUMES:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from calibration.annotate import NETWORK
 from calibration.fake_quantize import fake_quantize
+from calibration.quantizer import NETWORK
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.images import ImageSet

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.fx import GraphModule
 
+    from calibration.algorithms.repairs import Repairs
     from calibration.ranges import Ranges
     from calibration.recipe import Recipe
-    from calibration.repairs import Repairs
 
 
 @dataclass
@@ -114,7 +114,7 @@ def captured(preprocess: Preprocess) -> Callable[..., GraphModule]:
 @pytest.fixture(scope="session")
 def ranges_of(preprocess: Preprocess) -> Callable[..., Ranges]:
     """``ranges_of(graph, batches, recipe)``: one calibration."""
-    from calibration.dataset import CalibrationSet
+    from calibration.dataset.dataset import CalibrationSet
     from calibration.quantize import find_ranges
     from calibration.ranges import Ranges
     from pipeline.capture import input_range
@@ -138,7 +138,7 @@ def edited() -> Callable[..., GraphModule]:
     """``edited(graph, repairs)``: a copy of the graph with other values for some tensors."""
     import copy
 
-    from calibration.repairs import with_values
+    from calibration.algorithms.repairs import with_values
 
     def make(graph: GraphModule, repairs: Repairs) -> GraphModule:
         return with_values(copy.deepcopy(graph), repairs.tensors)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from calibration.float_operators import float_operators
 from calibration.float_region import FloatRegion
 from calibration.quantize import find_ranges, quantize

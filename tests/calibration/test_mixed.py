@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.annotate import WEIGHTED, TensorKeys, module_path
 from calibration.mixed import keep_float
 from calibration.quantize import quantize
+from calibration.quantizer import WEIGHTED, TensorKeys, module_path
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator

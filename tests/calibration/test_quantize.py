@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from calibration.annotate import TensorKeys, in_network
 from calibration.errors import BadCalibration, BadRecipe
 from calibration.quantize import Watch, find_ranges, quantize
+from calibration.quantizer import TensorKeys, in_network
 from calibration.ranges import INPUT, Range, Ranges
 from calibration.recipe import Observer, Recipe
 from edge_apps.runtime.preprocess import Preprocess

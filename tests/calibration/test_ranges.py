@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from calibration.errors import BadCalibration
 from calibration.ranges import QMAX, QMIN, Range, Ranges, load_ranges
 from calibration.recipe import Recipe

@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from calibration import adaround
-from calibration.adaround import round_adaptively
-from calibration.bias import correct_biases
+from calibration.algorithms import adaround
+from calibration.algorithms.adaround import round_adaptively
+from calibration.algorithms.bias import correct_biases
+from calibration.algorithms.equalize import equalize
+from calibration.algorithms.layers import layers_of
+from calibration.algorithms.repairs import Repairs
 from calibration.channel_flow import ChannelPlace, follow, place_of_output
-from calibration.equalize import equalize
 from calibration.fake_quantize import fake_quantize
-from calibration.layers import layers_of
 from calibration.quantize import quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
-from calibration.repairs import Repairs
 from calibration.simulate import Simulator
 
 Capture = Callable[[nn.Module], GraphModule]
@@ -213,8 +213,8 @@ def test_a_factor_per_channel_passes_what_only_moves_values(
 
 def test_half_of_a_windows_axis_is_another_image(captured: Capture, pictures: torch.Tensor) -> None:
     """Adaptive rounding draws positions image by image where several windows of one lie on the batch axis."""
-    from calibration.layers import watch
-    from calibration.patches import Positions
+    from calibration.algorithms.layers import watch
+    from calibration.algorithms.patches import Positions
 
     layer = nn.Linear(6, 5)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from calibration.quantize import find_ranges, quantize
 from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe

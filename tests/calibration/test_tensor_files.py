@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from calibration.repairs import Repairs
+from calibration.algorithms.repairs import Repairs
 from calibration.tensor_files import LARGEST_HEADER, read_tensors
 from pipeline.errors import BadCalibration
 

@@ -88,7 +88,7 @@ def _read_program(data: bytes, _: Path) -> None:
 
 
 def _ranges() -> list[bytes]:
-    from calibration.dataset import CalibrationImage, CalibrationSet
+    from calibration.dataset.dataset import CalibrationImage, CalibrationSet
     from calibration.ranges import Range, Ranges
     from calibration.recipe import Recipe
     from edge_apps.runtime.preprocess import Preprocess

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.dataset import CalibrationSet, check_disjoint
+from calibration.dataset.dataset import CalibrationSet, check_disjoint
 from calibration.quantize import quantize
 from calibration.ranges import load_ranges
 from calibration.recipe import Recipe, load_recipe

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calibration.algorithms.repairs import Repairs
 from calibration.recipe import Recipe
-from calibration.repairs import Repairs
 from pipeline.calibrating import COMPARED_IMAGES, Pictures, calibrate, draw, load_calibration, save_calibration
 from pipeline.captured import Captured, capture
 from pipeline.checkpoint import load

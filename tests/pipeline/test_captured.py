@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.repairs import Repairs
+from calibration.algorithms.repairs import Repairs
 from pipeline.captured import Captured, capture, split
 from pipeline.checkpoint import load
 from pipeline.data import open_data

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from calibration.sampling import ClassBalanced
+from calibration.dataset.sampling import ClassBalanced
 from edge_apps.images import open_images, write_png
 
 NETWORKS = Path(__file__).resolve().parents[2] / "docs" / "networks" / "cifar10"

@@ -236,7 +236,7 @@ def make_bundle(laboratory: Laboratory, tmp_path: Path) -> MakeBundle:
 
     They are fp32 files: int8 ones would be held against a graph that is not there.
     """
-    from calibration.dataset import choose
+    from calibration.dataset.dataset import choose
     from calibration.recipe import Recipe
     from edge_apps.runtime.content import sha256_of
     from pipeline.bundle import describe, write_manifest

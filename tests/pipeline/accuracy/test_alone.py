@@ -10,10 +10,10 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from calibration.annotate import WEIGHTED, module_path
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from calibration.mixed import keep_float
 from calibration.quantize import find_ranges, quantize
+from calibration.quantizer import WEIGHTED, module_path
 from calibration.ranges import Range, Ranges
 from calibration.recipe import Recipe
 from edge_apps.runtime.preprocess import Preprocess

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from calibration.dataset import check_disjoint
+from calibration.dataset.dataset import check_disjoint
 from calibration.quantize import quantize
 from calibration.recipe import Observer, Recipe
 from calibration.simulate import Simulator

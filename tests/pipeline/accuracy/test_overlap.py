@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from calibration.dataset import CalibrationSet, choose
+from calibration.dataset.dataset import CalibrationSet, choose
 from calibration.recipe import Recipe
 from edge_apps.images import FileImages, Image, open_images, write_png
 from edge_apps.runtime.content import sha256_of

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from calibration.resemblance import signature
+from calibration.dataset.resemblance import signature
 from edge_apps.images import FileImages, open_images, write_png
 from pipeline.data import open_data
 from pipeline.data.hashes import ImageHashes, hash_images

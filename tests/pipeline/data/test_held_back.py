@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.dataset import CalibrationImage, CalibrationSet
+from calibration.dataset.dataset import CalibrationImage, CalibrationSet
 from edge_apps.images import ImageSet, open_images, sha256
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.data.held_back import held_back, judged_images, judged_subset

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from calibration.dataset import CalibrationImage, CalibrationSet
+from calibration.dataset.dataset import CalibrationImage, CalibrationSet
 from edge_apps.images import open_images, sha256
 from pipeline.data.held_out import held_out
 from pipeline.errors import BadInput

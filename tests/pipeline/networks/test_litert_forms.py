@@ -9,7 +9,7 @@ import torch
 from operator_chains import OPERATORS, PREPROCESS, Chain, images
 from torch import nn
 
-from calibration.dataset import CalibrationSet
+from calibration.dataset.dataset import CalibrationSet
 from calibration.quantize import find_ranges, quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.annotate import WEIGHTED
+from calibration.quantizer import WEIGHTED
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.capture import ImageInput, capture_images, graph_of
 from pipeline.networks import archive

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from calibration.annotate import module_path
+from calibration.quantizer import module_path
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.capture import BytesInput, capture_bytes

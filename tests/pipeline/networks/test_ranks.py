@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from calibration.annotate import WEIGHTED, TensorKeys
+from calibration.quantizer import WEIGHTED, TensorKeys
 from calibration.recipe import Recipe
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.capture import ImageInput, capture_images, graph_of

@@ -24,7 +24,7 @@ NOBODY = "0" * 64
 @pytest.fixture(scope="session")
 def calibrated() -> Callable[..., Source]:
     """``calibrated(network, preprocess, pictures, recipe)``: with the ranges of those pictures."""
-    from calibration.dataset import CalibrationSet
+    from calibration.dataset.dataset import CalibrationSet
     from calibration.quantize import find_ranges
     from calibration.ranges import Ranges
     from edge_apps.chatter import hushed

@@ -14,8 +14,8 @@ from torch.fx import GraphModule
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from calibration.annotate import WEIGHTED
 from calibration.quantize import quantize
+from calibration.quantizer import WEIGHTED
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from calibration.annotate import WEIGHTED
 from calibration.quantize import quantize
+from calibration.quantizer import WEIGHTED
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed

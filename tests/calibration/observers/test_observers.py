@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from calibration.errors import BadCalibration
-from calibration.observers import RangeObserver, make_observer
+from calibration.observers.observers import RangeObserver, make_observer
 from calibration.ranges import QMAX, QMIN, Range
 from calibration.recipe import Observer, Recipe
 

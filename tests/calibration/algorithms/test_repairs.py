@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from calibration.algorithms.layers import tensor_of
+from calibration.algorithms.repairs import Repairs, with_values
 from calibration.errors import BadCalibration
-from calibration.layers import tensor_of
-from calibration.repairs import Repairs, with_values
 
 WEIGHT = torch.tensor([[1.0, -2.0], [0.5, 3e-8]])
 

@@ -23,7 +23,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from calibration.errors import BadRecipe
 from calibration.float_region import in_float_region
-from calibration.observers import Bystander, Fixed, make_observer
+from calibration.observers.observers import Bystander, Fixed, make_observer
 from calibration.ranges import INPUT, QMAX, QMIN, Range, Ranges
 from calibration.recipe import Recipe
 

@@ -1,6 +1,6 @@
 """Find images of one set that are probably images of another, encoded anew: a perceptual hash compared in bulk.
 
-``calibration.duplicates`` finds what is too alike to calibrate with, within one set of some hundred images. Here a few
+``duplicates.py`` finds what is too alike to calibrate with, within one set of some hundred images. Here a few
 thousand evaluation images meet each of 50,000 training images, so the hash is longer and the threshold is stricter.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.duplicates import coefficients
+from calibration.dataset.duplicates import coefficients
 from edge_apps.images import Image
 
 BITS = 128

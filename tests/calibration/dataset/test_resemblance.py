@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.fft import dctn
 
-from calibration.resemblance import APART, BITS, Resemblance, both_signatures, resembling, signature
+from calibration.dataset.resemblance import APART, BITS, Resemblance, both_signatures, resembling, signature
 from edge_apps.images import FileImages, Image
 
 

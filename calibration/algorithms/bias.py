@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch.fx import GraphModule
 
-from calibration.layers import Layer, Walk, evenly, layers_of, tensor_of, watch
+from calibration.algorithms.layers import Layer, Walk, evenly, layers_of, tensor_of, watch
+from calibration.algorithms.repairs import Repairs
 from calibration.quantize import quantize
 from calibration.ranges import Ranges
-from calibration.repairs import Repairs
 from calibration.simulate import Simulator
 
 PICTURES = 256

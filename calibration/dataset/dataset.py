@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.dataset.hygiene import Replaced, clean, warnings_about
+from calibration.dataset.sampling import ClassBalanced, Draw, FarthestFirst, check_enough
 from calibration.errors import BadCalibration
-from calibration.hygiene import Replaced, clean, warnings_about
 from calibration.recipe import Recipe
-from calibration.sampling import ClassBalanced, Draw, FarthestFirst, check_enough
 from edge_apps.images import ImageSet, sha256
 
 Features = Callable[[Sequence[int]], NDArray[np.float32]]

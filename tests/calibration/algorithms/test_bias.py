@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from calibration.bias import correct_biases
-from calibration.layers import layers_of, watch
+from calibration.algorithms.bias import correct_biases
+from calibration.algorithms.layers import layers_of, watch
+from calibration.algorithms.repairs import Repairs
 from calibration.quantize import quantize
 from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
-from calibration.repairs import Repairs
 from calibration.simulate import Simulator
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.capture import ImageInput

@@ -12,13 +12,13 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.nn import functional
 
-from calibration import adaround
-from calibration.adaround import LAST_BETA, Rounding, Task, learn, round_adaptively
-from calibration.layers import layers_of, tensor_of
+from calibration.algorithms import adaround
+from calibration.algorithms.adaround import LAST_BETA, Rounding, Task, learn, round_adaptively
+from calibration.algorithms.layers import layers_of, tensor_of
+from calibration.algorithms.repairs import Repairs
 from calibration.quantize import quantize
 from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
-from calibration.repairs import Repairs
 from calibration.simulate import Simulator
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.capture import ImageInput

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from calibration.algorithms.layers import Layer
 from calibration.axes import batch_axis, channels_last
-from calibration.layers import Layer
 
 
 class Positions:

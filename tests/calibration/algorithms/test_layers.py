@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Interpreter
 
-from calibration.layers import Walk, bounds_of, evenly, layers_of, tensor_of, watch
-from calibration.patches import Positions
+from calibration.algorithms.layers import Walk, bounds_of, evenly, layers_of, tensor_of, watch
+from calibration.algorithms.patches import Positions
 
 Capture = Callable[[nn.Module], GraphModule]
 

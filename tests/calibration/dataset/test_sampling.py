@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from calibration.dataset.sampling import ClassBalanced, FarthestFirst
 from calibration.errors import BadCalibration
-from calibration.sampling import ClassBalanced, FarthestFirst
 
 
 def class_balanced(labels: list[int], count: int, seed: int) -> list[int]:

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from calibration.equalize import Channels, equalize
+from calibration.algorithms.equalize import Channels, equalize
+from calibration.algorithms.repairs import Repairs
 from calibration.quantize import quantize
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
-from calibration.repairs import Repairs
 from calibration.simulate import Simulator
 from pipeline.zoo.units.blocks import FeatureClassifier
 

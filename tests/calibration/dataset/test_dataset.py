@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from calibration import dataset
-from calibration.dataset import CalibrationSet, check_disjoint, choose
+from calibration.dataset import dataset
+from calibration.dataset.dataset import CalibrationSet, check_disjoint, choose
 from calibration.errors import BadCalibration
 from calibration.recipe import Recipe
 from edge_apps.images import FileImages, Image, open_images, write_png

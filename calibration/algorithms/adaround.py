@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import fused_activation
-from calibration.layers import Layer, Walk, bounds_of, evenly, layers_of, tensor_of, watch
-from calibration.patches import Positions
+from calibration.algorithms.layers import Layer, Walk, bounds_of, evenly, layers_of, tensor_of, watch
+from calibration.algorithms.patches import Positions
+from calibration.algorithms.repairs import Repairs
 from calibration.quantize import quantize
+from calibration.quantizer import fused_activation
 from calibration.ranges import QMAX, Ranges
-from calibration.repairs import Repairs
 from calibration.simulate import Simulator
 
 PICTURES = 256

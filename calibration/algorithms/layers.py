@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
-from calibration.annotate import NETWORK, WEIGHTED, module_path
 from calibration.axes import channels_last
+from calibration.quantizer import NETWORK, WEIGHTED, module_path
 
 aten = torch.ops.aten
 

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.annotate import FUSED_ACTIVATIONS, WEIGHTED
+from calibration.algorithms.layers import Layer, bounds_of, layers_of, tensor_of, watch
+from calibration.algorithms.repairs import Repairs
 from calibration.channel_flow import follow, is_read_as_channels, place_of_output
-from calibration.layers import Layer, bounds_of, layers_of, tensor_of, watch
+from calibration.quantizer import FUSED_ACTIVATIONS, WEIGHTED
 from calibration.ranges import QMAX, QMIN
-from calibration.repairs import Repairs
 
 MARGIN = 1.25
 """Other pictures may reach this much further than those of the calibration before a clamp acts on them."""

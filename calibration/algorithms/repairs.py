@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from calibration.annotate import NETWORK
+from calibration.algorithms.layers import layers_of
 from calibration.errors import BadCalibration
-from calibration.layers import layers_of
+from calibration.quantizer import NETWORK
 from calibration.tensor_files import read_tensors
 
 _SCALED, _ROUNDED = "scaled:", "rounded:"

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
-from calibration.divergence import Histogram
+from calibration.observers.divergence import Histogram
 from calibration.ranges import QMAX, QMIN, Range
 
 Floats = NDArray[np.float64]

@@ -10,10 +10,10 @@ import cv2
 import msgspec
 import numpy as np
 
-from calibration.duplicates import ALIKE, BITS, distance, fingerprint
+from calibration.dataset.duplicates import ALIKE, BITS, distance, fingerprint
+from calibration.dataset.resemblance import signature
+from calibration.dataset.sampling import Draw
 from calibration.errors import BadCalibration
-from calibration.resemblance import signature
-from calibration.sampling import Draw
 from edge_apps.images import Image, ImageSet, sha256
 
 CONSTANT = 1.0

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torchao.quantization.pt2e.observer import ObserverBase
 
-from calibration.divergence import Histogram
 from calibration.errors import BadCalibration
+from calibration.observers.divergence import Histogram
 from calibration.ranges import QMAX, QMIN, Range
 from calibration.recipe import Recipe
 
@@ -191,7 +191,7 @@ class MeanSquaredError(_Search):
 
 
 class Entropy(_Search):
-    """The interval whose int8 form keeps the most of the histogram's shape (``calibration.divergence``).
+    """The interval whose int8 form keeps the most of the histogram's shape (``calibration.observers.divergence``).
 
     Migacz, S. (2017). 8-bit Inference with TensorRT. GTC 2017, slides on entropy calibration. Deviations:
 

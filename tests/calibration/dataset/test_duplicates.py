@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.fft import dctn
 
-from calibration.duplicates import ALIKE, BITS, distance, fingerprint
+from calibration.dataset.duplicates import ALIKE, BITS, distance, fingerprint
 from edge_apps.images import FileImages, Image
 
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from calibration.dataset.hygiene import Cleaned, Replaced, clean, look_at
+from calibration.dataset.sampling import ClassBalanced
 from calibration.errors import BadCalibration
-from calibration.hygiene import Cleaned, Replaced, clean, look_at
-from calibration.sampling import ClassBalanced
 from edge_apps.errors import BadImage
 from edge_apps.images import Image, ImageSet
 

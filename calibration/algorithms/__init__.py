@@ -1,0 +1,1 @@
+"""Post-training quantization algorithms that edit a network before it is lowered."""

@@ -1,0 +1,1 @@
+"""Observers: choose one tensor's range from the values that it takes."""

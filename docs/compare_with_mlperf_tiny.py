@@ -19,13 +19,13 @@ from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.manifest import load_bundle
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
-from pipeline.accuracy.in_bundle import check_apart
-from pipeline.accuracy.paired import drop_interval, paired_table
-from pipeline.benchmark.latency import take_turns
+from pipeline.benchmarking.latency import take_turns
+from pipeline.bundles.reopen import checkpoint_of
 from pipeline.data import open_data
 from pipeline.data.classes import matched
 from pipeline.data.reading import load_all
-from pipeline.rebuild import checkpoint_of
+from pipeline.evaluation.bundle import check_apart
+from pipeline.metrics.paired import drop_interval, paired_table
 
 SIDE, CLASSES = 32, 10
 OUT = Path(__file__).with_name("mlperf-tiny.md")

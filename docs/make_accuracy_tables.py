@@ -24,10 +24,10 @@ from calibration.ranges import Ranges
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import BundleManifest
 from pipeline import zoo
-from pipeline.accuracy.results import EvaluationResult, FileResult
-from pipeline.accuracy.sqnr import EQUAL_DB
-from pipeline.checkpoint import load
-from pipeline.cost import count_model
+from pipeline.checkpoints.checkpoint import load
+from pipeline.evaluation.results import EvaluationResult, FileResult
+from pipeline.metrics.sqnr import EQUAL_DB
+from pipeline.zoo.complexity.count import count_model
 
 MOST_DROP, MOST_HIGH = 0.5, 1.0
 """Points of top-1: what a file may lose, and the upper end of the interval."""

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from edge_apps.files import write_whole
-from pipeline.accuracy.results import EvaluationResult
+from pipeline.evaluation.results import EvaluationResult
 
 PAGE = Path(__file__).with_name("qat.md")
 MARK = "<!-- docs/make_qat_table.py writes what follows -->\n"

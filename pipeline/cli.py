@@ -17,7 +17,8 @@ class Verbs(Program):
     """Finds a verb by listing the folder; the verb ``import-weights`` lives in ``import_weights.py``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(pipeline.commands.__path__))
+        modules = pkgutil.iter_modules(pipeline.commands.__path__)
+        return sorted(module.name.replace("_", "-") for module in modules if not module.ispkg)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         known = self.list_commands(ctx)

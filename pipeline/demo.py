@@ -14,13 +14,13 @@ from edge_apps.camera.sources.parse import parse_source
 from edge_apps.images import ImageSet, write_png
 from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.manifest import Bundle
-from pipeline.accuracy.gate import GatePolicy, GateResult, judge
-from pipeline.accuracy.in_bundle import evaluate_bundle, record
-from pipeline.accuracy.results import EvaluationResult
-from pipeline.build import Job
-from pipeline.checkpoint import builtin, load
+from pipeline.checkpoints.checkpoint import builtin, load
 from pipeline.data import open_data
 from pipeline.errors import BadInput
+from pipeline.evaluation.bundle import evaluate_bundle, record
+from pipeline.evaluation.results import EvaluationResult
+from pipeline.exporting.job import Job
+from pipeline.gating.judge import GatePolicy, GateResult, judge
 from pipeline.targets import choose_targets, plan
 
 POLICY = GatePolicy(max_drop=3.0, allow_not_run=("coreml",))

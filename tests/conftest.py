@@ -80,7 +80,7 @@ def small_as_written() -> nn.Module:
 @pytest.fixture(scope="session")
 def small(small_as_written: nn.Module) -> nn.Module:
     """The same, in the form that devices get."""
-    from pipeline.networks.prepare import prepare
+    from pipeline.graphs.prepare import prepare
 
     return prepare(small_as_written, Preprocess(height=SMALL_SIZE, width=SMALL_SIZE)).network
 
@@ -120,9 +120,9 @@ def demo_bundle(
     """The built-in checkpoint exported to every target in fp32 and int8: real files, made once for all tests."""
     from calibration.recipe import Recipe
     from pipeline import targets
-    from pipeline.build import Job, build
-    from pipeline.checkpoint import builtin, load
+    from pipeline.checkpoints.checkpoint import builtin, load
     from pipeline.data import open_data
+    from pipeline.exporting.job import Job, build
 
     files, _ = targets.plan(targets.choose_targets(["all"]), [])
     out = tmp_path_factory.mktemp("demo") / "bundle"

@@ -152,9 +152,10 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     output: what the numbers are that every file answers with, as in ``FileManifest``.
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
-    bundle's ranges. search: how it was found which layers stay in float, and what that costs; empty where nobody
-    searched (``pipeline.searching.SearchRecord``). findings: what export says of the network itself, a sentence each.
-    exported: the paths of the models that the export wrote, as each of them records it; empty in older bundles.
+    bundle's ranges. search: how it was found which layers stay in float, and what that costs (``SearchRecord`` of
+    ``pipeline.precision_search``); empty where nobody searched. findings: what export says of the network
+    itself, a sentence each. exported: the paths of the models that the export wrote, as each of them records it; empty
+    in older bundles.
     """
 
     format: int

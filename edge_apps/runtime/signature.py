@@ -1,8 +1,8 @@
 """Signatures of bundles: Ed25519 (RFC 8032) over the exact bytes of ``manifest.json``, which has every file's sha256.
 
 ``manifest.json.sig`` beside it holds the 64 bytes of the signature and nothing else, as ``openssl pkeyutl -sign
--rawin`` writes them. A device only verifies; ``pipeline.signing`` signs. Both leave the cryptography to the package
-``cryptography``.
+-rawin`` writes them. A device only verifies; ``pipeline.bundles.signing`` signs. Both leave the cryptography to
+the package ``cryptography``.
 """
 
 from __future__ import annotations

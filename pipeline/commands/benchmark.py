@@ -13,12 +13,12 @@ import click
 
 from edge_apps.console import echo_json, progress, progress_bar, results
 from edge_apps.files import write_whole
-from pipeline.model_options import ModelCommand, given_options, model_options
-from pipeline.options import DATA_HELP, command_line, needs_export_extra
+from pipeline.commands.options.checkpoint import DATA_HELP, command_line, needs_export_extra
+from pipeline.commands.options.model import ModelCommand, given_options, model_options
 
 if TYPE_CHECKING:
     from edge_apps.images import ImageSet
-    from pipeline.benchmark.measurement import Measurement
+    from pipeline.benchmarking.measurement import Measurement
 
 
 @click.command(
@@ -66,9 +66,9 @@ def command(
     import msgspec
 
     from pipeline import zoo
-    from pipeline.benchmark.measurement import load_measurement
-    from pipeline.benchmark.show import markdown as as_markdown
-    from pipeline.benchmark.show import show
+    from pipeline.benchmarking.measurement import load_measurement
+    from pipeline.benchmarking.show import markdown as as_markdown
+    from pipeline.benchmarking.show import show
     from pipeline.data import open_data
     from pipeline.errors import BadInput
 
@@ -170,8 +170,8 @@ def _measure(
     """Measure a bundle, or a model of the zoo that is calibrated on ``images``, which ``data`` names."""
     from edge_apps.runtime.manifest import load_bundle
     from pipeline import zoo
-    from pipeline.benchmark.measurement import measure_bundle
-    from pipeline.benchmark.untrained import untrained_bundle
+    from pipeline.benchmarking.measurement import measure_bundle
+    from pipeline.benchmarking.untrained import untrained_bundle
 
     began = time.monotonic()
     if images is None or _is_bundle(name):
@@ -191,7 +191,7 @@ def _apart(ctx: click.Context, name: str) -> Measurement:
     """In a process of its own: what the exporters of one model leave in memory ends with it."""
     import msgspec
 
-    from pipeline.benchmark.measurement import Measurement
+    from pipeline.benchmarking.measurement import Measurement
     from pipeline.errors import BadInput, EdgeError
 
     given = command_line(ctx, {"what", "whole_zoo", "out", "markdown", "as_json"})

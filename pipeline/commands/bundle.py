@@ -45,8 +45,8 @@ def command(bundle: Path | None, sign: Path | None, verify: Path | None, new_key
     """
     from edge_apps.runtime.manifest import load_bundle
     from edge_apps.runtime.signature import read_public_key
+    from pipeline.bundles.signing import sign_bundle, verify_bundle
     from pipeline.errors import BadInput
-    from pipeline.signing import sign_bundle, verify_bundle
 
     asked = [name for name, value in (("--sign", sign), ("--verify", verify), ("--new-key", new_key)) if value]
     if len(asked) > 1:
@@ -69,7 +69,7 @@ def command(bundle: Path | None, sign: Path | None, verify: Path | None, new_key
 
 
 def _make_key(path: Path, as_json: bool) -> None:
-    from pipeline.signing import new_key, public_half
+    from pipeline.bundles.signing import new_key, public_half
 
     key = new_key(path)
     if as_json:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_apps.console import echo_json, progress, progress_bar, results
-from pipeline.model_options import ModelCommand
-from pipeline.options import (
+from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     calibration_images,
     calibration_options,
@@ -19,10 +18,11 @@ from pipeline.options import (
     named_checkpoint,
     needs_export_extra,
 )
+from pipeline.commands.options.model import ModelCommand
 
 if TYPE_CHECKING:
     from edge_apps.images import ImageSet
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoints.checkpoint import Checkpoint
 
 
 @click.command("calibrate", cls=ModelCommand, short_help="Find activation ranges and write them to a file.")
@@ -95,10 +95,10 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from edge_apps.files import check_writable
-    from pipeline.calibrating import calibrate, draw, effects, remarks, repairs_path, save_calibration
-    from pipeline.captured import capture
     from pipeline.errors import BadInput
-    from pipeline.interrupt import lasting_interrupts
+    from pipeline.exporting.interrupt import lasting_interrupts
+    from pipeline.quantization.calibrate import calibrate, draw, effects, remarks, repairs_path, save_calibration
+    from pipeline.quantization.captured import capture
 
     out: Path = given["out"]
     if out.suffix != ".json":
@@ -137,8 +137,8 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
 
 
 def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
-    from pipeline.accuracy.observers_compared import compare_observers, show_observers
-    from pipeline.interrupt import lasting_interrupts
+    from pipeline.exporting.interrupt import lasting_interrupts
+    from pipeline.quantization.compare_observers import compare_observers, show_observers
 
     recipe = choose_recipe(given)
     loaded, images = _opened(checkpoint, given)
@@ -153,10 +153,10 @@ def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
 
 
 def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
-    from pipeline.accuracy.calibration_curve import calibration_curve
-    from pipeline.accuracy.calibration_curve_show import plot_curve, show_curve
-    from pipeline.accuracy.plots import check_plot
-    from pipeline.interrupt import lasting_interrupts
+    from pipeline.exporting.interrupt import lasting_interrupts
+    from pipeline.metrics.plots import check_plot
+    from pipeline.quantization.calibration_curve import calibration_curve
+    from pipeline.quantization.calibration_curve_show import plot_curve, show_curve
 
     plot: Path | None = given["plot"]
     if plot is not None:

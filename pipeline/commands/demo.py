@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_apps.console import progress, results, table, typed
-from pipeline.options import needs_export_extra
+from pipeline.commands.options.checkpoint import needs_export_extra
 
 if TYPE_CHECKING:
     from edge_apps.runtime.manifest import Bundle
-    from pipeline.accuracy.gate import GateResult
     from pipeline.demo import CameraRun, Place
+    from pipeline.gating.judge import GateResult
 
 
 @click.command("demo", short_help="Do the main job on built-in data; start here.")
@@ -33,11 +33,11 @@ def command(out: Path) -> int:
     needs_export_extra(torchao=True)
     started = time.monotonic()
 
-    from pipeline.accuracy.show import show_gate
-    from pipeline.build import check_installed
-    from pipeline.bundle import check_free
+    from pipeline.bundles.write import check_free
     from pipeline.commands.export import run_with_progress
     from pipeline.demo import Place, check_frames, evaluate_and_gate, export_job, run_camera, write_frames
+    from pipeline.evaluation.show import show_gate
+    from pipeline.exporting.job import check_installed
 
     place = Place(out)
     say = progress()
@@ -62,7 +62,7 @@ def command(out: Path) -> int:
 
 
 def _show_summary(bundle: Bundle, verdict: GateResult, runs: dict[str, CameraRun]) -> None:
-    from pipeline.accuracy.show import percent
+    from pipeline.evaluation.show import percent
 
     measured = {file.path: file for file in verdict.evaluation.files}
     shown = table("What flies")

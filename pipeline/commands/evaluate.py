@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge_apps.console import echo_json, progress, results
-from pipeline.options import DATA_HELP, needs_export_extra, trust_option
+from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra, trust_option
 
 
 @click.command("evaluate", short_help="Measure the accuracy of exported files.")
@@ -42,15 +42,15 @@ def command(
     needs_export_extra(torchao=True)
     from edge_apps.runtime.runner import known_suffixes
     from edge_apps.runtime.signature import trusted_key
-    from pipeline.accuracy.evaluation import candidates, evaluate
-    from pipeline.accuracy.in_bundle import check_apart, evaluate_bundle, record
-    from pipeline.accuracy.overlap import with_overlap
-    from pipeline.accuracy.show import show_evaluation
-    from pipeline.checkpoint import load
-    from pipeline.cross_references import calibration_set_of
+    from pipeline.bundles.cross_references import calibration_set_of
+    from pipeline.checkpoints.checkpoint import load
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
+    from pipeline.evaluation.bundle import check_apart, evaluate_bundle, record
+    from pipeline.evaluation.evaluation import candidates, evaluate
+    from pipeline.evaluation.overlap import with_overlap
+    from pipeline.evaluation.show import show_evaluation
 
     bundles = [path for path in paths if path.suffix not in known_suffixes()]
     if bundles and len(paths) > 1:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_apps.console import echo_json, progress, progress_bar, results, table, typed
-from pipeline.model_options import ModelCommand
-from pipeline.options import (
+from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     calibration_images,
     calibration_options,
@@ -20,14 +19,15 @@ from pipeline.options import (
     needs_export_extra,
     recipe_options,
 )
+from pipeline.commands.options.model import ModelCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from edge_apps.images import ImageSet
     from edge_apps.runtime.manifest import Bundle, FileComparison
-    from pipeline.build import Job
-    from pipeline.searching import Outcome, SearchJob
+    from pipeline.exporting.job import Job
+    from pipeline.precision_search.job import Outcome, SearchJob
 
 
 @click.command("export", cls=ModelCommand, short_help="Quantize a checkpoint and write device files as a bundle.")
@@ -100,15 +100,15 @@ def command(
     needs_export_extra(torchao=True)
 
     from edge_apps.runtime.manifest import MANIFEST
-    from pipeline.accuracy.gate import GatePolicy
-    from pipeline.accuracy.search_show import show_rejected, show_search
-    from pipeline.build import Job, check_installed
-    from pipeline.bundle import check_free
-    from pipeline.calibrating import load_calibration
+    from pipeline.bundles.write import check_free
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
-    from pipeline.searching import RANK_IMAGES, SearchJob, check_files
+    from pipeline.exporting.job import Job, check_installed
+    from pipeline.gating.judge import GatePolicy
+    from pipeline.precision_search.job import RANK_IMAGES, SearchJob, check_files
+    from pipeline.precision_search.show import show_rejected, show_search
+    from pipeline.quantization.calibrate import load_calibration
 
     check_installed(files)
     if not searches and any(value is not None for value in (max_drop, judge, rank, rank_images)):
@@ -191,7 +191,7 @@ def command(
 
 
 def _default_place(model: str) -> Path:
-    from pipeline.networks.own import file_stem
+    from pipeline.checkpoints.user_networks import file_stem
 
     return Path(f"{file_stem(model)}-bundle")
 
@@ -200,9 +200,9 @@ def run_with_progress(job: Job, notes: list[str]) -> Bundle:
     """Build with a progress bar on stderr."""
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from pipeline.build import build
-    from pipeline.calibrating import remarks
-    from pipeline.cross_references import calibration_set_of
+    from pipeline.bundles.cross_references import calibration_set_of
+    from pipeline.exporting.job import build
+    from pipeline.quantization.calibrate import remarks
 
     console = progress()
     _say(notes)
@@ -235,7 +235,7 @@ def search_with_progress(asked: SearchJob, notes: list[str]) -> Outcome:
     """Search and build; a line on stderr for every step, and a bar with time left while pictures go through."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from pipeline.searching import search
+    from pipeline.precision_search.job import search
 
     console = progress()
     _say(notes)
@@ -264,8 +264,8 @@ def show(bundle: Bundle) -> None:
     """A table of the files, what repairs did, and what to type next."""
     from rich.markup import escape
 
-    from pipeline.calibrating import effects
-    from pipeline.rebuild import rebuild
+    from pipeline.bundles.reopen import rebuild
+    from pipeline.quantization.calibrate import effects
 
     shown = table()
     shown.add_column("\nfile", overflow="fold")
@@ -306,7 +306,7 @@ def _verdict(compared: FileComparison) -> str:
 
 def _remarks(bundle: Bundle) -> Iterator[str]:
     """What the table does not say: on which images files were judged, by what, and why one is not good."""
-    from pipeline.networks.outputs import EXPLANATIONS
+    from pipeline.graphs.outputs import EXPLANATIONS
 
     files = bundle.models()
     run = [file.comparison for file in files if file.comparison.status == "run"]
@@ -350,6 +350,6 @@ def _percent(share: float | None) -> str:
 
 
 def _decibels(value: float | None) -> str:
-    from pipeline.accuracy.sqnr import EQUAL_DB
+    from pipeline.metrics.sqnr import EQUAL_DB
 
     return "–" if value is None else "equal" if value >= EQUAL_DB else f"{value:.1f}"

@@ -11,10 +11,10 @@ import click
 
 from edge_apps.console import echo_json, progress, results
 from edge_apps.errors import EdgeError, first_line
-from pipeline.options import DATA_HELP, needs_export_extra, trust_option
+from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra, trust_option
 
 if TYPE_CHECKING:
-    from pipeline.accuracy.gate import GateResult
+    from pipeline.gating.judge import GateResult
 
 
 @click.command("gate", short_help="Pass or fail a bundle by the accuracy its files lost.")
@@ -74,13 +74,13 @@ def command(
         from edge_apps.runtime.manifest import load_bundle
         from edge_apps.runtime.signature import trusted_key
         from pipeline import targets
-        from pipeline.accuracy.gate import CLASS_DROP, GatePolicy, failed_by_rounding, judge, with_most_damaged
-        from pipeline.accuracy.in_bundle import evaluate_bundle
-        from pipeline.accuracy.sensitivity import most_damaged
-        from pipeline.cross_references import check_evaluation
+        from pipeline.bundles.cross_references import check_evaluation
         from pipeline.data import open_data
         from pipeline.data.reading import usable
         from pipeline.errors import BadInput
+        from pipeline.evaluation.bundle import evaluate_bundle
+        from pipeline.gating.judge import CLASS_DROP, GatePolicy, failed_by_rounding, judge, with_most_damaged
+        from pipeline.sensitivity.measure import most_damaged
 
         if no_class_flags and class_drop is not None:
             raise BadInput("--class-drop and --no-class-flags contradict each other: give one of them.")
@@ -110,7 +110,7 @@ def command(
             if layer is not None:
                 result = with_most_damaged(result, *layer)
                 _write(result, junit, markdown)
-    from pipeline.accuracy.show import show_gate
+    from pipeline.evaluation.show import show_gate
 
     if as_json:
         echo_json(result.to_json())
@@ -144,10 +144,10 @@ def _reported(junit: Path | None, markdown: Path | None) -> Iterator[None]:
         yield
     except Exception as error:
         from edge_apps.files import write_whole
-        from pipeline.accuracy import gate_refused
+        from pipeline.gating import refused
 
         reason = str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {first_line(error)}"
-        for report, written in ((junit, gate_refused.junit), (markdown, gate_refused.markdown)):
+        for report, written in ((junit, refused.junit), (markdown, refused.markdown)):
             if report is not None:
                 with suppress(EdgeError):  # perhaps it is the report that cannot be written
                     write_whole(report, written(reason))
@@ -156,7 +156,7 @@ def _reported(junit: Path | None, markdown: Path | None) -> Iterator[None]:
 
 def _write(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
     from edge_apps.files import write_whole
-    from pipeline.accuracy import gate_reports
+    from pipeline.gating import reports as gate_reports
 
     if junit is not None:
         write_whole(junit, gate_reports.junit(result))

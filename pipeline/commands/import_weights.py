@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from edge_apps.console import echo_json, results
-from pipeline.model_options import ModelCommand, given_options, model_options
-from pipeline.options import ema_option, needs_export_extra, three_numbers
+from pipeline.commands.options.checkpoint import ema_option, needs_export_extra, three_numbers
+from pipeline.commands.options.model import ModelCommand, given_options, model_options
 
 
 @click.command("import-weights", cls=ModelCommand, short_help="Turn weights of torchvision or timm into a checkpoint.")
@@ -64,10 +64,11 @@ def command(
     import msgspec
 
     from edge_apps.files import check_writable
-    from pipeline import checkpoint, zoo
+    from pipeline import zoo
+    from pipeline.checkpoints import checkpoint
+    from pipeline.checkpoints.pretrained.importing import import_file
     from pipeline.data.label_file import read_labels
     from pipeline.errors import BadInput
-    from pipeline.weights.importing import import_file
 
     spec = zoo.get(model)
     if out.suffix != ".safetensors":

@@ -11,13 +11,13 @@ import click
 from edge_apps.console import echo_json, progress, progress_bar
 from edge_apps.errors import EdgeError
 from pipeline import zoo
+from pipeline.commands.options.checkpoint import needs_export_extra
+from pipeline.commands.options.model import ModelCommand, given_options, model_options, shown
 from pipeline.errors import BadInput
-from pipeline.model_options import ModelCommand, given_options, model_options, shown
-from pipeline.options import needs_export_extra
 from pipeline.zoo.spec import ModelSpec, Value, flag
 
 if TYPE_CHECKING:
-    from pipeline.cost import Cost
+    from pipeline.zoo.complexity.count import Cost
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def command(
     Mult-adds are multiply-accumulates of convolution and linear layers for one image. Peak activation is the
     largest tensor that one unit hands to the next, at 16 bit, the first convolution's left out. MB are 10^6 bytes.
     """
-    from pipeline.networks.own import is_foreign
+    from pipeline.checkpoints.user_networks import is_foreign
 
     options = given_options(hyperparameters)
     if (layers or scaling) and name is None:
@@ -73,8 +73,8 @@ def command(
 
 def _list(options: dict[str, Value], input_size: int | None, classes: int | None, as_json: bool) -> None:
     """All models; options apply to those that have them, and who cannot be so is left out with the reason."""
-    from pipeline.cost import count_model
-    from pipeline.zoo.figures.show import show_list
+    from pipeline.zoo.complexity.count import count_model
+    from pipeline.zoo.complexity.show import show_list
 
     costs: dict[str, tuple[int, int, Cost]] = {}
     refused: dict[str, BadInput] = {}
@@ -118,9 +118,9 @@ def _explain(
     """One model, with everything that is known of it."""
     from dataclasses import asdict
 
-    from pipeline.cost import count_model
-    from pipeline.zoo.figures import show
-    from pipeline.zoo.figures.check import check
+    from pipeline.zoo.complexity import show
+    from pipeline.zoo.complexity.check import check
+    from pipeline.zoo.complexity.count import count_model
 
     cost = count_model(spec, options, input_size, classes)
     chosen, side, count = spec.with_defaults(options), input_size or spec.input_size, classes or spec.classes
@@ -149,8 +149,8 @@ def _explain(
 
 def _check(spec: ModelSpec | None, as_json: bool) -> None:
     """Counted, published, explanation; for the whole zoo with what the papers claim across models."""
-    from pipeline.zoo.figures import claims, show
-    from pipeline.zoo.figures.check import check
+    from pipeline.zoo.complexity import claims, show
+    from pipeline.zoo.complexity.check import check
 
     specs = list(zoo.specs().values()) if spec is None else [spec]
     rows = list(check(_tracked(specs)))
@@ -181,9 +181,9 @@ def _scaling(spec: ModelSpec, as_json: bool) -> None:
     """The grid search for compound scaling from the network that it starts at."""
     from dataclasses import asdict
 
-    from pipeline.cost import count_model
-    from pipeline.zoo.compound_scaling import BASE, PUBLISHED, cost, feasible
-    from pipeline.zoo.figures.show import show_scaling
+    from pipeline.zoo.complexity.compound_scaling import BASE, PUBLISHED, cost, feasible
+    from pipeline.zoo.complexity.count import count_model
+    from pipeline.zoo.complexity.show import show_scaling
 
     if spec.name != BASE:
         raise BadInput(f"'{spec.name}' is not where compound scaling starts; '{BASE}' is.")

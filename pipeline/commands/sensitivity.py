@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge_apps.console import echo_json, progress, progress_bar, results
-from pipeline.options import DATA_HELP, needs_export_extra
+from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra
 
 
 @click.command("sensitivity", short_help="Find the layers of a bundle that int8 damages most.")
@@ -30,16 +30,16 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from edge_apps.files import check_writable
-    from pipeline.accuracy.plots import check_plot
-    from pipeline.accuracy.sensitivity import IMAGES, measure, open_int8
-    from pipeline.accuracy.sensitivity_plot import draw
-    from pipeline.accuracy.sensitivity_show import show_sensitivity
     from pipeline.data import open_data
     from pipeline.data.classes import coverage
     from pipeline.data.held_out import held_out
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
-    from pipeline.interrupt import lasting_interrupts
+    from pipeline.exporting.interrupt import lasting_interrupts
+    from pipeline.metrics.plots import check_plot
+    from pipeline.sensitivity.measure import IMAGES, measure, open_int8
+    from pipeline.sensitivity.plot import draw
+    from pipeline.sensitivity.show import show_sensitivity
 
     if plot is not None:
         check_plot(plot)

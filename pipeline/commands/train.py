@@ -11,8 +11,7 @@ import click
 from calibration.recipe import Observer
 from edge_apps.chatter import hushed
 from edge_apps.console import progress, results
-from pipeline.model_options import ModelCommand, given_options, model_options
-from pipeline.options import (
+from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     OVERRIDES,
     WEIGHTS_HELP,
@@ -21,11 +20,12 @@ from pipeline.options import (
     needs_export_extra,
     published_weights,
 )
+from pipeline.commands.options.model import ModelCommand, given_options, model_options
 from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, QAT_LR, Optimizer
 
 if TYPE_CHECKING:
     from calibration.recipe import Recipe
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoints.checkpoint import Checkpoint
     from pipeline.zoo.spec import Value
 
 NOT_RECORDED = frozenset({"restart", "force"})
@@ -138,10 +138,10 @@ def command(
 
     import torch
 
+    from pipeline.checkpoints import user_networks
     from pipeline.data import open_data
     from pipeline.data.reading import digest, usable
     from pipeline.errors import BadInput
-    from pipeline.networks import own
 
     with hushed():  # torchao, by which networks are captured, tells of its GPU kernels that do not load
         from pipeline.training.job import Job, train
@@ -150,14 +150,14 @@ def command(
 
     if model is None and qat is None:
         raise BadInput("Missing MODEL: name a network of the zoo ('pipeline models'), or your own as file.py:factory.")
-    if model is not None and model.endswith(own.PROGRAM):
+    if model is not None and model.endswith(user_networks.PROGRAM):
         raise BadInput(
             f"'{model}' is an exported program, which cannot be trained: train the network that it was exported from, "
             "as file.py:factory."
         )
     console, chosen = progress(), given_options(given)
     tuned = None if qat is None else _trained(qat, model, chosen, given["input_size"])
-    spec = own.find(str(model)) if tuned is None else tuned.spec
+    spec = user_networks.find(str(model)) if tuned is None else tuned.spec
     options = spec.with_defaults(chosen) if tuned is None else tuned.options
     if out.suffix != ".safetensors":
         raise BadInput(f"--out is '{out}'; a checkpoint's name ends in .safetensors.")
@@ -260,10 +260,10 @@ def _recipe(given: Mapping[str, Any]) -> Recipe | None:
 
 def _trained(path: Path, model: str | None, options: Mapping[str, Value], side: int | None) -> Checkpoint:
     """The checkpoint of ``--qat``, which what else was given must not contradict."""
-    from pipeline.checkpoint import load, read
+    from pipeline.checkpoints import user_networks
+    from pipeline.checkpoints.checkpoint import load, read
     from pipeline.checkpoints.formats import Format
     from pipeline.errors import BadInput
-    from pipeline.networks import own
 
     contents = read(path)
     if contents.format is Format.PROGRAM:
@@ -277,7 +277,7 @@ def _trained(path: Path, model: str | None, options: Mapping[str, Value], side: 
             f"--qat '{path}' does not say what it is: export it first, and give the bundle's "
             "float/checkpoint.safetensors."
         )
-    if model is None and own.is_reference(metadata.model):
+    if model is None and user_networks.is_reference(metadata.model):
         raise BadInput(f"'{path}' is of your own network: name it, as in 'pipeline train …/{metadata.model} --qat …'.")
     preprocess = None if side is None else {"height": side, "width": side}
     return load(path, model=model, options=options or None, preprocess=preprocess)

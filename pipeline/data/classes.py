@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from edge_apps.file_names import listed
 from edge_apps.images import ImageSet
+from pipeline.data import imagenet
 from pipeline.data.relabelled import Relabelled
 from pipeline.errors import BadInput
-from pipeline.weights import imagenet
 
 NAMED = 5
 """So many classes are named in an error; the rest are counted."""

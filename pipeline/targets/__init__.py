@@ -19,7 +19,7 @@ DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 @cache
 def targets() -> dict[str, Target]:
     """Every target by name."""
-    modules = (importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__))
+    modules = (importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__) if not m.ispkg)
     found = [module.TARGET for module in modules if hasattr(module, "TARGET")]
     return {target.name: target for target in sorted(found, key=lambda target: target.name)}
 

@@ -44,7 +44,7 @@ class CoreMLTarget:
         import coremltools as ct
 
         from calibration.quantize import quantize
-        from pipeline.capture import ClassifierInput, capture_image, graph_of
+        from pipeline.graphs.front_ends import ClassifierInput, capture_image, graph_of
 
         front = ClassifierInput(source.network, manifest.preprocess, manifest.output).eval()
         program = capture_image(front, manifest.preprocess)

@@ -56,7 +56,7 @@ class ExecuTorchTarget:
         from executorch.exir import to_edge_transform_and_lower
 
         from calibration.quantize import quantize
-        from pipeline.capture import BytesInput, capture_bytes, graph_of, in_half
+        from pipeline.graphs.front_ends import BytesInput, capture_bytes, graph_of, in_half
 
         front: torch.nn.Module = BytesInput(source.network, manifest.preprocess).eval()
         if manifest.precision == "fp16":

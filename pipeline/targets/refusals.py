@@ -64,7 +64,7 @@ def refusal(error: Exception, network: nn.Module) -> str:
 
     ``network`` is the flat network that was given to it.
     """
-    from pipeline.networks.flat import writes
+    from pipeline.graphs.flat import writes
 
     operator = _operator(str(error))
     if complex_places := list(_complex(network)):
@@ -127,7 +127,7 @@ def _decomposed(operator: str, network: nn.Module) -> Iterator[str]:
     """The modules whose operators become it once an exporter takes them apart."""
     import torch
 
-    from pipeline.networks.flat import path_of
+    from pipeline.graphs.flat import path_of
 
     image = next((node.meta["val"] for node in _nodes(network) if node.op == "placeholder"), None)
     if image is None:

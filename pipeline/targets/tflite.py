@@ -53,10 +53,10 @@ class TFLiteTarget:
 
         from calibration.float_operators import float_operators
         from calibration.quantize import quantize
-        from pipeline.capture import BytesInput, capture_bytes, graph_of
-        from pipeline.networks.litert_float import keep_in_float
-        from pipeline.networks.litert_forms import plain_subtractions
-        from pipeline.networks.padding import pad_before_pooling
+        from pipeline.graphs.front_ends import BytesInput, capture_bytes, graph_of
+        from pipeline.targets.litert_rewrites.float_operators import keep_in_float
+        from pipeline.targets.litert_rewrites.forms import plain_subtractions
+        from pipeline.targets.litert_rewrites.padding import pad_before_pooling
 
         program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
         graph = pad_before_pooling(graph_of(program))

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.networks.outputs import output_kind
-from pipeline.networks.prepare import export_network
+from pipeline.graphs.outputs import output_kind
+from pipeline.graphs.prepare import export_network
 from pipeline.training.loop import Normalise
 
 CHECKED_IMAGES = 16

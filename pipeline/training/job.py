@@ -20,16 +20,16 @@ from torch import nn
 from edge_apps.files import check_writable
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline import checkpoint
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoints import checkpoint, user_networks
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.fitting import as_stored
+from pipeline.checkpoints.pretrained.finetuning import start_from
 from pipeline.data.class_counts import class_counts
 from pipeline.data.classes import absent_classes, check_every_class, check_trainable, coverage, matched
 from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.errors import BadInput
-from pipeline.networks import own
-from pipeline.networks.prepare import export_network
+from pipeline.graphs.prepare import export_network
 from pipeline.training.batch_norm import OtherStatistics
 from pipeline.training.hardware import bf16_fault, choose_device, choose_precision
 from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
@@ -37,7 +37,6 @@ from pipeline.training.knowledge import about_gap, about_guessing, is_gap
 from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
-from pipeline.weights.finetuning import start_from
 from pipeline.zoo.spec import ModelSpec
 from pipeline.zoo.units.training_heads import training_heads
 
@@ -138,7 +137,9 @@ def train(job: Job, console: Console) -> Trained:
     val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
     network, forward = _start(job, device, console)
-    if own.is_foreign(job.spec.name) and gives_probabilities(network, data.images[:CHECKED_IMAGES], job.preprocess):
+    if user_networks.is_foreign(job.spec.name) and gives_probabilities(
+        network, data.images[:CHECKED_IMAGES], job.preprocess
+    ):
         console.out(PROBABILITIES_WARNING)
     heads = None if job.tuned is not None else training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
@@ -185,9 +186,9 @@ def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module,
         )
         return job.tuned.network(), simulation
     network = job.spec.build(len(job.labels), **job.settings.options)
-    if own.is_reference(job.spec.name):
+    if user_networks.is_reference(job.spec.name):
         for pictures in (1, 2):  # devices give one, training gives batches
-            own.check_logits(network, job.spec.name, len(job.labels), job.preprocess, pictures)
+            user_networks.check_logits(network, job.spec.name, len(job.labels), job.preprocess, pictures)
         export_network(network, job.preprocess)  # what cannot be captured is found out before the training, not after
     if job.weights is not None:
         new = start_from(network, job.weights)

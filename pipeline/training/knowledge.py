@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from scipy.stats import binomtest
 
 from edge_apps.file_names import listed
-from pipeline.accuracy.guessing import LEVEL, explained_by_guessing
+from pipeline.metrics.guessing import LEVEL, explained_by_guessing
 from pipeline.training.batch_norm import OtherStatistics
 
 GAP = 0.05

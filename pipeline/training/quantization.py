@@ -11,10 +11,10 @@ from calibration.quantizer import NETWORK
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.images import ImageSet
-from pipeline.calibrating import Calibration, calibrate, draw, effects, remarks
-from pipeline.capture import ImageInput, capture_images, graph_of
-from pipeline.captured import Captured, capture
-from pipeline.checkpoint import Checkpoint
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
+from pipeline.quantization.calibrate import Calibration, calibrate, draw, effects, remarks
+from pipeline.quantization.captured import Captured, capture
 
 
 class NormalisedInput(ImageInput):

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.zoo.early_options import WIDTH, grid, response_normalisation
+from pipeline.zoo.shared.early_options import WIDTH, grid, response_normalisation
 from pipeline.zoo.spec import Figure, ModelSpec, Option, Value
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.zoo.early_options import WIDTH, response_normalisation
+from pipeline.zoo.shared.early_options import WIDTH, response_normalisation
 from pipeline.zoo.spec import Figure, ModelSpec, Option
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.zoo.residual_stages import FIRST_WITH_BOTTLENECKS, REPEATS, STRIDE_MEANING, WIDTH
+from pipeline.zoo.shared.residual_stages import FIRST_WITH_BOTTLENECKS, REPEATS, STRIDE_MEANING, WIDTH
 from pipeline.zoo.spec import Figure, ModelSpec, Option
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.zoo.early_options import WIDTH, grid, response_normalisation
+from pipeline.zoo.shared.early_options import WIDTH, grid, response_normalisation
 from pipeline.zoo.spec import Figure, ModelSpec, Option, Value
 
 if TYPE_CHECKING:

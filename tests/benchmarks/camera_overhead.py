@@ -165,7 +165,7 @@ def hand_over(seconds: float) -> float:
 def measure() -> dict[str, object]:
     """All of it."""
     from pipeline import zoo
-    from pipeline.benchmark.untrained import untrained_bundle
+    from pipeline.benchmarking.untrained import untrained_bundle
     from pipeline.data import open_data
 
     spec = zoo.get("mobilenet_v2")

@@ -102,7 +102,7 @@ def photos(shared_data: Path) -> list[Image]:
 @pytest.fixture(scope="session")
 def captured(preprocess: Preprocess) -> Callable[..., GraphModule]:
     """``captured(network)``: its graph behind the normalisation, for batches of any size."""
-    from pipeline.capture import ImageInput, capture_images, graph_of
+    from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
 
     def make(network: nn.Module) -> GraphModule:
         graph: GraphModule = graph_of(capture_images(ImageInput(network.eval(), preprocess).eval(), preprocess))
@@ -117,7 +117,7 @@ def ranges_of(preprocess: Preprocess) -> Callable[..., Ranges]:
     from calibration.dataset.dataset import CalibrationSet
     from calibration.quantize import find_ranges
     from calibration.ranges import Ranges
-    from pipeline.capture import input_range
+    from pipeline.graphs.front_ends import input_range
 
     def make(graph: GraphModule, batches: Sequence[torch.Tensor], recipe: Recipe) -> Ranges:
         values, observers = find_ranges(graph, batches, recipe, input_range(preprocess))

@@ -16,7 +16,7 @@ from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of, input_range
 
 PREPROCESS = Preprocess(height=16, width=16)
 

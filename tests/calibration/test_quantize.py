@@ -17,7 +17,7 @@ from calibration.quantizer import TensorKeys, in_network
 from calibration.ranges import INPUT, Range, Ranges
 from calibration.recipe import Observer, Recipe
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import (
+from pipeline.graphs.front_ends import (
     BytesInput,
     ClassifierInput,
     ImageInput,

@@ -12,7 +12,7 @@ from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import KERNELS, Operand, Output, Simulator
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of, input_range
 
 aten = torch.ops.aten
 

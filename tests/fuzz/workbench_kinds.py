@@ -49,7 +49,7 @@ def _checkpoint(chance: random.Random, corpus: list[bytes]) -> bytes:
 
 
 def _read_checkpoint(data: bytes, folder: Path) -> None:
-    from pipeline.checkpoint import read
+    from pipeline.checkpoints.checkpoint import read
 
     path = folder / "it.pt"
     path.write_bytes(data)
@@ -60,7 +60,7 @@ def _programs() -> list[bytes]:
     import torch
     from torch import nn
 
-    from pipeline.networks import archive
+    from pipeline.checkpoints import pt2_archive
 
     class Small(nn.Module):
         def __init__(self) -> None:
@@ -74,7 +74,7 @@ def _programs() -> list[bytes]:
     torch.manual_seed(0)
     free = torch.export.Dim("batch", min=1, max=8)
     program = torch.export.export(Small().eval(), (torch.zeros(2, 3, 4, 4),), dynamic_shapes=({0: free},))
-    return [archive.write(program, "{}")]
+    return [pt2_archive.write(program, "{}")]
 
 
 def _program(chance: random.Random, corpus: list[bytes]) -> bytes:
@@ -82,9 +82,9 @@ def _program(chance: random.Random, corpus: list[bytes]) -> bytes:
 
 
 def _read_program(data: bytes, _: Path) -> None:
-    from pipeline.networks import archive
+    from pipeline.checkpoints import pt2_archive
 
-    archive.read(data, "it")
+    pt2_archive.read(data, "it")
 
 
 def _ranges() -> list[bytes]:

@@ -21,14 +21,25 @@ from pipeline import zoo
 from pipeline.cli import main
 from pipeline.zoo.spec import ModelSpec, Option
 
-sys.path.insert(0, str(Path(__file__).parent))  # operator_chains.py, which several files of tests parametrize over
+# operator_chains.py, fake_files.py and source_networks.py, which tests of several rooms use
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_files import (  # noqa: F401
+    fake_files,
+    fake_targets,
+    laboratory,
+    make_bundle,
+    make_images,
+    one_hot_fixture,
+    opened,
+)
+from source_networks import enliven, timm_create, torchvision_models  # noqa: F401
 
 if TYPE_CHECKING:
     from torch import nn
 
     from edge_apps.runtime.manifest import FileManifest
-    from pipeline.build import Job
-    from pipeline.captured import Captured
+    from pipeline.exporting.job import Job
+    from pipeline.quantization.captured import Captured
     from pipeline.targets.base import Census, Source
 
 CLASSES = ("blue", "red")
@@ -105,7 +116,7 @@ def small_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It says what it is."""
-    from pipeline import checkpoint
+    from pipeline.checkpoints import checkpoint
 
     path = tmp_path_factory.mktemp("float") / "small.safetensors"
     checkpoint.save(
@@ -123,8 +134,8 @@ def small_checkpoint(small_network: nn.Module, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 def capture_of() -> Callable[..., Captured]:
     """Capture a network of 32×32 images that is in no file: ``capture_of(network, classes=2)``."""
-    from pipeline.captured import capture
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.checkpoints.checkpoint import Checkpoint
+    from pipeline.quantization.captured import capture
 
     def captured(network: nn.Module, classes: int = 2) -> Captured:
         checkpoint = Checkpoint(
@@ -151,9 +162,9 @@ def job(small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_pat
     """The small network as an int8 ``.tflite``; tests change what they are about."""
     from calibration.recipe import Recipe
     from pipeline import targets
-    from pipeline.build import Job
-    from pipeline.checkpoint import load
+    from pipeline.checkpoints.checkpoint import load
     from pipeline.data import open_data
+    from pipeline.exporting.job import Job
 
     return Job(
         checkpoint=load(small_checkpoint),
@@ -181,7 +192,7 @@ def sure(small_network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
     """For what needs an accuracy that can fall. The zoo must know the small family."""
     import torch
 
-    from pipeline import checkpoint
+    from pipeline.checkpoints import checkpoint
 
     preprocess = Preprocess(height=32, width=32)
     network = copy.deepcopy(small_network)
@@ -273,7 +284,7 @@ def faithful(precision: str) -> Callable[[np.ndarray], np.ndarray]:
     from calibration.quantize import quantize
     from calibration.simulate import Simulator
     from edge_apps.chatter import hushed
-    from pipeline.capture import ImageInput, capture_images, graph_of
+    from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
 
     source, manifest = LOWERED[precision]
     with hushed():
@@ -311,12 +322,12 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     runner.known_suffixes()  # the real ones first
 
     def answers_with(answer: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
-        def opened(content: Content, _threads: int) -> Any:
+        def open_fake(content: Content, _threads: int) -> Any:
             precision = content.data.decode()
             _, manifest = LOWERED.get(precision, (None, None))
             return FakeRunner(faithful(precision) if answer is None else answer, manifest)
 
-        monkeypatch.setitem(runner._factories, ".fake", opened)
+        monkeypatch.setitem(runner._factories, ".fake", open_fake)
 
     return answers_with
 

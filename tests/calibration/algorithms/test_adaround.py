@@ -21,7 +21,7 @@ from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import ImageInput
+from pipeline.graphs.front_ends import ImageInput
 from pipeline.zoo.units.pooling import AveragePool
 
 Capture = Callable[[nn.Module], GraphModule]

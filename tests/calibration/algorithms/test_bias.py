@@ -18,7 +18,7 @@ from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.capture import ImageInput
+from pipeline.graphs.front_ends import ImageInput
 
 Capture = Callable[[nn.Module], GraphModule]
 Calibrate = Callable[..., Ranges]

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
 from pipeline.checkpoints.pickle_scan import MOST_OBJECTS, MOST_OPERATIONS, Refused, scan
+from pipeline.checkpoints.pickles import unpickled
 from pipeline.checkpoints.state_dicts import find
 from pipeline.errors import BadCheckpoint
-from pipeline.pickled import unpickled
 
 
 def pickled(body: bytes) -> bytes:

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
 from pipeline.checkpoints.state_dicts import is_averaged
 from pipeline.errors import BadCheckpoint
 
@@ -340,7 +340,7 @@ def test_settings_of_lightning_are_passed_over(load: Any, tmp_path: Path, monkey
 
 
 def test_nothing_that_is_passed_over_is_made(tmp_path: Path) -> None:
-    from pipeline.pickled import Inert, unpickled
+    from pipeline.checkpoints.pickles import Inert, unpickled
 
     torch.save({"args": TRAINED["namespace"], "best": TRAINED["numpy float"]}, tmp_path / "x.pt")
     content = unpickled((tmp_path / "x.pt").read_bytes(), tmp_path / "x.pt")

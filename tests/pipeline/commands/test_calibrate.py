@@ -17,7 +17,7 @@ from calibration.ranges import INPUT, load_ranges
 from calibration.recipe import Recipe
 from edge_apps.images import sha256
 from edge_apps.runtime.content import sha256_of
-from pipeline import checkpoint as checkpoints
+from pipeline.checkpoints import checkpoint as checkpoints
 from pipeline.data import open_data
 
 KEYS = {

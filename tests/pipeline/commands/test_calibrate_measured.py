@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from calibration.recipe import Observer
-from pipeline.accuracy.calibration_curve import CalibrationCurve
-from pipeline.accuracy.observers_compared import ObserversCompared
+from pipeline.quantization.calibration_curve import CalibrationCurve
+from pipeline.quantization.compare_observers import ObserversCompared
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,7 @@ from click.testing import CliRunner, Result
 from edge_apps.runtime.manifest import MANIFEST, load_bundle
 from pipeline.cli import main
 
-# The accuracy room's fake runtime and bundles serve its two commands too.
-_conftest = Path(__file__).parents[1] / "accuracy" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("accuracy_conftest", _conftest)
-assert _spec is not None
-assert _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = _fixtures  # where dataclasses look
-_spec.loader.exec_module(_fixtures)
-opened, fake_targets, make_images = _fixtures.opened, _fixtures.fake_targets, _fixtures.make_images
-laboratory, make_bundle = _fixtures.laboratory, _fixtures.make_bundle
+pytestmark = pytest.mark.usefixtures("opened", "fake_targets")
 
 
 def run(*arguments: Any) -> Result:

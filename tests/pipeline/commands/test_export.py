@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from edge_apps.runtime.content import sha256_of
 from edge_apps.runtime.manifest import load_bundle
-from pipeline.checkpoint import builtin
+from pipeline.checkpoints.checkpoint import builtin
 
 Run = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from edge_apps.camera.inference.model import open_model
 from edge_apps.images import open_images
 from edge_apps.runtime.manifest import load_bundle
 from edge_apps.runtime.preprocess import to_batch
-from pipeline.networks.own import own
+from pipeline.checkpoints.user_networks import own
 
 SOURCE = """
 import torch

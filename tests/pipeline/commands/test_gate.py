@@ -1,9 +1,7 @@
 """``pipeline gate`` as a CI job runs it: exit status, and the files that it leaves for others."""
 
-import importlib.util
 import json
 import shutil
-import sys
 import tarfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -16,16 +14,7 @@ from click.testing import CliRunner, Result
 from edge_apps.runtime.manifest import MANIFEST
 from pipeline.cli import main
 
-# The accuracy room's fake runtime and bundles serve its two commands too.
-_conftest = Path(__file__).parents[1] / "accuracy" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("accuracy_conftest", _conftest)
-assert _spec is not None
-assert _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = _fixtures  # where dataclasses look
-_spec.loader.exec_module(_fixtures)
-opened, fake_targets, make_images = _fixtures.opened, _fixtures.fake_targets, _fixtures.make_images
-laboratory, make_bundle = _fixtures.laboratory, _fixtures.make_bundle
+pytestmark = pytest.mark.usefixtures("opened", "fake_targets")
 
 
 def run(*arguments: Any) -> Result:
@@ -283,7 +272,7 @@ def test_a_fault_of_a_library_is_reported(
     def breaks(*_: Any, **__: Any) -> None:
         raise MemoryError("too large")
 
-    monkeypatch.setattr("pipeline.accuracy.in_bundle.evaluate_bundle", breaks)
+    monkeypatch.setattr("pipeline.evaluation.bundle.evaluate_bundle", breaks)
     assert run(bundle, "--data", laboratory.images.name, "--junit", tmp_path / "gate.xml").exit_code == 1
     assert only_error(tmp_path / "gate.xml") == "MemoryError: too large"
 
@@ -292,7 +281,7 @@ def test_a_report_that_cannot_be_written_turns_the_other_one_into_an_error(
     laboratory: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gate passed, but exits with 2: a green report would contradict it."""
-    from pipeline.accuracy import gate_reports
+    from pipeline.gating import reports as gate_reports
 
     junit, markdown = tmp_path / "gate.xml", tmp_path / "sub" / "gate.md"
 
@@ -313,8 +302,8 @@ def test_a_diagnosis_that_breaks_leaves_the_verdict(
     def breaks(*_: Any) -> None:
         raise MemoryError("not enough\nfor this")
 
-    monkeypatch.setattr("pipeline.accuracy.gate.failed_by_rounding", lambda _result: ("worse.fake",))
-    monkeypatch.setattr("pipeline.accuracy.sensitivity.most_damaged", breaks)
+    monkeypatch.setattr("pipeline.gating.judge.failed_by_rounding", lambda _result: ("worse.fake",))
+    monkeypatch.setattr("pipeline.sensitivity.measure.most_damaged", breaks)
     junit = tmp_path / "gate.xml"
     ended = run(bundle, "--data", laboratory.images.name, "--max-drop", 1, "--junit", junit)
     assert ended.exit_code == 3
@@ -327,7 +316,7 @@ def test_a_report_that_cannot_be_written_in_the_end_is_no_success(
     laboratory: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full when the verdict is there."""
-    from pipeline.accuracy import gate_reports
+    from pipeline.gating import reports as gate_reports
 
     junit = tmp_path / "sub" / "gate.xml"
 

@@ -1,9 +1,7 @@
 """Names in a bundle and of data that would steer a terminal, through the commands that show them."""
 
-import importlib.util
 import json
 import shutil
-import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,11 @@ from click.testing import CliRunner, Result
 
 from edge_apps.runtime.manifest import BundleFile, FileManifest, Provenance
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.bundle import write_manifest
+from pipeline.bundles.write import write_manifest
 from pipeline.cli import main
 from pipeline.commands.export import show
 
-# The accuracy room's fake runtime and bundles serve these commands too.
-_conftest = Path(__file__).parents[1] / "accuracy" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("accuracy_conftest", _conftest)
-assert _spec is not None
-assert _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = _fixtures  # where dataclasses look
-_spec.loader.exec_module(_fixtures)
-opened, fake_targets, make_images = _fixtures.opened, _fixtures.fake_targets, _fixtures.make_images
-laboratory, make_bundle = _fixtures.laboratory, _fixtures.make_bundle
+pytestmark = pytest.mark.usefixtures("opened", "fake_targets")
 
 NAMES = ["a\x1b]0;x\x07.fake", "b\x9b31m.fake", "c\u202ederc[/b].fake"]
 

@@ -7,7 +7,8 @@ import zipfile
 import pytest
 import torch
 
-from pipeline import checkpoint, zoo
+from pipeline import zoo
+from pipeline.checkpoints import checkpoint
 
 
 @pytest.fixture

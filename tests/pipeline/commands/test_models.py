@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline import zoo
-from pipeline.cost import count_model
-from pipeline.zoo import compound_scaling
+from pipeline.zoo.complexity import compound_scaling
+from pipeline.zoo.complexity.count import count_model
 from pipeline.zoo.spec import Figure
 
 # ruff: noqa: ARG001 - the fixture that makes the zoo small is asked for, not used

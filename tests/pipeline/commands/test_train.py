@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from edge_apps.images import open_images, write_png
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint
 from pipeline.cli import main
 from pipeline.commands import train
 from pipeline.training.settings import default_batch_size

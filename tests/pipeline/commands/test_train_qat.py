@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint, user_networks
 from pipeline.cli import main
-from pipeline.networks import own
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -69,7 +68,7 @@ def build(num_classes):
 def test_your_own_network_is_trained_when_it_is_named(small_pictures: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "net.py").write_text(OWN)
     reference, source, out = f"{tmp_path}/net.py:build", tmp_path / "own.safetensors", tmp_path / "qat.safetensors"
-    spec = own.find(reference)
+    spec = user_networks.find(reference)
     checkpoint.save(
         source,
         spec.build(2),

@@ -1,8 +1,6 @@
 """``--trust`` of ``pipeline gate`` and ``pipeline evaluate``, and what is stored in a signed bundle: nothing."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,21 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.bundles.signing import new_key, sign_bundle
 from pipeline.cli import main
-from pipeline.signing import new_key, sign_bundle
+
+pytestmark = pytest.mark.usefixtures("opened", "fake_targets")
 
 pytest.importorskip("cryptography")
-
-# The accuracy room's fake runtime and bundles serve these commands too.
-_conftest = Path(__file__).parents[1] / "accuracy" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("accuracy_conftest", _conftest)
-assert _spec is not None
-assert _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = _fixtures  # where dataclasses look
-_spec.loader.exec_module(_fixtures)
-opened, fake_targets, make_images = _fixtures.opened, _fixtures.fake_targets, _fixtures.make_images
-laboratory, make_bundle = _fixtures.laboratory, _fixtures.make_bundle
 
 
 def run(verb: str, *arguments: Any) -> Result:

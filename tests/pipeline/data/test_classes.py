@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edge_apps.images import open_images, write_png
+from pipeline.data import imagenet
 from pipeline.data.classes import (
     absent_classes,
     check_classes,
@@ -19,7 +20,6 @@ from pipeline.data.classes import (
 from pipeline.data.digits import open_split
 from pipeline.data.subset import Subset
 from pipeline.errors import BadInput
-from pipeline.weights import imagenet
 
 DIGITS = tuple("0123456789")
 

@@ -28,7 +28,7 @@ def calibrated() -> Callable[..., Source]:
     from calibration.quantize import find_ranges
     from calibration.ranges import Ranges
     from edge_apps.chatter import hushed
-    from pipeline.capture import ImageInput, capture_images, graph_of, input_range
+    from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of, input_range
     from pipeline.targets.base import Source
 
     def made(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, recipe: Recipe) -> Source:

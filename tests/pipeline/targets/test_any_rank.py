@@ -24,9 +24,9 @@ from edge_apps.runtime.manifest import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.accuracy.sqnr import sqnr_db
-from pipeline.capture import ImageInput, capture_images, graph_of
-from pipeline.networks.prepare import prepare
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
+from pipeline.graphs.prepare import prepare
+from pipeline.metrics.sqnr import sqnr_db
 from pipeline.targets.base import Source
 
 LABELS = ("a", "b", "c", "d")

@@ -17,9 +17,9 @@ from edge_apps.runtime.manifest import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.accuracy.sqnr import sqnr_db
-from pipeline.capture import ImageInput, capture_images, graph_of
-from pipeline.networks.prepare import prepare
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
+from pipeline.graphs.prepare import prepare
+from pipeline.metrics.sqnr import sqnr_db
 from pipeline.targets.base import Source
 from pipeline.zoo.units.activations import SiLU
 from pipeline.zoo.units.normalisation import LocalResponseNorm

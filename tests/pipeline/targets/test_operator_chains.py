@@ -15,11 +15,11 @@ from calibration.quantize import quantize
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
-from pipeline.accuracy.file_check import ARITHMETIC_DB
-from pipeline.accuracy.sqnr import sqnr_db
-from pipeline.capture import ImageInput, capture_images, graph_of
-from pipeline.networks.flat import FlatNetwork
-from pipeline.networks.prepare import prepare
+from pipeline.exporting.file_check import ARITHMETIC_DB
+from pipeline.graphs.flat import FlatNetwork
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
+from pipeline.graphs.prepare import prepare
+from pipeline.metrics.sqnr import sqnr_db
 from pipeline.targets.base import Source
 
 CHAINS, AT_ONCE = 300, 75

@@ -20,10 +20,10 @@ from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Precision
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.accuracy.file_check import ARITHMETIC_DB
-from pipeline.accuracy.sqnr import sqnr_db
-from pipeline.capture import ImageInput, capture_images, graph_of
-from pipeline.networks.prepare import prepare
+from pipeline.exporting.file_check import ARITHMETIC_DB
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
+from pipeline.graphs.prepare import prepare
+from pipeline.metrics.sqnr import sqnr_db
 from pipeline.targets.base import Delegation, Source
 
 LABELS = ("a", "b", "c")

@@ -20,8 +20,8 @@ from edge_apps.runtime.manifest import FileManifest, OutputKind, Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.capture import ImageInput
-from pipeline.networks.prepare import prepare
+from pipeline.graphs.front_ends import ImageInput
+from pipeline.graphs.prepare import prepare
 from pipeline.targets.base import Source
 from pipeline.targets.coreml import _read_back
 

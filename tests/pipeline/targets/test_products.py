@@ -20,9 +20,9 @@ from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.accuracy.sqnr import sqnr_db
-from pipeline.capture import ImageInput, capture_images, graph_of
-from pipeline.networks.prepare import prepare
+from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
+from pipeline.graphs.prepare import prepare
+from pipeline.metrics.sqnr import sqnr_db
 
 LABELS = ("a", "b", "c", "d")
 PREPROCESS = Preprocess(height=32, width=32)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.networks.flat import FlatNetwork
-from pipeline.networks.prepare import prepare
+from pipeline.graphs.flat import FlatNetwork
+from pipeline.graphs.prepare import prepare
 from pipeline.targets.executorch_kernels import check_kernels
 from pipeline.targets.refusals import refusal
 

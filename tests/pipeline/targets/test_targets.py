@@ -16,8 +16,8 @@ from edge_apps.runtime.manifest import FileManifest, Precision, to_json
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.accuracy.sqnr import sqnr_db
-from pipeline.capture import ImageInput
+from pipeline.graphs.front_ends import ImageInput
+from pipeline.metrics.sqnr import sqnr_db
 from pipeline.targets.base import Source
 
 LABELS = ("a", "b", "c", "d", "e")
@@ -212,8 +212,8 @@ def test_targets_may_be_repeated_or_comma_separated() -> None:
 def test_names_that_would_be_nothing_or_twice_the_same() -> None:
     from pipeline.targets.tflite import _short_names
 
-    network = "pipeline.capture.BytesInput/pipeline.networks.flat.FlatNetwork_network"
-    place = f"{network}/pipeline.networks.flat.Place_"
+    network = "pipeline.graphs.front_ends.BytesInput/pipeline.graphs.flat.FlatNetwork_network"
+    place = f"{network}/pipeline.graphs.flat.Place_"
     wrapper = "torch.export._trace._non_strict_export.<locals>.Wrapper;"
     given = [f"{place}0;3", f"{place}relu;;{place}conv1;", f"{place}0;3", network, wrapper, "arith.constant"]
     assert _short_names(given) == ["0;3", "relu;;conv1", "0;3.2", "constant", "constant.4", "arith.constant"]

@@ -19,11 +19,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from edge_apps.images import FileImages, open_images, write_png
-from pipeline import checkpoint, zoo
-from pipeline.accuracy.inference import run_network
+from pipeline import zoo
+from pipeline.checkpoints import checkpoint
 from pipeline.data.hashes import hash_images
 from pipeline.data.reading import load_all
 from pipeline.errors import BadImage, BadInput
+from pipeline.evaluation.inference import run_network
 from pipeline.training.job import train
 
 ARGUMENTS = shlex.split(

@@ -18,12 +18,13 @@ from calibration.quantize import quantize
 from calibration.recipe import Recipe
 from edge_apps.images import ImageSet, open_images
 from edge_apps.runtime.preprocess import to_batch
-from pipeline import checkpoint, zoo
-from pipeline.calibrating import Calibration, calibrate, draw
-from pipeline.capture import ImageInput
-from pipeline.captured import Captured, capture, split
+from pipeline import zoo
+from pipeline.checkpoints import checkpoint
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadInput
+from pipeline.graphs.front_ends import ImageInput
+from pipeline.quantization.calibrate import Calibration, calibrate, draw
+from pipeline.quantization.captured import Captured, capture, split
 from pipeline.training.job import Job, Trained, train
 from pipeline.training.loop import Diverged, Training
 from pipeline.training.quantization import Simulation

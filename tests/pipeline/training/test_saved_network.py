@@ -16,9 +16,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from edge_apps.images import open_images, write_png
-from pipeline import checkpoint
+from pipeline.checkpoints import checkpoint, user_networks
 from pipeline.data.reading import load_all
-from pipeline.networks import own
 from pipeline.training.job import Job, Measured, Trained, train
 from pipeline.training.loop import Normalise
 
@@ -113,7 +112,7 @@ def trained(tmp_path: Path, job: Callable[..., Job]) -> Train:
     def run(folder: Path, network: str, name: str = "x", **changes: Any) -> tuple[Trained, list[str], Path]:
         out, said = tmp_path / f"{name}.safetensors", io.StringIO()
         made = job(folder, out, **{"epochs": 12, "lr": 0.02, **changes})
-        spec = own.find(f"{code}:{network}")
+        spec = user_networks.find(f"{code}:{network}")
         settings = msgspec.structs.replace(made.settings, model=spec.name, options={})
         result = train(dataclasses.replace(made, spec=spec, settings=settings), Console(file=said, width=200))
         return result, said.getvalue().splitlines(), out

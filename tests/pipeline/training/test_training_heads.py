@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline import checkpoint, zoo
+from pipeline import zoo
+from pipeline.checkpoints import checkpoint
 from pipeline.data.reading import load_all
 from pipeline.training.job import Job, train
 from pipeline.training.loop import Training

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count
 from pipeline.errors import BadInput
+from pipeline.zoo.complexity.count import count
 from pipeline.zoo.units.normalisation import LocalResponseNorm
 
 TWO, ONE = zoo.get("alexnet"), zoo.get("alexnet_one_tower")

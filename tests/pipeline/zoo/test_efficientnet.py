@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count
+from pipeline.zoo.complexity.count import count
 from pipeline.zoo.units.mbconv import MBConv
 from pipeline.zoo.units.squeeze_excitation import SqueezeExcitation
 

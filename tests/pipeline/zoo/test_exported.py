@@ -11,7 +11,7 @@ import pytest
 
 from edge_apps.runtime.manifest import Bundle, BundleFile
 from pipeline import zoo
-from pipeline.benchmark.untrained import untrained_bundle
+from pipeline.benchmarking.untrained import untrained_bundle
 from pipeline.data import open_data
 
 # Model, input, options. AlexNet and VGG of half width, with a classifier that sees what small inputs leave: their 60

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline import zoo
-from pipeline.cost import count_model
-from pipeline.zoo.figures.check import millions
+from pipeline.zoo.complexity.check import millions
+from pipeline.zoo.complexity.count import count_model
 from pipeline.zoo.spec import Value
 
 Options = dict[str, Value]

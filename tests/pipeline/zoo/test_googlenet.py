@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count
+from pipeline.zoo.complexity.count import count
 from pipeline.zoo.units.inception import Convolution
 from pipeline.zoo.units.normalisation import LocalResponseNorm
 from pipeline.zoo.units.pooling import GridPool

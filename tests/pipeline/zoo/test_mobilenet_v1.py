@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count
+from pipeline.zoo.complexity.count import count
 
 SPEC = zoo.get("mobilenet_v1")
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count
+from pipeline.zoo.complexity.count import count
 from pipeline.zoo.mobilenet_v2 import STAGES
 from pipeline.zoo.units.blocks import ConvBatchNorm, make_divisible
 from pipeline.zoo.units.inverted_residual import InvertedResidual

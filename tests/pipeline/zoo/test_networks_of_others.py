@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.networks.prepare import prepare
+from pipeline.graphs.prepare import prepare
 
 SIDE = 96
 NAMES = ["mobilenet_v3_small", "resnet18", "densenet121", "shufflenet_v2_x0_5", "regnet_y_400mf"]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count, count_model
+from pipeline.zoo.complexity.count import count, count_model
 from pipeline.zoo.spec import Value
 from pipeline.zoo.units.residual import Bottleneck, ResidualUnit, ZeroPadShortcut
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count_model
+from pipeline.zoo.complexity.count import count_model
 from pipeline.zoo.spec import Value
 
 LEGACY = (("layer0.", ""), (".se_module.", ".se."), ("last_linear.", "fc."))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count
+from pipeline.zoo.complexity.count import count
 from pipeline.zoo.units.shuffle import ChannelShuffle, ShuffleUnit
 
 SPEC = zoo.get("shufflenet_v1")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count_model
+from pipeline.zoo.complexity.count import count_model
 from pipeline.zoo.spec import Value
 from pipeline.zoo.squeezenet import deep_compressed_bytes
 from pipeline.zoo.units.fire import Fire

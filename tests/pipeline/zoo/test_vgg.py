@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pipeline import zoo
-from pipeline.cost import count
 from pipeline.errors import BadInput
+from pipeline.zoo.complexity.count import count
 from pipeline.zoo.units.normalisation import LocalResponseNorm
 
 TORCHVISION = {"vgg_a": "vgg11", "vgg_b": "vgg13", "vgg_d": "vgg16", "vgg_e": "vgg19"}

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from pipeline import zoo
+from pipeline.commands.options.model import family
 from pipeline.errors import BadInput
-from pipeline.model_options import family
 from pipeline.zoo.spec import LARGEST_INPUT, ModelSpec, Option, Value, flag
 
 BUILT_FOR_REAL = 15_000_000

@@ -1,0 +1,1 @@
+"""Write bundles, open again what they were made of, sign and verify them."""

@@ -1,0 +1,1 @@
+"""The accuracy gate: decide whether a bundle may ship, and report it."""

@@ -1,0 +1,1 @@
+"""Measures that compare two networks, and how they are plotted."""

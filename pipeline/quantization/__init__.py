@@ -1,0 +1,1 @@
+"""Calibrate and quantize a captured network, and simulate the accuracy of its int8 form."""

@@ -1,0 +1,1 @@
+"""Measure which operators of a network lose accuracy in int8."""

@@ -1,0 +1,1 @@
+"""What several families share without loading torch: options and scaling rules."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_SETTING = re.compile(r"(?<!`)`([a-z][a-z0-9_]*)(?:=([^`\s]+))?`(?!`)")
+_SETTING = re.compile(r"(?<!`)`([a-z][a-z0-9_]*)(?:=([^`]+))?`(?!`)")
 
 
 def names_in(text: str) -> tuple[str, ...]:

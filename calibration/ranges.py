@@ -12,6 +12,7 @@ import numpy as np
 from calibration.dataset.dataset import CalibrationSet
 from calibration.errors import BadCalibration
 from calibration.recipe import Recipe
+from edge_apps.json_text import indented
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.untrusted import LARGEST_TEXT, parse_json, read_regular
 
@@ -100,7 +101,7 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """The file that ``pipeline calibrate`` writes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+        return indented(self)
 
     def sha256(self) -> str:
         """Hash of that file."""

@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -148,6 +149,29 @@ def _own(stream: IO[str], original: IO[str] | None) -> IO[str]:
         with contextlib.suppress(OSError, ValueError):
             return os.fdopen(os.dup(stream.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
     return stream
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text between tables. With ``markup`` its style tags count; without, every character is shown."""
+
+    text: str
+    style: str | None = None
+    markup: bool = False
+
+
+Part = Line | Table
+"""What a ``show.py`` file makes of a result; commands print it."""
+
+
+def print_parts(parts: Iterable[Part], console: Console | None = None) -> None:
+    """Print lines and tables one below the other, on stdout unless another console is given."""
+    console = console or results()
+    for part in parts:
+        if isinstance(part, Line):
+            console.print(part.text, style=part.style, markup=part.markup, soft_wrap=True)
+        else:
+            console.print(part)
 
 
 def table(title: str | None = None) -> Table:

@@ -88,7 +88,12 @@ def parse_toml(data: bytes, kind: type[T]) -> T:
     return _parsed(msgspec.toml.decode, data, kind)
 
 
-def _parsed(decode: Any, data: bytes, kind: type[T]) -> T:
+def convert(document: Any, kind: type[T]) -> T:
+    """Make a type of what ``parse_json`` read as plain values; ``ValueError`` with a clause that says why it cannot."""
+    return _parsed(msgspec.convert, document, kind)
+
+
+def _parsed(decode: Any, data: Any, kind: type[T]) -> T:
     try:
         value: T = decode(data, type=kind)
     except RecursionError:

@@ -17,8 +17,9 @@ import msgspec
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
+from edge_apps.runtime.search_record import SearchRecord
 from edge_apps.runtime.signature import PublicKey
-from edge_apps.untrusted import LARGEST_TEXT, parse_json, read_regular
+from edge_apps.untrusted import LARGEST_TEXT, convert, parse_json, read_regular
 
 FORMAT = 1
 """Version of both schemas; a reader refuses a newer one."""
@@ -118,11 +119,25 @@ class FileComparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     allowed: bool = False
 
 
+class Delegated(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a file its delegate takes.
+
+    partitions: in how many pieces. share: of the mult-adds, 0 to 1. outside: operators by type that the delegate does
+    not compute. left_out: those of them that were meant for it.
+    """
+
+    partitions: int
+    share: float
+    outside: dict[str, int]
+    left_out: dict[str, int]
+
+
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a bundle. A ``model`` can be run; the others are what proves it.
 
     float_layers: convolution and linear layers of an int8 file that stay in float, by module path. float_operators:
-    everything else in it that computes in float between int8 tensors, as ``module path:operator``.
+    everything else in it that computes in float between int8 tensors, as ``module path:operator``. delegated: None
+    where the format has no delegate on the machine that exported it.
     """
 
     path: str
@@ -143,7 +158,7 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True):
     float_layers: tuple[str, ...] = ()
     float_operators: tuple[str, ...] = ()
     operators: dict[str, int] = {}
-    delegated: dict[str, Any] = {}
+    delegated: Delegated | None = None
     comparison: FileComparison = FileComparison()
 
 
@@ -152,10 +167,9 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     output: what the numbers are that every file answers with, as in ``FileManifest``.
     observers names, for every tensor of the int8 files, the observer that chose its range; the keys are those of the
-    bundle's ranges. search: how it was found which layers stay in float, and what that costs (``SearchRecord`` of
-    ``pipeline.precision_search``); empty where nobody searched. findings: what export says of the network
-    itself, a sentence each. exported: the paths of the models that the export wrote, as each of them records it; empty
-    in older bundles.
+    bundle's ranges. search: how it was found which layers stay in float, and what that costs; None where nobody
+    searched. findings: what export says of the network itself, a sentence each. exported: the paths of the models that
+    the export wrote, as each of them records it; empty in older bundles.
     """
 
     format: int
@@ -168,7 +182,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[BundleFile, ...]
     output: OutputKind = "logits"
     observers: dict[str, str] = {}
-    search: dict[str, Any] = {}
+    search: SearchRecord | None = None
     findings: tuple[str, ...] = ()
     exported: tuple[str, ...] = ()
 
@@ -261,8 +275,28 @@ def no_file_manifest(path: Path) -> BadManifest:
 
 
 def to_json(value: msgspec.Struct) -> str:
-    """The manifest as JSON text."""
-    return msgspec.json.encode(value).decode()
+    """Return a manifest as JSON text."""
+    return msgspec.json.encode(with_empty(msgspec.to_builtins(value))).decode()
+
+
+EMPTY = ("delegated", "search")
+"""Records that may be missing. Format 1 writes ``{}`` for them, not ``null``."""
+
+
+def without_empty(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest or a file of one without its empty records, and so its files."""
+    kept = {key: value for key, value in document.items() if not (key in EMPTY and value == {})}
+    if isinstance(kept.get("files"), list):
+        kept["files"] = [without_empty(file) if isinstance(file, dict) else file for file in kept["files"]]
+    return kept
+
+
+def with_empty(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest or a file of one with ``{}`` where it has no record, and so its files."""
+    kept = {key: {} if key in EMPTY and value is None else value for key, value in document.items()}
+    if "files" in kept:
+        kept["files"] = [with_empty(file) for file in kept["files"]]
+    return kept
 
 
 ONCE = ("checkpoint", "float-program", "repairs", "ranges", "recipe", "calibration-set", "evaluation")
@@ -326,6 +360,6 @@ def _read(data: bytes, kind: type[T], where: str) -> T:
             )
         if version < 1:
             raise BadManifest(f"Manifest in '{where}' has format {version}; the first one is 1. Export the file again.")
-        return parse_json(data, kind)
+        return convert(without_empty(parse_json(data, dict[str, Any])), kind)
     except ValueError as error:
         raise BadManifest(f"Manifest in '{where}' cannot be read: {error}. Export the file again.") from error

@@ -10,8 +10,8 @@ import msgspec
 
 from edge_apps import __version__
 from edge_apps.runtime.device import Device, this_device
-from edge_apps.runtime.manifest import Bundle, BundleFile, FileComparison, Precision
-from edge_apps.untrusted import MB, parse_json, read_regular
+from edge_apps.runtime.manifest import Bundle, BundleFile, Delegated, FileComparison, Precision, without_empty
+from edge_apps.untrusted import MB, convert, parse_json, read_regular
 from pipeline.benchmarking.latency import measure
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
 
@@ -30,7 +30,7 @@ class FileMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision
     bytes: int
     comparison: FileComparison = FileComparison()
-    delegated: dict[str, Any] = {}
+    delegated: Delegated | None = None
     p50_ms: float | None = None
     runs: int = 0
 
@@ -120,7 +120,7 @@ def _counted(bundle: Bundle) -> tuple[int | None, int | None]:
 def load_measurement(path: Path) -> Measurement:
     """Read what ``pipeline benchmark --out`` wrote; ``BadInput`` where it is none."""
     try:
-        return parse_json(read_regular(path, LARGEST), Measurement)
+        return convert(without_empty(parse_json(read_regular(path, LARGEST), dict[str, Any])), Measurement)
     except OSError as error:
         raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
     except ValueError as error:

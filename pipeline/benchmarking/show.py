@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from rich.console import Console
 from rich.markup import escape
 
-from edge_apps.console import table
+from edge_apps.console import Line, Part, table
 from pipeline import zoo
 from pipeline.benchmarking.measurement import FileMeasurement, Measurement
-from pipeline.metrics.sqnr import EQUAL_DB
+from pipeline.metrics.numbers import decibels
 
 HEADINGS = (
     "model", "input", "params M", "mult-adds M", "target", "fp32 MB", "int8 MB", "fp32 dB", "int8 dB", "delegated",
@@ -26,8 +25,8 @@ NOTE = (
 VERDICT = "verdict: the export's, with the share of images that the file and the float network put into the same class."
 
 
-def show(console: Console, measurements: Sequence[Measurement]) -> None:
-    """One line for every model and target, 80 columns wide."""
+def show(measurements: Sequence[Measurement]) -> Iterator[Part]:
+    """Yield one line for every model and target, 80 columns wide."""
     shown = table()
     shown.add_column("\nmodel", overflow="fold")
     shown.add_column("\ntarget", no_wrap=True)
@@ -37,11 +36,10 @@ def show(console: Console, measurements: Sequence[Measurement]) -> None:
         for position, cells in enumerate(_rows(measurement)):
             name = f"{label(measurement)} {measurement.input}"
             shown.add_row(escape(name) if position == 0 else "", *cells[:-2])
-    console.print(shown)
+    yield shown
     for measurement in measurements:
-        for line in verdicts(measurement):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(NOTE, highlight=False)
+        yield from map(Line, verdicts(measurement))
+    yield Line(NOTE)
 
 
 def markdown(measurements: Sequence[Measurement], command: str) -> str:
@@ -91,8 +89,8 @@ def _rows(measurement: Measurement) -> Iterator[tuple[str, ...]]:
         yield (
             target,
             *(_cell(file, lambda f: f"{f.bytes / 1e6:.2f}") for file in (one, other)),
-            _cell(one, lambda f: _decibels(f.comparison.sqnr_float_db)),
-            _cell(other, lambda f: _decibels(f.comparison.sqnr_graph_db)),
+            _cell(one, lambda f: decibels(f.comparison.sqnr_float_db)),
+            _cell(other, lambda f: decibels(f.comparison.sqnr_graph_db)),
             *(_both(_cell(one, cell), _cell(other, cell)) for cell in (_share, _parts)),
             *(_cell(file, _milliseconds) for file in (one, other)),
             _ratio(one, other),
@@ -109,10 +107,6 @@ def _both(one: str, other: str) -> str:
     return one if one == other else f"{one}/{other}"
 
 
-def _decibels(value: float | None) -> str:
-    return "–" if value is None else "equal" if value >= EQUAL_DB else f"{value:.1f}"
-
-
 def _verdict(file: FileMeasurement) -> str:
     """Return the word, and of how many images both networks put into the same class."""
     agreement = file.comparison.agreement_float
@@ -120,11 +114,11 @@ def _verdict(file: FileMeasurement) -> str:
 
 
 def _share(file: FileMeasurement) -> str:
-    return f"{100 * file.delegated['share']:.4g}" if file.delegated else "–"
+    return f"{100 * file.delegated.share:.4g}" if file.delegated else "–"
 
 
 def _parts(file: FileMeasurement) -> str:
-    return str(file.delegated["partitions"]) if file.delegated else "–"
+    return str(file.delegated.partitions) if file.delegated else "–"
 
 
 def _milliseconds(file: FileMeasurement) -> str:

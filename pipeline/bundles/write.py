@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_apps.files import sync_folder, write_whole
+from edge_apps.json_text import indented
 from edge_apps.leftovers import abandoned, beside
 from edge_apps.runtime.content import sha256_of, size_of
 from edge_apps.runtime.manifest import (
@@ -23,6 +24,7 @@ from edge_apps.runtime.manifest import (
     BundleManifest,
     FileManifest,
     load_bundle,
+    with_empty,
 )
 from edge_apps.runtime.runner import known_suffixes
 from edge_apps.runtime.signature import is_signed, signature_of
@@ -98,6 +100,8 @@ def write_manifest(
     """Write ``manifest.json``, read it back, and return the bundle."""
     import msgspec
 
+    from edge_apps.json_text import indented
+
     manifest = BundleManifest(
         format=FORMAT,
         model=about.model,
@@ -112,7 +116,7 @@ def write_manifest(
         findings=tuple(findings),
         exported=about.exported,
     )
-    write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    write_whole(folder / MANIFEST, indented(with_empty(msgspec.to_builtins(manifest))))
     return load_bundle(folder)
 
 
@@ -138,7 +142,7 @@ def change_manifest(root: Path, **changed: Any) -> None:
     check_unsigned(root)
     path = root / MANIFEST
     manifest = {**msgspec.json.decode(path.read_bytes()), **changed}
-    write_whole(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    write_whole(path, indented(manifest))
 
 
 def _check_replaceable(out: Path, place: Path, force: bool) -> None:

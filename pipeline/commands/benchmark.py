@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import echo_json, progress, progress_bar, results
+from edge_apps.console import echo_json, print_parts, progress, progress_bar
 from edge_apps.files import write_whole
 from pipeline.commands.options.checkpoint import DATA_HELP, command_line, needs_export_extra
 from pipeline.commands.options.model import ModelCommand, given_options, model_options
@@ -63,8 +63,7 @@ def command(
     files then take turns on one core. Sizes, nearness to the network, delegation and latency come from the files.
     Accuracy does not: that needs training and 'pipeline evaluate'.
     """
-    import msgspec
-
+    from edge_apps.json_text import indented
     from pipeline import zoo
     from pipeline.benchmarking.measurement import load_measurement
     from pipeline.benchmarking.show import markdown as as_markdown
@@ -95,14 +94,14 @@ def command(
                 measured.append(_apart(ctx, name))
             if kept is not None and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(kept, msgspec.json.format(msgspec.json.encode(measured[-1]), indent=1))
+                write_whole(kept, indented(measured[-1]))
             bar.advance(task)
     if markdown is not None:
         write_whole(markdown, as_markdown(measured, command_line(ctx)).encode())
     if as_json:
-        echo_json(msgspec.json.format(msgspec.json.encode(measured), indent=1).decode())
+        echo_json(indented(measured).decode())
     else:
-        show(results(), measured)
+        print_parts(show(measured))
 
 
 def _check(name: str, options: dict[str, Any], input_size: int | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import echo_json, progress, progress_bar, results
+from edge_apps.console import echo_json, print_parts, progress, progress_bar, results
 from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     calibration_images,
@@ -138,7 +138,8 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
 
 def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     from pipeline.exporting.interrupt import lasting_interrupts
-    from pipeline.quantization.compare_observers import compare_observers, show_observers
+    from pipeline.quantization.compare_observers import compare_observers
+    from pipeline.quantization.compare_observers_show import show_observers
 
     recipe = choose_recipe(given)
     loaded, images = _opened(checkpoint, given)
@@ -149,7 +150,7 @@ def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     if given["as_json"]:
         echo_json(compared.to_json())
     else:
-        show_observers(compared, results())
+        print_parts(show_observers(compared))
 
 
 def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
@@ -181,7 +182,7 @@ def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     if given["as_json"]:
         echo_json(curve.to_json())
     else:
-        show_curve(curve, results())
+        print_parts(show_curve(curve))
 
 
 def _opened(checkpoint: str | None, given: Mapping[str, Any]) -> tuple[Checkpoint, ImageSet]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import progress, results, table, typed
+from edge_apps.console import print_parts, progress, results, table, typed
 from pipeline.commands.options.checkpoint import needs_export_extra
 
 if TYPE_CHECKING:
     from edge_apps.runtime.manifest import Bundle
-    from pipeline.demo import CameraRun, Place
+    from pipeline.commands.demo_steps import CameraRun, Place
     from pipeline.gating.judge import GateResult
 
 
@@ -34,10 +34,17 @@ def command(out: Path) -> int:
     started = time.monotonic()
 
     from pipeline.bundles.write import check_free
+    from pipeline.commands.demo_steps import (
+        Place,
+        check_frames,
+        evaluate_and_gate,
+        export_job,
+        run_camera,
+        write_frames,
+    )
     from pipeline.commands.export import run_with_progress
-    from pipeline.demo import Place, check_frames, evaluate_and_gate, export_job, run_camera, write_frames
-    from pipeline.evaluation.show import show_gate
     from pipeline.exporting.job import check_installed
+    from pipeline.gating.show import show_gate
 
     place = Place(out)
     say = progress()
@@ -56,13 +63,13 @@ def command(out: Path) -> int:
     runs = run_camera(place, bundle, evaluation)
 
     _show_summary(bundle, verdict, runs)
-    show_gate(verdict, results())
+    print_parts(show_gate(verdict, results().width))
     _show_next(place, time.monotonic() - started)
     return 3 if verdict.verdict == "failed" else 0
 
 
 def _show_summary(bundle: Bundle, verdict: GateResult, runs: dict[str, CameraRun]) -> None:
-    from pipeline.evaluation.show import percent
+    from pipeline.metrics.numbers import percent
 
     measured = {file.path: file for file in verdict.evaluation.files}
     shown = table("What flies")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import echo_json, progress, results
+from edge_apps.console import echo_json, print_parts, progress, results
 from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra, trust_option
 
 
@@ -79,7 +79,7 @@ def command(
     if as_json:
         echo_json(result.to_json())
     else:
-        show_evaluation(result, results())
+        print_parts(show_evaluation(result, results().width))
     if bundles and not no_record:
         try:
             record(bundles[0], result)

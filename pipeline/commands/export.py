@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import echo_json, progress, progress_bar, results, table, typed
+from edge_apps.console import echo_json, print_parts, progress, progress_bar, results, typed
 from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     calibration_images,
@@ -22,10 +21,10 @@ from pipeline.commands.options.checkpoint import (
 from pipeline.commands.options.model import ModelCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from edge_apps.images import ImageSet
-    from edge_apps.runtime.manifest import Bundle, FileComparison
+    from edge_apps.runtime.manifest import Bundle
     from pipeline.exporting.job import Job
     from pipeline.precision_search.job import Outcome, SearchJob
 
@@ -105,6 +104,7 @@ def command(
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
     from pipeline.exporting.job import Job, check_installed
+    from pipeline.exporting.show import show_bundle
     from pipeline.gating.judge import GatePolicy
     from pipeline.precision_search.job import RANK_IMAGES, SearchJob, check_files
     from pipeline.precision_search.show import show_rejected, show_search
@@ -178,15 +178,15 @@ def command(
             notes += [f"Left out of --rank, corrupt: {name}" for name in skipped]
         outcome = search_with_progress(SearchJob(job, policy, judging, ranking, rank_images or RANK_IMAGES), notes)
         if outcome.bundle is None:
-            echo_json(outcome.gate.to_json()) if as_json else show_rejected(outcome, results())
+            echo_json(outcome.gate.to_json()) if as_json else print_parts(show_rejected(outcome, results().width))
             return outcome.gate.exit_status
         bundle = outcome.bundle
     if as_json:
         echo_json((bundle.root / MANIFEST).read_text("utf-8"))
         return 0
-    show(bundle)
-    if bundle.manifest.search:
-        show_search(bundle.manifest.search, results())
+    print_parts(show_bundle(bundle, typed("pipeline")))
+    if bundle.manifest.search is not None:
+        print_parts(show_search(bundle.manifest.search))
     return 0
 
 
@@ -258,98 +258,3 @@ def search_with_progress(asked: SearchJob, notes: list[str]) -> Outcome:
 def _say(notes: list[str]) -> None:
     for note in notes:
         progress().print(f"Note: {note}", markup=False, soft_wrap=True)
-
-
-def show(bundle: Bundle) -> None:
-    """A table of the files, what repairs did, and what to type next."""
-    from rich.markup import escape
-
-    from pipeline.bundles.reopen import rebuild
-    from pipeline.quantization.calibrate import effects
-
-    shown = table()
-    shown.add_column("\nfile", overflow="fold")
-    shown.add_column("\nMB", justify="right", no_wrap=True)
-    shown.add_column("\nverdict", no_wrap=True)
-    for column in ("vs float\ndB", "agree-\nment %", "vs own\ngraph dB", "mult-adds\ndelegated", "in\nparts"):
-        shown.add_column(column, justify="right", no_wrap=True)
-    for file in bundle.models():
-        compared, delegated = file.comparison, file.delegated
-        shown.add_row(
-            escape(file.path),
-            f"{file.bytes / 1e6:.2f}",
-            _verdict(compared),
-            "–" if compared.collapsed else _decibels(compared.sqnr_float_db),
-            _percent(compared.agreement_float),
-            "–" if compared.collapsed else _decibels(compared.sqnr_graph_db),
-            f"{delegated['share']:.1%}" if delegated else "–",
-            str(delegated["partitions"]) if delegated else "–",
-        )
-    console = results()
-    console.print(f"Bundle {bundle.root}", markup=False, soft_wrap=True)  # as a title it would wrap with the table
-    console.print(shown)
-    rebuilt = rebuild(bundle)
-    for line in (*_remarks(bundle), *(effects(rebuilt.ranges) if rebuilt else ())):
-        console.print(line, markup=False, soft_wrap=True)
-    place = shlex.quote(str(bundle.root))
-    console.print(f"Next: {typed('pipeline')} evaluate {place} --data …", markup=False, soft_wrap=True)
-
-
-_STYLES = {"good": "green", "check": "yellow", "bad": "red"}
-
-
-def _verdict(compared: FileComparison) -> str:
-    if compared.word is None:
-        return "[dim]not run[/]" if compared.status == "not run" else "–"
-    return f"[{_STYLES[compared.word]}]{compared.word}[/]"
-
-
-def _remarks(bundle: Bundle) -> Iterator[str]:
-    """What the table does not say: on which images files were judged, by what, and why one is not good."""
-    from pipeline.graphs.outputs import EXPLANATIONS
-
-    files = bundle.models()
-    run = [file.comparison for file in files if file.comparison.status == "run"]
-    if run:
-        by = ", ".join(dict.fromkeys(str(compared.runtime) for compared in run))
-        few = "" if run[0].enough_images else " So few images make the figures indicative."
-        yield f"Judged on {run[0].images} {JUDGED_ON[run[0].judged_on]}, by {by}.{few}"
-    if bundle.manifest.output != "logits":
-        yield EXPLANATIONS[bundle.manifest.output]
-    yield from bundle.manifest.findings
-    yield from dict.fromkeys(file.comparison.reason for file in files if file.comparison.status == "not run")
-    for file in files:
-        for finding in file.comparison.findings:
-            kept = " Kept because of --allow-mismatch." if file.comparison.allowed else ""
-            yield f"{file.path} {finding}.{kept}"
-        if file.float_operators:
-            yield f"{file.path}: in float: {_some(file.float_operators)}"
-        if file.delegated and file.delegated["left_out"]:
-            left = ", ".join(f"{name} ×{count}" for name, count in file.delegated["left_out"].items())
-            yield f"{file.path}: outside the delegate: {left}"
-
-
-JUDGED_ON = {
-    "held-out": "images that calibrated nothing",
-    "calibration": "of the calibration images (the data has too few to hold any back)",
-    "noise": "images of noise (no --data was given)",
-    None: "images",
-}
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:MOST_NAMES])
-    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"
-
-
-MOST_NAMES = 8
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f}"
-
-
-def _decibels(value: float | None) -> str:
-    from pipeline.metrics.sqnr import EQUAL_DB
-
-    return "–" if value is None else "equal" if value >= EQUAL_DB else f"{value:.1f}"

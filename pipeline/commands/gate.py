@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import echo_json, progress, results
+from edge_apps.console import echo_json, print_parts, progress, results
 from edge_apps.errors import EdgeError, first_line
 from edge_apps.settings import as_options
 from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra, trust_option
@@ -111,12 +111,12 @@ def command(
             if layer is not None:
                 result = with_most_damaged(result, *layer)
                 _write(result, junit, markdown)
-    from pipeline.evaluation.show import show_gate
+    from pipeline.gating.show import show_gate
 
     if as_json:
         echo_json(result.to_json())
     else:
-        show_gate(result, results())
+        print_parts(show_gate(result, results().width))
     return result.exit_status
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edge_apps.console import echo_json, progress, progress_bar
+from edge_apps.console import echo_json, print_parts, progress, progress_bar
 from edge_apps.errors import EdgeError
 from pipeline import zoo
 from pipeline.commands.options.checkpoint import needs_export_extra
-from pipeline.commands.options.model import ModelCommand, given_options, model_options, shown
+from pipeline.commands.options.model import ModelCommand, flag, given_options, model_options
 from pipeline.errors import BadInput
-from pipeline.zoo.spec import ModelSpec, Value, flag
+from pipeline.zoo.spec import ModelSpec, Value, shown
 
 if TYPE_CHECKING:
     from pipeline.zoo.complexity.count import Cost
@@ -97,7 +97,7 @@ def _list(options: dict[str, Value], input_size: int | None, classes: int | None
     for model, reason in refused.items():
         console.print(f"Left out, {model}: {reason}", markup=False, soft_wrap=True)
     if not as_json:
-        show_list(costs)
+        print_parts(show_list(costs))
         return
     rows = []
     for name, (side, count, cost) in costs.items():
@@ -141,10 +141,10 @@ def _explain(
         }
         echo_json(json.dumps(document, indent=1, ensure_ascii=False))
         return
-    show.show_model(spec, chosen, side, count, cost)
-    show.show_figures(rows)
-    show.show_kinds(cost)
-    show.show_layers(cost, layers)
+    print_parts(show.show_model(spec, chosen, side, count, cost))
+    print_parts(show.show_figures(rows))
+    print_parts(show.show_kinds(cost))
+    print_parts(show.show_layers(cost, layers))
 
 
 def _check(spec: ModelSpec | None, as_json: bool) -> None:
@@ -157,7 +157,7 @@ def _check(spec: ModelSpec | None, as_json: bool) -> None:
     document: dict[str, Any] = {"figures": [row.as_dict() for row in rows]}
     faults = [f"{row.subject} {row.quantity}: {row.fault}" for row in rows if row.fault]
     if not as_json:
-        show.show_figures(rows)
+        print_parts(show.show_figures(rows))
     if spec is None:
         said, peaks, compared = list(claims.claims()), claims.peaks(), claims.comparison()
         faults += [f"{row.subject}, {row.quantity}: {row.fault}" for row in said if row.fault]
@@ -168,9 +168,9 @@ def _check(spec: ModelSpec | None, as_json: bool) -> None:
             "comparison": [line.as_dict() for line in compared],
         }
         if not as_json:
-            show.show_figures(said, "Shares, examples and sizes")
-            show.show_peaks(peaks)
-            show.show_comparison(compared)
+            print_parts(show.show_figures(said, "Shares, examples and sizes"))
+            print_parts(show.show_peaks(peaks))
+            print_parts(show.show_comparison(compared))
     if as_json:
         echo_json(json.dumps(document | {"faults": faults}, indent=1, ensure_ascii=False))
     if faults:
@@ -195,7 +195,7 @@ def _scaling(spec: ModelSpec, as_json: bool) -> None:
         ]
         echo_json(json.dumps({"base": base.as_dict(), "feasible": rows}, indent=1))
         return
-    show_scaling(spec, base, points, PUBLISHED)
+    print_parts(show_scaling(spec, base, points, PUBLISHED))
 
 
 def _tracked(items: Sequence[T]) -> Iterator[T]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import echo_json, progress, progress_bar, results
+from edge_apps.console import echo_json, print_parts, progress, progress_bar
 from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra
 
 
@@ -70,4 +70,4 @@ def command(
     if as_json:
         echo_json(result.to_json())
     else:
-        show_sensitivity(result, results())
+        print_parts(show_sensitivity(result))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import Runner, open_runner, runs_side_by_side
+from edge_apps.threads import in_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +64,8 @@ def run_file(content: Content, pictures: NDArray[np.uint8], threads: int, done: 
             return len(part)
 
         began = time.perf_counter()
-        _in_threads(work, starts, len(runners), done)
+        for finished in in_threads(work, starts, len(runners)):
+            done(finished)
         seconds = time.perf_counter() - began
         return Answers(logits, runners[0].runtime, len(pictures) / seconds)
 
@@ -87,9 +88,10 @@ def run_network(
             parts[start] = network((batch.float() / 255 - mean) / std).numpy()
         return len(batch)
 
-    with _one_thread_inside():
+    with one_thread_inside():
         began = time.perf_counter()
-        _in_threads(work, starts, min(threads, len(starts)), done)
+        for finished in in_threads(work, starts, min(threads, len(starts))):
+            done(finished)
         seconds = time.perf_counter() - began
     logits = np.concatenate([parts[start] for start in starts])
     return Answers(logits, f"torch {torch.__version__}", len(pictures) / seconds)
@@ -118,8 +120,9 @@ def run_graph(
             idle.put(simulator)
         return len(pixels)
 
-    with _one_thread_inside():
-        _in_threads(work, starts, min(threads, len(starts)), done)
+    with one_thread_inside():
+        for finished in in_threads(work, starts, min(threads, len(starts))):
+            done(finished)
     return np.concatenate([parts[start] for start in starts])
 
 
@@ -132,7 +135,7 @@ def _fixed_batch(simulator: Simulator) -> int | None:
 
 
 @contextmanager
-def _one_thread_inside() -> Iterator[None]:
+def one_thread_inside() -> Iterator[None]:
     """Pictures go side by side, as for files: torch's own threads spin where cores are shared."""
     import torch
 
@@ -160,14 +163,3 @@ def _opened(content: Content, useful: int, threads: int) -> Iterator[list[Runner
     finally:
         for runner in runners:
             runner.close()
-
-
-def _in_threads(work: Callable[[int], int], starts: range, threads: int, done: Done) -> None:
-    """All of the work; at the first error, or Ctrl-C, what has not begun is dropped."""
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for finished in as_completed([pool.submit(work, start) for start in starts]):
-                done(finished.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

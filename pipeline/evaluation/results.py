@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from edge_apps.json_text import indented
 from pipeline.metrics.paired import PairedTable
 
 FORMAT = 1
@@ -155,6 +156,6 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def readable_json(value: msgspec.Struct) -> bytes:
     """Indented JSON, UTF-8, with lists of numbers on one line: the counts of 1,000 classes are 1,000 lines."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=1)
+    text = indented(value)
     # A string in JSON holds no line break, so this finds lists and nothing else.
     return re.sub(rb"\[\n[\d\s,.eE+-]+\]", lambda found: b"[" + b" ".join(found[0][1:-1].split()) + b"]", text)

@@ -9,8 +9,7 @@ from pipeline.exporting.file_check import LOSS_AGREEMENT, LOSS_DB, int8_loss
 from pipeline.exporting.references import References
 from pipeline.metrics.guessing import explained_by_guessing
 from pipeline.quantization.calibrate import Calibration
-from pipeline.sensitivity.measure import most_damaged_layer
-from pipeline.sensitivity.one_by_one import OneByOne
+from pipeline.quantization.one_by_one import OneByOne, most_damaged_layer
 
 LAYER_IMAGES = 16
 """Enough to name the layer that int8 damages most."""

@@ -18,6 +18,7 @@ from calibration.recipe import Recipe
 from edge_apps import __version__
 from edge_apps.files import write_whole
 from edge_apps.images import Image, ImageSet
+from edge_apps.json_text import indented
 from edge_apps.runtime.manifest import (
     FORMAT,
     Bundle,
@@ -300,7 +301,7 @@ def _write_evidence(folder: Path, material: Material) -> list[BundleFile]:
         written("float/program.pt2", "float-program", pt2_archive.write(material.captured.program)),
     ]
     if ranges is not None:
-        used = msgspec.json.format(msgspec.json.encode(ranges.calibration_set), indent=1)
+        used = indented(ranges.calibration_set)
         entries.append(written("calibration-set.json", "calibration-set", used))
         entries.append(written("ranges.json", "ranges", ranges.to_json()))
         entries.append(written("recipe.toml", "recipe", tomli_w.dumps(msgspec.to_builtins(ranges.recipe)).encode()))

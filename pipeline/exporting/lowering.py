@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import FileComparison, FileManifest, Precision
+from edge_apps.runtime.manifest import Delegated, FileComparison, FileManifest, Precision
 from edge_apps.runtime.runner import open_runner
 from pipeline.errors import BadInput, EdgeError, LoweringFailed, MissingExtra, NotRunHere
 from pipeline.exporting.file_check import check, not_run
@@ -16,16 +15,16 @@ from pipeline.targets.base import Census, Delegation, Source, Target
 from pipeline.targets.refusals import refusal
 
 
-def delegated(delegation: Delegation | None) -> dict[str, Any]:
-    """For the manifest; empty where the format has no delegate on this machine."""
+def delegated(delegation: Delegation | None) -> Delegated | None:
+    """Return what a manifest records of the delegate; None where the format has none on this machine."""
     if delegation is None:
-        return {}
-    return {
-        "partitions": delegation.partitions,
-        "share": delegation.share,
-        "outside": dict(delegation.outside),
-        "left_out": dict(delegation.left_out),
-    }
+        return None
+    return Delegated(
+        partitions=delegation.partitions,
+        share=delegation.share,
+        outside=dict(delegation.outside),
+        left_out=dict(delegation.left_out),
+    )
 
 
 def lower(

@@ -13,11 +13,11 @@ def check_delegated(files: Sequence[BundleFile]) -> None:
     shortfalls = []
     for file in files:
         found = file.delegated
-        if not found or (found["partitions"] == 1 and not found["left_out"]):
+        if found is None or (found.partitions == 1 and not found.left_out):
             continue
-        left = ", ".join(f"{name} ×{count}" for name, count in sorted(found["left_out"].items())) or "no operator"
-        pieces = "1 piece" if found["partitions"] == 1 else f"{found['partitions']} pieces"
-        shortfalls.append(f"{file.path} ({pieces}, {found['share']:.1%} of mult-adds; outside: {left})")
+        left = ", ".join(f"{name} ×{count}" for name, count in sorted(found.left_out.items())) or "no operator"
+        pieces = "1 piece" if found.partitions == 1 else f"{found.partitions} pieces"
+        shortfalls.append(f"{file.path} ({pieces}, {found.share:.1%} of mult-adds; outside: {left})")
     if shortfalls:
         raise NotDelegated(f"Not whole on the delegate: {'; '.join(shortfalls)}. No bundle was written.")
 

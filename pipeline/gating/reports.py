@@ -5,9 +5,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from pipeline.evaluation.results import Drift
-from pipeline.evaluation.show import about_data, decibels, drop_with_interval, name_flagged, percent, signed
+from pipeline.evaluation.show import about_data
 from pipeline.gating.judge import FileVerdict, GateResult
 from pipeline.gating.refused import cell, clean, document
+from pipeline.gating.show import name_flagged
+from pipeline.metrics.numbers import decibels, drop_with_interval, percent, signed
 
 # What a dashboard shows for each verdict. Undecided must not look green: it is an error, as is a file that was not run.
 _ELEMENTS = {"failed": "failure", "undecided": "error", "not run": "error", "not run (allowed)": "skipped"}
@@ -111,7 +113,7 @@ def _classes(result: GateResult) -> list[str]:
 
 def _drift(drift: Drift) -> str:
     """As ``47.8 dB, 99.90 %, drift +0.02``."""
-    nearness = "equal" if decibels(drift) == "equal" else f"{decibels(drift)} dB"
+    nearness = "equal" if decibels(drift.sqnr_db) == "equal" else f"{decibels(drift.sqnr_db)} dB"
     return f"{nearness}, {percent(drift.agreement)} %, drift {signed(drift.drop_points)}"
 
 

@@ -17,6 +17,7 @@ from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle, BundleFile, Precision, load_bundle
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
+from edge_apps.runtime.search_record import ImagesUsed, JudgedFile, SearchCost, SearchFound, SearchRecord
 from pipeline.benchmarking.latency import measure
 from pipeline.bundles.write import change_manifest, staged
 from pipeline.data.classes import absent_classes, coverage, matched
@@ -31,53 +32,13 @@ from pipeline.exporting.job import Announce, Job, any_in_int8, build, check_inst
 from pipeline.gating.judge import GatePolicy, GateResult, check_limit, judge
 from pipeline.gating.messages import trained_on_some
 from pipeline.metrics.paired import PairedTable, drop_interval, images_to_decide
-from pipeline.precision_search.search import Found, Phases, Search
+from pipeline.precision_search.search import Phases, Search
 from pipeline.quantization.calibrate import Calibration, calibrate, draw, remarks
 from pipeline.quantization.captured import capture
 from pipeline.targets.base import Target
 
 RANK_IMAGES = 2000
 """Pictures that layers are ranked and trials made on, unless another number is asked for."""
-
-
-class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one target: bytes, and the median of single inferences in milliseconds on one core, of files taking turns.
-
-    int8 is the file without the float layers that the search chose, mixed the one with them.
-    """
-
-    target: str
-    bytes: dict[str, int]
-    median_ms: dict[str, float]
-
-
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """One file on the judging pictures, as the gate has it."""
-
-    path: str
-    verdict: str
-    drop_points: float | None
-    interval_points: tuple[float, float] | None
-
-
-class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """Which pictures."""
-
-    data: str
-    images: int
-    sha256: str
-
-
-class SearchRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a search found, on which pictures, and what it cost: ``search`` in the bundle's manifest."""
-
-    max_drop: float
-    confidence: float
-    rank: Split
-    found: Found
-    judge: Split
-    judged: tuple[Judged, ...]
-    cost: tuple[Cost, ...]
 
 
 @dataclass(frozen=True)
@@ -100,7 +61,7 @@ class Outcome:
     """What the gate said; there is a bundle where it let the files pass."""
 
     gate: GateResult
-    found: Found
+    found: SearchFound
     bundle: Bundle | None
 
 
@@ -172,11 +133,11 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
         noted = SearchRecord(
             max_drop=policy.max_drop,
             confidence=policy.confidence,
-            rank=_split(ranked_on),
+            rank=_used(ranked_on),
             found=found,
-            judge=_split(judging),
+            judge=_used(judging),
             judged=tuple(
-                Judged(
+                JudgedFile(
                     path=file.path,
                     verdict=file.verdict,
                     drop_points=file.drop_points,
@@ -268,7 +229,7 @@ def _run_here(bundle: Bundle) -> list[BundleFile]:
     return [file for file in bundle.models() if file.comparison.status == "run"]
 
 
-def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path) -> tuple[Cost, ...]:
+def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path) -> tuple[SearchCost, ...]:
     """Of the bundle's int8 files, which are of this kind, against fp32 and int8, which are made for it."""
     searched = {file.target: file for file in _run_here(made) if file.precision == "int8"}
     targets = [target for target in dict.fromkeys(target for target, _ in job.files) if target.name in searched]
@@ -282,7 +243,7 @@ def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path
         contents[kind] = made.read(searched[target.name])
         times = measure(list(contents.values()))
         costs.append(
-            Cost(
+            SearchCost(
                 target=target.name,
                 bytes={name: content.size for name, content in contents.items()},
                 median_ms={name: round(time.p50, 4) for name, time in zip(contents, times, strict=True)},
@@ -291,5 +252,5 @@ def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path
     return tuple(costs)
 
 
-def _split(images: ImageSet) -> Split:
-    return Split(data=images.name, images=len(images), sha256=digest(images))
+def _used(images: ImageSet) -> ImagesUsed:
+    return ImagesUsed(data=images.name, images=len(images), sha256=digest(images))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,13 +20,13 @@ from calibration.quantize import quantize
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.device import usable_cores
+from edge_apps.runtime.search_record import SearchFound, Trial
 from pipeline.evaluation.inference import Done, run_graph
 from pipeline.gating.judge import GatePolicy
 from pipeline.metrics.paired import PairedTable, drop_interval, paired_table
 from pipeline.quantization.calibrate import Calibration
 from pipeline.quantization.captured import Captured
-from pipeline.sensitivity.measure import one_by_one
-from pipeline.sensitivity.one_by_one import OneByOne
+from pipeline.quantization.one_by_one import OneByOne, one_by_one
 
 RANKED_ON = 512
 """Layers are ranked on so many of the ranking pictures; trials use all of them."""
@@ -38,31 +37,6 @@ class Phases(Protocol):
 
     def __call__(self, title: str, total: int) -> Done:
         """A phase of so many pictures begins; the result is told how many more are finished."""
-
-
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """The simulated files with so many layers in float, on the ranking pictures, in points of top-1.
-
-    expected_upper_points: the upper end of the gate's interval, should the judging pictures show the same rates.
-    """
-
-    float_layers: int
-    drop_points: float
-    interval_points: tuple[float, float]
-    expected_upper_points: float
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """ranking: layers with dB, alone in int8, the most damaging first. float_layers: None where not even all would do.
-
-    trials in the order in which they were made; the first is that of plain int8.
-    """
-
-    ranking: dict[str, float]
-    float_layers: tuple[str, ...] | None
-    plain: Trial
-    chosen: Trial
-    trials: tuple[Trial, ...]
 
 
 def fewest(ranking: Sequence[str], holds: Callable[[Sequence[str]], bool]) -> tuple[str, ...] | None:
@@ -114,7 +88,7 @@ class Search:
     policy: GatePolicy
     judged_on: int
 
-    def find(self, phases: Phases) -> Found:
+    def find(self, phases: Phases) -> SearchFound:
         """Rank the layers and find the fewest to keep in float.
 
         A trial holds where the upper end of the gate's interval is within the limit, at the rates that the ranking
@@ -128,7 +102,7 @@ class Search:
             return trial.expected_upper_points <= self.policy.max_drop
 
         layers = fewest(list(ranking), holds)
-        return Found(
+        return SearchFound(
             ranking=ranking,
             float_layers=layers,
             plain=tried[frozenset()],

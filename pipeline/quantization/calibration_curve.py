@@ -17,6 +17,7 @@ from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.console import progress_bar
 from edge_apps.images import ImageSet, sha256
+from edge_apps.json_text import indented
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.data.classes import coverage, matched
 from pipeline.data.reading import digest, load_all
@@ -101,7 +102,7 @@ class CalibrationCurve(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+        return indented(self)
 
 
 def sizes_up_to(most: int) -> list[int]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from edge_apps.console import table
-from pipeline.evaluation.show import percent
+from edge_apps.console import Line, Part, table
+from pipeline.metrics.numbers import percent
 from pipeline.metrics.plots import BLUE, GREY, write_plot
 from pipeline.metrics.sqnr import ENOUGH_IMAGES
 from pipeline.quantization.calibration_curve import NEAR_DB, CalibrationCurve
@@ -22,14 +20,12 @@ LEAST_SPAN = 2.0
 """Of an axis: decibels, or points of top-1."""
 
 
-def show_curve(curve: CalibrationCurve, console: Console) -> None:
-    """Print a row for every number of images: the median draw, the lowest and the highest; then what is enough."""
+def show_curve(curve: CalibrationCurve) -> Iterator[Part]:
+    """Yield a row for every number of images: the median draw, the lowest and the highest; then what is enough."""
     recipe, draws = curve.recipe, len(curve.seeds())
-    console.print(
+    yield Line(
         f"{curve.model}, {recipe.observer}: {draws} {'draw' if draws == 1 else 'draws'} of each size from "
-        f"{curve.pool} images of {curve.calibration_data}, judged on {curve.judged_images} others of {curve.data}",
-        markup=False,
-        soft_wrap=True,
+        f"{curve.pool} images of {curve.calibration_data}, judged on {curve.judged_images} others of {curve.data}"
     )
     shown = table()
     headers = (
@@ -51,9 +47,8 @@ def show_curve(curve: CalibrationCurve, console: Console) -> None:
             percent(top1.median),
             f"{percent(top1.low)} … {percent(top1.high)}",
         )
-    console.print(shown)
-    for line in remarks(curve):
-        console.print(line, markup=False, soft_wrap=True)
+    yield shown
+    yield from map(Line, remarks(curve))
 
 
 def remarks(curve: CalibrationCurve) -> list[str]:

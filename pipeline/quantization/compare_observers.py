@@ -5,24 +5,21 @@ from __future__ import annotations
 from typing import get_args
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from calibration.dataset.dataset import check_disjoint
 from calibration.quantize import Watch
 from calibration.recipe import Observer, Recipe
 from edge_apps.chatter import hushed
-from edge_apps.console import progress_bar, table
+from edge_apps.console import progress_bar
 from edge_apps.images import ImageSet
+from edge_apps.json_text import indented
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.data.classes import coverage, matched
 from pipeline.data.held_out import held_out
 from pipeline.data.reading import digest, load_all
 from pipeline.evaluation.inference import Done
-from pipeline.evaluation.show import drop_with_interval, percent
 from pipeline.graphs.front_ends import input_range
-from pipeline.metrics.sqnr import ENOUGH_IMAGES
 from pipeline.quantization.calibrate import Calibration, Pictures, as_ranges, calibrate, draw, remarks
 from pipeline.quantization.captured import Captured, capture
 from pipeline.quantization.simulated_accuracy import IMAGES, Judge, Judged, check_count
@@ -64,7 +61,7 @@ class ObserversCompared(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+        return indented(self)
 
 
 def compare_observers(
@@ -138,57 +135,3 @@ def _calibrations(captured: Captured, pictures: Pictures, recipes: list[Recipe],
             watch.see(batch)
             done(len(batch))
     return [Calibration(as_ranges(watch.found(i), captured, pictures, recipe)) for i, recipe in enumerate(recipes)]
-
-
-def show_observers(result: ObserversCompared, console: Console) -> None:
-    """Print a row for the float network and for every observer, and how to use the best."""
-    console.print(
-        f"{result.model}: calibrated on {result.recipe.images} images of {result.calibration_data}, "
-        f"judged on {result.images} others of {result.data}",
-        markup=False,
-        soft_wrap=True,
-    )
-    shown = table()
-    shown.add_column("\nobserver")
-    for header in ("SQNR\ndB", "top-1\n%", "drop, points\n[95 % interval]", "agree-\nment %"):
-        shown.add_column(escape(header), justify="right", no_wrap=True)
-    shown.add_column("")
-    shown.add_row("float network", "", percent(result.float_top1), "reference", "")
-    for row in result.observers:
-        judged = row.judged
-        shown.add_row(
-            row.observer,
-            f"{judged.sqnr_db:.1f}",
-            percent(judged.top1),
-            escape(drop_with_interval(judged.drop_points, judged.interval_points)),
-            percent(judged.agreement),
-            "best" if row.observer == result.best else "",
-            style="bold" if row.observer == result.best else None,
-        )
-    console.print(shown)
-    for line in _legend(result):
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def _legend(result: ObserversCompared) -> list[str]:
-    lines = list(result.remarks)
-    if result.images < ENOUGH_IMAGES:
-        lines.append(f"Judged on only {result.images} images: the figures are indicative.")
-    if result.recipe.observers:
-        lines.append(f"The recipe's own observers stayed for: {', '.join(result.recipe.observers)}.")
-    lines += [
-        "SQNR: of the logits, int8 against float; higher is better. drop: top-1 lost on the same images; minus is a "
-        "gain.",
-        "best: the highest SQNR, which tells observers apart on fewer images than top-1 does.",
-    ]
-    best = next(row.judged for row in result.observers if row.observer == result.best)
-    higher = [row.observer for row in result.observers if row.judged.top1 > best.top1]
-    if higher:
-        lines.append(
-            f"Higher top-1 on these images: {', '.join(higher)}. More of them (`images`) say whether that lasts."
-        )
-    lines.append(
-        f"Use the best: `observer={result.best}`, with 'pipeline calibrate' or 'pipeline export'; or "
-        f'observer = "{result.best}" in a recipe.'
-    )
-    return lines

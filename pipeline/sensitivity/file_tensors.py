@@ -25,7 +25,7 @@ from edge_apps.runtime.runner import open_runner
 from pipeline.errors import MissingExtra
 from pipeline.metrics.sqnr import storable
 from pipeline.quantization.captured import split
-from pipeline.sensitivity.one_by_one import OneByOne, Operator
+from pipeline.quantization.one_by_one import OneByOne, Operator
 from pipeline.targets.tflite import LAYERS, read_model, write_model
 
 IMAGES = 64

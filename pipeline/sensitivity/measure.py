@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from calibration.dataset.sampling import ClassBalanced
 from edge_apps.images import ImageSet
+from edge_apps.json_text import indented
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.manifest import Bundle, Word, load_bundle
 from pipeline.bundles.reopen import Rebuilt, rebuild
@@ -27,9 +23,8 @@ from pipeline.errors import BadInput
 from pipeline.evaluation.inference import run_graph
 from pipeline.metrics.paired import agreement
 from pipeline.metrics.sqnr import sqnr_db, storable
-from pipeline.quantization.captured import split
+from pipeline.quantization.one_by_one import OneByOne, most_damaged_layer, one_by_one
 from pipeline.sensitivity.file_tensors import FileTensors, compare_tensors
-from pipeline.sensitivity.one_by_one import OneByOne, Operator
 
 FORMAT = 1
 """Version of the JSON."""
@@ -42,9 +37,6 @@ QUICK_IMAGES = 64
 
 WORST = 4
 """One in so many pictures is among the worst hit."""
-
-Advance = Callable[[int], None]
-"""Told how many pictures more are done with."""
 
 
 class OperatorResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,62 +92,7 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """Indented JSON, UTF-8."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
-
-
-@dataclass(frozen=True)
-class Alone:
-    """Logits ``[N, K]``: of the float network, and of it with each of the operators in int8."""
-
-    floating: NDArray[np.float32]
-    operators: tuple[Operator, ...]
-    with_one: tuple[NDArray[np.float32], ...]
-
-    def decibels(self) -> list[float]:
-        """SQNR of each operator's logits."""
-        return [storable(sqnr_db(self.floating, logits)) for logits in self.with_one]
-
-    def ranking(self) -> dict[str, float]:
-        """Layers by their paths with dB, the most damaging first; of one path's several operators, the worst counts."""
-        found: dict[str, float] = {}
-        for operator, decibels in zip(self.operators, self.decibels(), strict=True):
-            if operator.is_layer:
-                found[operator.path] = min(decibels, found.get(operator.path, math.inf))
-        return dict(sorted(found.items(), key=lambda item: item[1]))
-
-
-def one_by_one(walk: OneByOne, pixels: NDArray[np.uint8], advance: Advance) -> Alone:
-    """Compute the logits of pictures uint8 ``[N, H, W, 3]`` with each operator alone in int8."""
-    batches = split(pixels, walk.batch)
-    walks: SimpleQueue[OneByOne] = SimpleQueue()
-    threads = min(usable_cores(), len(batches))
-    for _ in range(threads):
-        walks.put(copy.copy(walk))
-
-    def work(batch: torch.Tensor) -> list[NDArray[np.float32]]:
-        own = walks.get()
-        try:
-            own.see(batch)
-            return [own.logits(), *(own.logits_with(operator) for operator in walk.operators)]
-        finally:
-            walks.put(own)
-
-    found: list[list[NDArray[np.float32]]] = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # batches side by side: torch's own threads spin where cores are shared
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for answered, batch in zip(pool.map(work, batches), batches, strict=True):
-                    found.append(answered)
-                    advance(len(batch))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        torch.set_num_threads(before)
-    floating, *with_one = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return Alone(floating, walk.operators, tuple(with_one))
+        return indented(self)
 
 
 def open_int8(root: Path) -> Rebuilt:
@@ -166,7 +103,7 @@ def open_int8(root: Path) -> Rebuilt:
     return rebuilt
 
 
-def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Advance) -> Sensitivity:
+def measure(rebuilt: Rebuilt, images: ImageSet, seed: int, advance: Callable[[int], None]) -> Sensitivity:
     """Measure a bundle's int8 network on pictures; ``seed`` is that of their draw, for the record.
 
     Raises:
@@ -223,15 +160,6 @@ def most_damaged(bundle: Bundle, images: ImageSet) -> tuple[str, float] | None:
     few = Subset(images, ClassBalanced(images.labels, 0).take(min(QUICK_IMAGES, len(images))))
     walk = OneByOne(rebuilt.scaled_graph(), rebuilt.quantized_graph, rebuilt.ranges)
     return most_damaged_layer(walk, load_all(few, bundle.manifest.preprocess).images)
-
-
-def most_damaged_layer(walk: OneByOne, pixels: NDArray[np.uint8]) -> tuple[str, float] | None:
-    """Return the layer whose rounding alone changes the logits of images uint8 ``[N, H, W, 3]`` most, and their dB.
-
-    Leaves only layers in ``walk``; None where there is none in int8.
-    """
-    walk.operators = tuple(operator for operator in walk.operators if operator.is_layer)
-    return next(iter(one_by_one(walk, pixels, lambda _: None).ranking().items()), None)
 
 
 def worst_hit(floating: NDArray[np.float32], int8: NDArray[np.float32]) -> NDArray[np.intp]:

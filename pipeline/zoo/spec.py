@@ -18,9 +18,9 @@ Value = float | int | bool | str
 LARGEST_INPUT = 2048
 
 
-def flag(name: str) -> str:
-    """An option's name as one types it."""
-    return f"--{name.replace('_', '-')}"
+def shown(value: Value) -> str:
+    """Return a value as a person says it."""
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 KINDS = {bool: "an answer", int: "a whole number", float: "a number", str: "a word"}
@@ -44,10 +44,10 @@ class Option:
         """The value as the default's type; ``BadInput`` where it is not allowed."""
         kind = type(self.default)
         if not self._is(kind, value):
-            raise BadInput(f"Option {flag(name)} is {value!r}; it takes {KINDS[kind]}, {self.allowed()}.")
+            raise BadInput(f"Option `{name}` is {value!r}; it takes {KINDS[kind]}, {self.allowed()}.")
         typed: Value = kind(value)
         if not self._allows(typed):
-            raise BadInput(f"Option {flag(name)} is {typed}; allowed {self.allowed()}.")
+            raise BadInput(f"Option `{name}` is {typed}; allowed {self.allowed()}.")
         return typed
 
     def allowed(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pipeline import zoo
-from pipeline.zoo.spec import ModelSpec, Option, Value, flag
+from pipeline.zoo.spec import ModelSpec, Option, Value, shown
 
 if TYPE_CHECKING:
     from click.formatting import HelpFormatter
@@ -45,6 +45,11 @@ class ModelCommand(click.Command):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def flag(name: str) -> str:
+    """Return an option's name as one types it."""
+    return f"--{name.replace('_', '-')}"
 
 
 def model_options(section: str = SECTION) -> Callable[[F], F]:
@@ -101,11 +106,6 @@ def _help(owners: list[tuple[ModelSpec, Option]]) -> str:
     if meaning.split()[0].isalpha():  # base_e stays what it is
         meaning = f"{meaning[0].upper()}{meaning[1:]}"
     return f"{meaning}.  [{'; '.join(facts)}]"
-
-
-def shown(value: Value) -> str:
-    """A value as a person says it."""
-    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def family(spec: ModelSpec) -> str:

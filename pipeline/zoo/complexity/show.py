@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from edge_apps.console import results, table
-from pipeline.commands.options.model import shown
+from edge_apps.console import Line, Part, table
 from pipeline.zoo.complexity.check import MULT_ADDS, Row
 from pipeline.zoo.complexity.claims import PEAK_RULE, Compared, Peak
-from pipeline.zoo.spec import ModelSpec, Value, flag
+from pipeline.zoo.spec import ModelSpec, Value, shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +25,7 @@ CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 """Where a class's name is two words."""
 
 
-def show_list(costs: Mapping[str, tuple[int, int, Cost]]) -> None:
+def show_list(costs: Mapping[str, tuple[int, int, Cost]]) -> Iterator[Part]:
     """One line a model: name to input side, classes and cost."""
     listed = _table("\nmodel", "\ninput", "\nclasses", "\nparams", "mult-adds\nM", "fp32\nMB", "peak act.\nKB")
     for name, (side, classes, cost) in costs.items():
@@ -39,22 +38,21 @@ def show_list(costs: Mapping[str, tuple[int, int, Cost]]) -> None:
             f"{cost.size_mb:,.2f}",
             f"{cost.peak_activation / 1e3:,.0f}",
         )
-    results().print(listed)
+    yield listed
 
 
-def show_model(spec: ModelSpec, options: Mapping[str, Value], side: int, classes: int, cost: Cost) -> None:
+def show_model(spec: ModelSpec, options: Mapping[str, Value], side: int, classes: int, cost: Cost) -> Iterator[Part]:
     """What it is, its options, and what it costs in total."""
-    console = results()
-    console.print(f"{spec.title}  ({', '.join((spec.name, *spec.aliases))})", style="bold", markup=False)
-    console.print(spec.paper, markup=False)
-    console.print(spec.introduced, markup=False)
+    yield Line(f"{spec.title}  ({', '.join((spec.name, *spec.aliases))})", style="bold")
+    yield Line(spec.paper)
+    yield Line(spec.introduced)
     if spec.options:
-        _heading("Options")
+        yield _heading("Options")
         listed = _table("option", "value", "default", "allowed", "meaning", left=("allowed", "meaning"))
         for name, option in spec.options.items():
-            listed.add_row(flag(name), shown(options[name]), shown(option.default), option.allowed(), option.meaning)
-        console.print(listed)
-    _heading(f"Cost of one {side}×{side} picture, {classes:,} classes")
+            listed.add_row(f"`{name}`", shown(options[name]), shown(option.default), option.allowed(), option.meaning)
+        yield listed
+    yield _heading(f"Cost of one {side}×{side} picture, {classes:,} classes")
     totals = table()
     for name, value in (
         ("parameters", f"{cost.params:,}  ({cost.size_mb:,.3f} MB in float32)"),
@@ -63,28 +61,28 @@ def show_model(spec: ModelSpec, options: Mapping[str, Value], side: int, classes
     ):
         totals.add_row(name, value)
     totals.show_header = False
-    console.print(totals)
+    yield totals
 
 
-def show_kinds(cost: Cost) -> None:
+def show_kinds(cost: Cost) -> Iterator[Part]:
     """Where weights and mult-adds are."""
-    _heading("By kind of layer")
+    yield _heading("By kind of layer")
     listed = _table("\nkind", "\nlayers", "\nweights", "\n%", "mult-adds\nM", "\n% ")
     for kind, (weights, mult_adds) in cost.by_kind().items():
         layers = sum(layer.kind == kind for layer in cost.layers)
         listed.add_row(kind, str(layers), f"{weights:,}", _share(weights, cost.weights), *_work(mult_adds, cost))
-    results().print(listed)
+    yield listed
 
 
-def show_layers(cost: Cost, every_layer: bool) -> None:
+def show_layers(cost: Cost, every_layer: bool) -> Iterator[Part]:
     """The network from its input to its output: by unit, equal ones in a row together, or every layer."""
     if every_layer:
-        _heading("Layers")
+        yield _heading("Layers")
         rest = cost.params - sum(layer.params for layer in cost.layers)
         lines = [_line(layer) for layer in cost.layers]
         lines += [_Line("batch norms", "", (), rest, 0)] if rest else []
     else:
-        _heading("Units (`layers` shows every layer)")
+        yield _heading("Units (`layers` shows every layer)")
         lines = [_together(list(run)) for _, run in groupby(cost.units, key=lambda unit: replace(unit, path=""))]
     listed = _table("\npath", "\nkind", "\noutput", "\nparams", "\n%", "mult-adds\nM", "\n% ", left=("\nkind",))
     for line in lines:
@@ -96,14 +94,14 @@ def show_layers(cost: Cost, every_layer: bool) -> None:
             _share(line.params, cost.params) if line.params else "",
             *(_work(line.mult_adds, cost) if line.mult_adds else ("", "")),
         )
-    results().print(listed)
+    yield listed
 
 
-def show_figures(rows: Sequence[Row], heading: str = "Counted and published") -> None:
+def show_figures(rows: Sequence[Row], heading: str = "Counted and published") -> Iterator[Part]:
     """Counted | published | where that stands, and why it differs."""
     if not rows:
         return
-    _heading(heading)
+    yield _heading(heading)
     listed = _table("", " ", "counted", "published", SOURCE, left=(" ", SOURCE))
     for before, row in zip([None, *rows], rows, strict=False):
         listed.add_row(
@@ -114,24 +112,26 @@ def show_figures(rows: Sequence[Row], heading: str = "Counted and published") ->
             f"FAILS: {row.fault}" if row.fault else _reason(row, before),
             style="bold red" if row.fault else None,
         )
-    results().print(listed)
+    yield listed
 
 
-def show_peaks(peaks: Iterable[Peak]) -> None:
+def show_peaks(peaks: Iterable[Peak]) -> Iterator[Part]:
     """Both rules of the MobileNetV2 paper, in KB."""
-    _heading("Peak activation, KB (MobileNetV2, table 3)")
+    yield _heading("Peak activation, KB (MobileNetV2, table 3)")
     listed = _table("", "first version\ncounted", "\npublished", "later version\ncounted", "\npublished ")
     for peak in peaks:
         name = f"{peak.model}, {peak.setting}" if peak.setting else peak.model
         first, later = (f"{value / 1e3:,.0f}" for value in (peak.first, peak.later))
         listed.add_row(name, first, peak.published_first, later, peak.published_later)
-    results().print(listed)
-    results().print(PEAK_RULE, markup=False)
+    yield listed
+    yield Line(PEAK_RULE)
 
 
-def show_scaling(spec: ModelSpec, base: Cost, points: Sequence[tuple[Scaling, Cost]], published: Scaling) -> None:
+def show_scaling(
+    spec: ModelSpec, base: Cost, points: Sequence[tuple[Scaling, Cost]], published: Scaling
+) -> Iterator[Part]:
     """Depth α, width β and resolution γ that cost about twice the base; the paper trained each and kept one."""
-    _heading(f"{spec.title} scaled by one step: depth α, width β, resolution γ with α·β²·γ² ≈ 2")
+    yield _heading(f"{spec.title} scaled by one step: depth α, width β, resolution γ with α·β²·γ² ≈ 2")
     listed = _table("", "α", "β", "γ", "α·β²·γ²", "params", "mult-adds M", "of the base")
     listed.add_row("base", "", "", "", "", f"{base.params:,}", _millions(base.mult_adds), "")
     for point, cost in points:
@@ -143,24 +143,24 @@ def show_scaling(spec: ModelSpec, base: Cost, points: Sequence[tuple[Scaling, Co
             _millions(cost.mult_adds),
             f"{cost.mult_adds / base.mult_adds:.2f}×",
         )
-    results().print(listed)
-    results().print(
+    yield listed
+    yield Line(
         f"The paper trained such points and kept α {published.depth:g}, β {published.width:g}, "
         f"γ {published.resolution:g}."
     )
-    results().print("Layers come in whole numbers and channels in eights, so counts do not double exactly.")
+    yield Line("Layers come in whole numbers and channels in eights, so counts do not double exactly.")
 
 
-def show_comparison(lines: Iterable[Compared]) -> None:
+def show_comparison(lines: Iterable[Compared]) -> Iterator[Part]:
     """The published accuracies: nothing here measured them."""
-    _heading("MobileNet, table 8, as published; this project ships no weights that reach these accuracies")
+    yield _heading("MobileNet, table 8, as published; this project ships no weights that reach these accuracies")
     columns = ("top-1\npublished", "mult-adds\npublished", "\ncounted", "params\npublished", "\ncounted ")
     listed = _table("", *columns)
     for line in lines:
         listed.add_row(
             line.label, line.top1, line.published_mult_adds, line.mult_adds, line.published_params, line.params
         )
-    results().print(listed)
+    yield listed
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,8 @@ def _table(first: str, *columns: str, left: Sequence[str] = ()) -> Table:
     return listed
 
 
-def _heading(text: str) -> None:
-    results().print(f"\n{text}", style="bold", markup=False)
+def _heading(text: str) -> Line:
+    return Line(f"\n{text}", style="bold")
 
 
 def _work(mult_adds: int, cost: Cost) -> tuple[str, str]:

@@ -89,7 +89,7 @@ def test_layers_that_stay_in_float_are_recorded(job: Job, target: str, layer: st
         assert (file.comparison.word, file.comparison.judged_on) == ("good", "held-out")
         assert file.comparison.sqnr_graph_db is not None
         assert file.comparison.sqnr_graph_db > 60
-        assert file.delegated["partitions"] == 1
+        assert file.delegated.partitions == 1
     assert load_recipe(bundle.root / "recipe.toml") == recipe
     with hushed():
         census = targets.targets()[target].census(Content.read(bundle.root / file.path))

@@ -132,8 +132,8 @@ def test_one_delegate_takes_it_all(demo_bundle: Bundle) -> None:
     for target in RUN_HERE:
         for precision in ("fp32", "int8"):
             file = file_of(demo_bundle, target, precision)
-            assert file.delegated["partitions"] == 1, file.path
-            assert not any("conv" in name or "linear" in name for name in file.delegated["outside"]), file.path
+            assert file.delegated.partitions == 1, file.path
+            assert not any("conv" in name or "linear" in name for name in file.delegated.outside), file.path
 
 
 def test_operators_are_counted(demo_bundle: Bundle) -> None:

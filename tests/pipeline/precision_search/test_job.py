@@ -36,7 +36,6 @@ from pipeline.errors import BadInput, MissingExtra, NotRunHere
 from pipeline.exporting import job as building
 from pipeline.graphs.front_ends import graph_of
 from pipeline.precision_search import job
-from pipeline.precision_search.job import SearchRecord
 from pipeline.precision_search.show import show_search
 from pipeline.quantization.calibrate import Calibration, calibrate, draw, load_calibration, save_calibration
 from pipeline.quantization.captured import Captured, answers, capture, split
@@ -173,7 +172,8 @@ def test_a_ruined_layer_is_kept_in_float(export: Any, ranges: Any, tmp_path: Pat
         "small-fp32.fake": (),
         "small-int8.fake": ("classifier.0",),
     }
-    noted = msgspec.convert(bundle.manifest.search, SearchRecord)
+    noted = bundle.manifest.search
+    assert noted is not None
     assert noted.found.float_layers == ("classifier.0",)
     assert noted.found.plain.drop_points > 20
     assert noted.found.chosen.expected_upper_points <= 4

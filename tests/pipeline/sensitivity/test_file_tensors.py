@@ -19,9 +19,9 @@ from pipeline.data import open_data
 from pipeline.data.reading import load_all
 from pipeline.data.subset import Subset
 from pipeline.metrics.sqnr import sqnr_db
+from pipeline.quantization.one_by_one import OneByOne
 from pipeline.sensitivity import file_tensors
 from pipeline.sensitivity.file_tensors import _OpenedUp, _Sums, compare_tensors
-from pipeline.sensitivity.one_by_one import OneByOne
 
 
 @pytest.fixture(scope="module")

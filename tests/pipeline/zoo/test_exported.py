@@ -88,9 +88,9 @@ def test_every_file_computes_its_network(bundle: Bundle) -> None:
 
 def test_every_file_is_whole_on_the_delegate(bundle: Bundle) -> None:
     for file in executed(bundle):
-        assert file.delegated["partitions"] == 1, file.path
-        assert file.delegated["share"] == 1, file.path
-        assert file.delegated["left_out"] == {}, file.path
+        assert file.delegated.partitions == 1, file.path
+        assert file.delegated.share == 1, file.path
+        assert file.delegated.left_out == {}, file.path
 
 
 def test_gates_and_activations_stay_in_int8(bundle: Bundle) -> None:

@@ -19,7 +19,7 @@ import torch
 from pipeline import zoo
 from pipeline.commands.options.model import family
 from pipeline.errors import BadInput
-from pipeline.zoo.spec import LARGEST_INPUT, ModelSpec, Option, Value, flag
+from pipeline.zoo.spec import LARGEST_INPUT, ModelSpec, Option, Value
 
 BUILT_FOR_REAL = 15_000_000
 """Parameters. A larger network differs from its smaller relatives in its table only."""
@@ -168,7 +168,7 @@ def test_every_end_of_an_option(spec: ModelSpec, name: str) -> None:
 def test_what_an_option_refuses(spec: ModelSpec, name: str) -> None:
     option = spec.options[name]
     for value in _outside(option):
-        with pytest.raises(BadInput, match=f"^Option {flag(name)} is .*(allowed|it takes)"):
+        with pytest.raises(BadInput, match=f"^Option `{name}` is .*(allowed|it takes)"):
             spec.with_defaults({name: value})
 
 

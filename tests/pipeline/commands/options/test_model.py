@@ -16,12 +16,13 @@ from pipeline.commands.options.model import (
     ModelCommand,
     ModelOption,
     family,
+    flag,
     given_options,
     model_options,
     shown,
 )
 from pipeline.commands.train import command_line
-from pipeline.zoo.spec import ModelSpec, Option, flag
+from pipeline.zoo.spec import ModelSpec, Option
 
 Run = Callable[..., Any]
 COMMANDS = [calibrate.command, export.command, models.command, train.command]

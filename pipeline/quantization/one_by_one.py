@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,11 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from calibration.quantizer import PASSING, WEIGHTED, TensorKeys, fused_activation, is_float, module_path
 from calibration.ranges import QMAX, QMIN, QParams, Ranges
-from pipeline.quantization.captured import BATCH
+from edge_apps.runtime.device import usable_cores
+from edge_apps.threads import in_threads
+from pipeline.evaluation.inference import one_thread_inside
+from pipeline.metrics.sqnr import sqnr_db, storable
+from pipeline.quantization.captured import BATCH, split
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,3 +172,58 @@ def _after(node: Node) -> tuple[Node, ...]:
 
 def _rounded(values: torch.Tensor, qparams: QParams) -> torch.Tensor:
     return torch.fake_quantize_per_tensor_affine(values, qparams.scale, qparams.zero_point, QMIN, QMAX)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Logits ``[N, K]``: of the float network, and of it with each of the operators in int8."""
+
+    floating: NDArray[np.float32]
+    operators: tuple[Operator, ...]
+    with_one: tuple[NDArray[np.float32], ...]
+
+    def decibels(self) -> list[float]:
+        """SQNR of each operator's logits."""
+        return [storable(sqnr_db(self.floating, logits)) for logits in self.with_one]
+
+    def ranking(self) -> dict[str, float]:
+        """Layers by their paths with dB, the most damaging first; of one path's several operators, the worst counts."""
+        found: dict[str, float] = {}
+        for operator, decibels in zip(self.operators, self.decibels(), strict=True):
+            if operator.is_layer:
+                found[operator.path] = min(decibels, found.get(operator.path, math.inf))
+        return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def one_by_one(walk: OneByOne, pixels: NDArray[np.uint8], advance: Callable[[int], None]) -> Alone:
+    """Compute the logits of pictures uint8 ``[N, H, W, 3]`` with each operator alone in int8."""
+    batches = split(pixels, walk.batch)
+    walks: SimpleQueue[OneByOne] = SimpleQueue()
+    threads = min(usable_cores(), len(batches))
+    for _ in range(threads):
+        walks.put(copy.copy(walk))
+
+    def work(batch: torch.Tensor) -> list[NDArray[np.float32]]:
+        own = walks.get()
+        try:
+            own.see(batch)
+            return [own.logits(), *(own.logits_with(operator) for operator in walk.operators)]
+        finally:
+            walks.put(own)
+
+    found = []
+    with one_thread_inside():
+        for answered, batch in zip(in_threads(work, batches, threads), batches, strict=True):
+            found.append(answered)
+            advance(len(batch))
+    floating, *with_one = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Alone(floating, walk.operators, tuple(with_one))
+
+
+def most_damaged_layer(walk: OneByOne, pixels: NDArray[np.uint8]) -> tuple[str, float] | None:
+    """Return the layer whose rounding alone changes the logits of images uint8 ``[N, H, W, 3]`` most, and their dB.
+
+    Leaves only layers in ``walk``; None where there is none in int8.
+    """
+    walk.operators = tuple(operator for operator in walk.operators if operator.is_layer)
+    return next(iter(one_by_one(walk, pixels, lambda _: None).ranking().items()), None)

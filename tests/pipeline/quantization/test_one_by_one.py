@@ -19,8 +19,7 @@ from calibration.recipe import Recipe
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of, input_range
 from pipeline.metrics.sqnr import sqnr_db
-from pipeline.sensitivity.measure import one_by_one
-from pipeline.sensitivity.one_by_one import OneByOne
+from pipeline.quantization.one_by_one import OneByOne, one_by_one
 
 
 def calibrated(network: nn.Module, preprocess: Preprocess, pictures: torch.Tensor, **recipe: Any) -> tuple[Any, Ranges]:

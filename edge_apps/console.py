@@ -23,11 +23,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_apps.errors import EdgeError, first_line
+from edge_apps.progress import shown_by
 from edge_apps.settings import as_options
 from edge_apps.visible import visible, visible_json, visible_lines
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
+    from rich.progress import Progress
 
 SEE_TRACEBACK = " Run with --debug for the traceback."
 
@@ -67,18 +68,39 @@ def progress() -> Console:
     return SafeConsole(file=file, width=None if file.isatty() else WIDTH_OF_A_PIPE, highlight=False, emoji=False)
 
 
-def progress_bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
-    """A bar on stderr with these columns; nothing where stderr is no terminal.
+def new_bars(console: Console) -> Progress:
+    """Return bars for a console, in the one style of both programs; nothing is shown where it is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    Not redirected: rich would show on the bar's console what libraries print while they are hushed.
-    """
-    from rich.progress import Progress
+    class Count(ProgressColumn):
+        """How many items, or bytes, of how many; nothing for a piece of work of unknown size."""
 
-    console = progress()
+        items, bytes = MofNCompleteColumn(), DownloadColumn()
+
+        def render(self, task: Task) -> Text:
+            if task.fields["unit"] == "bytes":
+                return self.bytes.render(task)
+            return Text() if task.total is None else self.items.render(task)
+
+    # Not redirected: rich would show on the bar's console what libraries print while they are hushed.
     return Progress(
-        *columns,
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        Count(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
-        transient=transient,
+        transient=True,
         disable=not console.is_terminal,
         redirect_stdout=False,
         redirect_stderr=False,
@@ -210,7 +232,10 @@ class Program(click.Group):
     def _end(self, arguments: list[str], debug: bool, terminated: Callable[[], bool], **extra: Any) -> NoReturn:
         """Run the command and leave with its exit status."""
         try:
-            status = super().main(args=arguments, **{**extra, "standalone_mode": False})
+            from edge_apps.progress_bars import ProgressBars
+
+            with shown_by(ProgressBars()):
+                status = super().main(args=arguments, **{**extra, "standalone_mode": False})
             sys.stdout.flush()  # a reader that went away is met here, not in the interpreter's last breath
         except _NO_ARGUMENTS as error:
             sys.stderr.write(f"{error.format_message()}\n")

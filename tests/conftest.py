@@ -122,10 +122,11 @@ def demo_bundle(
     from pipeline import targets
     from pipeline.checkpoints.checkpoint import builtin, load
     from pipeline.data import open_data
-    from pipeline.exporting.job import Job, build
+    from pipeline.exporting.job import ExportJob
+    from pipeline.exporting.write import build
 
     files, _ = targets.plan(targets.choose_targets(["all"]), [])
     out = tmp_path_factory.mktemp("demo") / "bundle"
     images = open_data("digits", "calibration")
     with uncovered():
-        return build(Job(load(builtin()), files, images, Recipe(), out), lambda _step: None)
+        return build(ExportJob(load(builtin()), files, images, Recipe(), out))

@@ -16,7 +16,8 @@ from edge_apps.runtime.manifest import Bundle, Precision
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from pipeline import targets
 from pipeline.checkpoints import checkpoint
-from pipeline.exporting.job import Announce, Job, build
+from pipeline.exporting.job import ExportJob
+from pipeline.exporting.write import build
 from pipeline.metrics.sqnr import ENOUGH_IMAGES
 from pipeline.zoo.spec import ModelSpec, Value
 
@@ -29,7 +30,6 @@ def untrained_bundle(
     options: Mapping[str, Value],
     size: int,
     images: ImageSet,
-    announce: Announce,
     precisions: Sequence[Precision] = ("fp32", "int8"),
 ) -> Iterator[Bundle]:
     """Export random weights to every target in the precisions that it can do; the bundle is gone afterwards.
@@ -54,8 +54,8 @@ def untrained_bundle(
             for precision in precisions
             if precision in target.precisions
         ]
-        job = Job(checkpoint.load(path), files, images, recipe, Path(folder) / "bundle", stop_on_mismatch=False)
-        yield build(job, announce)
+        job = ExportJob(checkpoint.load(path), files, images, recipe, Path(folder) / "bundle", stop_on_mismatch=False)
+        yield build(job)
 
 
 def enliven(network: nn.Module, pictures: object, preprocess: Preprocess) -> nn.Module:

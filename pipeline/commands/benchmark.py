@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress, progress_bar
+from edge_apps.console import echo_json, print_parts
 from edge_apps.files import write_whole
+from edge_apps.progress import track
 from pipeline.commands.options.checkpoint import DATA_HELP, command_line, needs_export_extra
 from pipeline.commands.options.model import ModelCommand, given_options, model_options
 
@@ -80,10 +81,9 @@ def command(
         _check(name, options, input_size)
     images = None if all(map(_is_bundle, wanted)) else open_data(data, "calibration", say=not part)
     measured: list[Measurement] = []
-    with progress_bar() as bar:
-        task = bar.add_task("", total=len(wanted))
-        for name in wanted:
-            bar.update(task, description=name)
+    with track("", len(wanted)) as task:
+        for number, name in enumerate(wanted):
+            task.at(number, len(wanted), name)
             kept = None if out is None or _is_bundle(name) else out / f"{name}.json"
             if kept is not None and kept.exists():
                 measured.append(load_measurement(kept))
@@ -95,7 +95,6 @@ def command(
             if kept is not None and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(kept, indented(measured[-1]))
-            bar.advance(task)
     if markdown is not None:
         write_whole(markdown, as_markdown(measured, command_line(ctx)).encode())
     if as_json:
@@ -175,14 +174,10 @@ def _measure(
     began = time.monotonic()
     if images is None or _is_bundle(name):
         return measure_bundle(load_bundle(Path(name)), threads=threads, seconds=seconds, began=began)
-    spec, console = zoo.get(name), progress()
+    spec = zoo.get(name)
     chosen = spec.with_defaults(options)
-
-    def announce(step: str) -> None:
-        console.print(f"{name}: {step}", markup=False, highlight=False)
-
     side = spec.input_size if input_size is None else input_size
-    with untrained_bundle(spec, chosen, side, images, announce) as bundle:
+    with untrained_bundle(spec, chosen, side, images) as bundle:
         return measure_bundle(bundle, threads=threads, seconds=seconds, data=data, began=began)
 
 

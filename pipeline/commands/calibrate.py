@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress, progress_bar, results
+from edge_apps.console import echo_json, print_parts, results
+from edge_apps.progress import note, track
 from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     calibration_images,
@@ -92,8 +93,6 @@ def _check_options(compare: bool, curve: bool, given: Mapping[str, Any]) -> None
 
 
 def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from edge_apps.files import check_writable
     from pipeline.errors import BadInput
     from pipeline.exporting.interrupt import lasting_interrupts
@@ -111,12 +110,10 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     loaded, images = _opened(checkpoint, given)
     if loaded.path.resolve() in (out.resolve(), repairs_path(out).resolve()):
         raise BadInput(f"--out '{out}' would replace the checkpoint '{loaded.path}': choose another name.")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
-        task = bar.add_task(f"Calibrating on {recipe.images} images", total=None)
+    with track(f"Calibrating on {recipe.images} images") as task, lasting_interrupts() as check_interrupt:
 
         def on_layer(_path: str, number: int, count: int) -> None:
-            bar.update(task, description=f"Rounding layer {number} of {count}")
+            task.at(number, count, f"Rounding layer {number} of {count}")
 
         captured = capture(loaded, images.image(0))
         calibration = calibrate(captured, draw(captured, images, recipe), recipe, on_layer)
@@ -124,7 +121,7 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
     save_calibration(out, calibration)
     ranges = calibration.ranges
     for line in remarks(ranges.calibration_set):
-        progress().print(line, markup=False, soft_wrap=True)
+        note(line)
     counts = ranges.calibration_set.class_counts()
     results().print(
         f"{len(ranges.values)} ranges by {recipe.observer} from {recipe.images} images "
@@ -178,7 +175,7 @@ def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
         check_interrupt()
     if plot is not None:
         plot_curve(curve, plot)
-        progress().print(f"Plot: {plot}", markup=False, soft_wrap=True)
+        note(f"Plot: {plot}")
     if given["as_json"]:
         echo_json(curve.to_json())
     else:
@@ -190,7 +187,7 @@ def _opened(checkpoint: str | None, given: Mapping[str, Any]) -> tuple[Checkpoin
     loaded = named_checkpoint(checkpoint, given)()
     images, skipped = calibration_images(given["data"], loaded, given["skip_corrupt"])
     for name in skipped:
-        progress().print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+        note(f"Left out, corrupt: {name}")
     return loaded, images
 
 
@@ -204,5 +201,5 @@ def _test_images(given: Mapping[str, Any]) -> ImageSet | None:
     if given["skip_corrupt"]:
         images, skipped = usable(images, True)
         for name in skipped:
-            progress().print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+            note(f"Left out, corrupt: {name}")
     return images

@@ -42,7 +42,7 @@ def command(out: Path) -> int:
         run_camera,
         write_frames,
     )
-    from pipeline.commands.export import run_with_progress
+    from pipeline.commands.export import export_bundle
     from pipeline.exporting.job import check_installed
     from pipeline.gating.show import show_gate
 
@@ -54,7 +54,7 @@ def command(out: Path) -> int:
     check_frames(place)
 
     say.print("1/4 Export: MobileNetV2, trained on handwritten digits, to six device files")
-    bundle = run_with_progress(job, [])
+    bundle = export_bundle(job, [])
     say.print("2/4 Evaluate every file that this machine can run, on 450 held-out pictures")
     evaluation, verdict = evaluate_and_gate(place)
     say.print("3/4 Write the held-out pictures as camera frames")

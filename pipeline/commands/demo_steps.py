@@ -19,7 +19,7 @@ from pipeline.data import open_data
 from pipeline.errors import BadInput
 from pipeline.evaluation.bundle import evaluate_bundle, record
 from pipeline.evaluation.results import EvaluationResult
-from pipeline.exporting.job import Job
+from pipeline.exporting.job import ExportJob
 from pipeline.gating.judge import GatePolicy, GateResult, judge
 from pipeline.targets import choose_targets, plan
 
@@ -63,10 +63,10 @@ class Place:
         return self.root / "latency.db"
 
 
-def export_job(place: Place) -> Job:
+def export_job(place: Place) -> ExportJob:
     """Every target in fp32 and int8, from the built-in checkpoint."""
     files, _ = plan(choose_targets(["all"]), [])
-    return Job(load(builtin()), files, open_data(DATA, "calibration"), Recipe(), place.bundle)
+    return ExportJob(load(builtin()), files, open_data(DATA, "calibration"), Recipe(), place.bundle)
 
 
 def evaluate_and_gate(place: Place) -> tuple[EvaluationResult, GateResult]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress, progress_bar, results, typed
+from edge_apps.console import echo_json, print_parts, results, typed
+from edge_apps.progress import note
 from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     calibration_images,
@@ -21,12 +22,9 @@ from pipeline.commands.options.checkpoint import (
 from pipeline.commands.options.model import ModelCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edge_apps.images import ImageSet
     from edge_apps.runtime.manifest import Bundle
-    from pipeline.exporting.job import Job
-    from pipeline.precision_search.job import Outcome, SearchJob
+    from pipeline.exporting.job import ExportJob
 
 
 @click.command("export", cls=ModelCommand, short_help="Quantize a checkpoint and write device files as a bundle.")
@@ -103,10 +101,10 @@ def command(
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
-    from pipeline.exporting.job import Job, check_installed
+    from pipeline.exporting.job import ExportJob, check_installed
     from pipeline.exporting.show import show_bundle
     from pipeline.gating.judge import GatePolicy
-    from pipeline.precision_search.job import RANK_IMAGES, SearchJob, check_files
+    from pipeline.precision_search.job import RANK_IMAGES, SearchJob, check_files, search
     from pipeline.precision_search.show import show_rejected, show_search
     from pipeline.quantization.calibrate import load_calibration
 
@@ -142,13 +140,11 @@ def command(
     if idle and not needs_images:
         notes.append(f"{' and '.join(idle)}: no file is int8, so nothing is calibrated.")
     calibration = None if ranges_file is None else load_calibration(ranges_file)
-    if calibration is not None:
-        if chosen:
-            raise BadInput(
-                "--ranges come with their own recipe: leave --recipe, --observer, --scales, --repair, "
-                "--calibration-size, --choice and --seed out."
-            )
-        recipe = calibration.ranges.recipe
+    if calibration is not None and chosen:
+        raise BadInput(
+            "--ranges come with their own recipe: leave --recipe, --observer, --scales, --repair, "
+            "--calibration-size, --choice and --seed out."
+        )
     if out is not None:
         check_free(out, force)
     elif given["weights"] is not None and checkpoint is not None:
@@ -162,13 +158,13 @@ def command(
     skipped: list[str] = []
     if data is not None or checkpoint is None:
         images, skipped = calibration_images("digits" if data is None else data, loaded, skip_corrupt)
-    job = Job(loaded, files, images, recipe, place, calibration, require_delegated, frozenset(allow_mismatch))
+    job = ExportJob(loaded, files, images, calibration or recipe, place, require_delegated, frozenset(allow_mismatch))
     unknown = job.allow_mismatch - {*job.names()}
     if unknown:
         raise BadInput(f"--allow-mismatch '{min(unknown)}' is none of the files to write: {', '.join(job.names())}.")
     notes += [f"Left out, corrupt: {name}" for name in skipped]
     if policy is None or judge is None:
-        bundle = run_with_progress(job, notes)
+        bundle = export_bundle(job, notes)
     else:
         judging, skipped = usable(open_data(judge, "test"), skip_corrupt)
         notes += [f"Left out of --judge, corrupt: {name}" for name in skipped]
@@ -176,7 +172,9 @@ def command(
         if rank is not None:
             ranking, skipped = usable(open_data(rank, "calibration"), skip_corrupt)
             notes += [f"Left out of --rank, corrupt: {name}" for name in skipped]
-        outcome = search_with_progress(SearchJob(job, policy, judging, ranking, rank_images or RANK_IMAGES), notes)
+        for text in notes:
+            note(f"Note: {text}")
+        outcome = search(SearchJob(job, policy, judging, ranking, rank_images or RANK_IMAGES))
         if outcome.bundle is None:
             echo_json(outcome.gate.to_json()) if as_json else print_parts(show_rejected(outcome, results().width))
             return outcome.gate.exit_status
@@ -196,65 +194,18 @@ def _default_place(model: str) -> Path:
     return Path(f"{file_stem(model)}-bundle")
 
 
-def run_with_progress(job: Job, notes: list[str]) -> Bundle:
-    """Build with a progress bar on stderr."""
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+def export_bundle(job: ExportJob, notes: list[str]) -> Bundle:
+    """Make a bundle, and say on how many images it was calibrated."""
     from pipeline.bundles.cross_references import calibration_set_of
-    from pipeline.exporting.job import build
+    from pipeline.exporting.write import build
     from pipeline.quantization.calibrate import remarks
 
-    console = progress()
-    _say(notes)
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with progress_bar(*columns) as bar:
-        task = bar.add_task("Starting", total=job.steps())
-        started = 0
-
-        def announce(step: str) -> None:
-            nonlocal started
-            bar.update(task, description=step, completed=started)
-            if not console.is_terminal:
-                console.print(f"[{started + 1}/{job.steps()}] {step}", markup=False)
-            started += 1
-
-        def on_layer(_path: str, number: int, count: int) -> None:
-            bar.update(task, description=f"Rounding layer {number}/{count}")
-
-        bundle = build(job, announce, on_layer)
-        bar.update(task, description="Done", completed=job.steps())
+    for text in notes:
+        note(f"Note: {text}")
+    bundle = build(job)
     drawn = calibration_set_of(bundle) if job.needs_ranges() and job.calibration is None else None
     if drawn is not None and job.images is not None:
-        console.print(f"Calibrated on {len(drawn.images)} of {len(job.images)} images.", highlight=False)
+        note(f"Calibrated on {len(drawn.images)} of {len(job.images)} images.")
         for line in remarks(drawn):
-            console.print(line, markup=False, soft_wrap=True)
+            note(line)
     return bundle
-
-
-def search_with_progress(asked: SearchJob, notes: list[str]) -> Outcome:
-    """Search and build; a line on stderr for every step, and a bar with time left while pictures go through."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
-    from pipeline.precision_search.job import search
-
-    console = progress()
-    _say(notes)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress_bar(*columns, transient=True) as bars:
-
-        def announce(step: str) -> None:
-            console.print(step, markup=False, soft_wrap=True)
-
-        def phase(title: str, total: int) -> Callable[[int], None]:
-            announce(title)
-            for done in bars.task_ids:
-                bars.remove_task(done)
-            task = bars.add_task(title, total=total)
-            return lambda pictures: bars.advance(task, pictures)
-
-        return search(asked, announce, phase)
-
-
-def _say(notes: list[str]) -> None:
-    for note in notes:
-        progress().print(f"Note: {note}", markup=False, soft_wrap=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress, progress_bar
+from edge_apps.console import echo_json, print_parts, progress
 from edge_apps.errors import EdgeError
+from edge_apps.progress import track
 from pipeline import zoo
 from pipeline.commands.options.checkpoint import needs_export_extra
 from pipeline.commands.options.model import ModelCommand, flag, given_options, model_options
@@ -200,10 +201,10 @@ def _scaling(spec: ModelSpec, as_json: bool) -> None:
 
 def _tracked(items: Sequence[T]) -> Iterator[T]:
     """The items, with a progress bar on stderr while they are counted."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-
-    with progress_bar(TextColumn("Counting"), BarColumn(), TimeRemainingColumn(), transient=True) as bar:
-        yield from bar.track(items)
+    with track("Counting", len(items)) as task:
+        for item in items:
+            yield item
+            task.advance(1)
 
 
 def _described(spec: ModelSpec, options: dict[str, Value], side: int, classes: int) -> dict[str, Any]:

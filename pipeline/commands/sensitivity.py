@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress, progress_bar
+from edge_apps.console import echo_json, print_parts
+from edge_apps.progress import note, track
 from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra
 
 
@@ -27,8 +28,6 @@ def command(
     pictures are drawn class by class, without those that calibrated the bundle.
     """
     needs_export_extra(torchao=True)
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
     from edge_apps.files import check_writable
     from pipeline.data import open_data
     from pipeline.data.classes import coverage
@@ -49,24 +48,22 @@ def command(
     if skip_corrupt:
         images, skipped = usable(images, True)
         for name in skipped:
-            progress().print(f"Left out, corrupt: {name}", markup=False, soft_wrap=True)
+            note(f"Left out, corrupt: {name}")
     for line in coverage(images, opened.bundle.manifest.labels):
-        progress().print(line, markup=False, soft_wrap=True)
+        note(line)
     drawn = held_out(images, count or IMAGES, seed, opened.ranges.calibration_set)
     if count is not None and len(drawn) < count:
         raise BadInput(f"'{data}' has {len(drawn)} different pictures that calibrated nothing; --images is {count}.")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with progress_bar(*columns, transient=True) as bar, lasting_interrupts() as check_interrupt:
-        task = bar.add_task("Operators one by one", total=len(drawn))
+    with track("Operators one by one", len(drawn)) as task, lasting_interrupts() as check_interrupt:
 
         def advance(pictures: int) -> None:
-            bar.advance(task, pictures)
+            task.advance(pictures)
             check_interrupt()
 
         result = measure(opened, drawn, seed, advance)
     if plot is not None:
         draw(result, plot)
-        progress().print(f"Plot: {plot}", markup=False, soft_wrap=True)
+        note(f"Plot: {plot}")
     if as_json:
         echo_json(result.to_json())
     else:

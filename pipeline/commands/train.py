@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from calibration.recipe import Observer
+from edge_apps import progress
 from edge_apps.chatter import hushed
-from edge_apps.console import progress, results
+from edge_apps.console import results
 from pipeline.commands.options.checkpoint import (
     DATA_HELP,
     OVERRIDES,
@@ -155,7 +156,7 @@ def command(
             f"'{model}' is an exported program, which cannot be trained: train the network that it was exported from, "
             "as file.py:factory."
         )
-    console, chosen = progress(), given_options(given)
+    chosen = given_options(given)
     tuned = None if qat is None else _trained(qat, model, chosen, given["input_size"])
     spec = user_networks.find(str(model)) if tuned is None else tuned.spec
     options = spec.with_defaults(chosen) if tuned is None else tuned.options
@@ -174,7 +175,7 @@ def command(
         if held_out is not None:
             held_out, more = usable(held_out, True)
             skipped = skipped + more
-        console.out("\n".join([f"Corrupt pictures left out: {len(skipped)}.", *skipped]))
+        progress.note("\n".join([f"Corrupt pictures left out: {len(skipped)}.", *skipped]))
     optimizer, weight_decay, augment = given["optimizer"], given["weight_decay"], given["augment"]
     if augment == "auto":
         augment = "affine" if data.partition(":")[0] == "digits" else "flip-crop"
@@ -214,10 +215,10 @@ def command(
         weights=weights or tuned,
     )
     try:
-        trained = train(job, console)
+        trained = train(job)
     except KeyboardInterrupt:
         if state_path(out).exists():
-            console.out("Stopped. The same command goes on after the last whole epoch.")
+            progress.note("Stopped. The same command goes on after the last whole epoch.")
         raise
     show = results()
     show.out(f"{out}: top-1 {trained.on_training} on training images")

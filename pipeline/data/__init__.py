@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_apps.console import progress
+from edge_apps import progress
 from edge_apps.images import ImageSet, open_images
 from edge_apps.split_names import Use
 from pipeline.data import digits
@@ -26,5 +26,5 @@ def open_data(text: str, use: Use, *, say: bool = True) -> ImageSet:
         return digits.open_split(named_split or _DIGITS_FOR.get(use, use))
     images = open_images(Path(text), use)
     for remark in images.remarks if say else ():
-        progress().print(remark, markup=False, soft_wrap=True)
+        progress.note(remark)
     return images

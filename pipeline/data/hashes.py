@@ -9,7 +9,7 @@ import msgspec
 
 from calibration.dataset.resemblance import BITS, both_signatures, signature
 from edge_apps.images import ImageSet
-from pipeline.data.reading import digest, in_threads
+from pipeline.data.reading import decode_all, digest
 
 CONTENT = 8
 """Bytes of an image's sha256 that are kept. With 50,000 training and 10,000 other images the probability that two
@@ -65,9 +65,9 @@ def content_hash(images: ImageSet, index: int) -> bytes:
 
 def signatures(images: ImageSet) -> Iterator[bytes | None]:
     """Decode every image and yield its signature; raises ``BadImage``."""
-    return in_threads(lambda index: signature(images.image(index)), len(images), f"Hashing {images.name}")
+    return decode_all(lambda index: signature(images.image(index)), len(images), f"Hashing {images.name}")
 
 
 def both_signatures_of(images: ImageSet) -> Iterator[tuple[bytes | None, bytes | None]]:
     """Decode every image and yield its signature and that of its mirror image; raises ``BadImage``."""
-    return in_threads(lambda index: both_signatures(images.image(index)), len(images), f"Hashing {images.name}")
+    return decode_all(lambda index: both_signatures(images.image(index)), len(images), f"Hashing {images.name}")

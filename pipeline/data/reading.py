@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from rich.markup import escape
-from rich.progress import track
 
-from edge_apps.console import progress
+from edge_apps import progress
 from edge_apps.images import Image, ImageSet
 from edge_apps.runtime.preprocess import Preprocess, to_input
+from edge_apps.threads import in_threads
 from pipeline.data.subset import Subset
 from pipeline.errors import BadImage, BadInput
 
@@ -54,7 +51,7 @@ def usable(images: ImageSet, skip_corrupt: bool) -> tuple[ImageSet, list[str]]:
             return False
         return True
 
-    decoded = list(in_threads(decodes, len(images), f"Checking {images.name}"))
+    decoded = list(decode_all(decodes, len(images), f"Checking {images.name}"))
     kept = [index for index, good in enumerate(decoded) if good]
     if not kept:
         raise BadInput(f"No usable picture in '{images.name}': all {len(images)} are corrupt.")
@@ -81,7 +78,7 @@ def load_all(images: ImageSet, preprocess: Preprocess) -> Pixels:
     def load(index: int) -> None:
         pixels[index] = to_input(_decoded(images, index), preprocess)
 
-    for _ in in_threads(load, len(images), f"Reading {images.name}"):
+    for _ in decode_all(load, len(images), f"Reading {images.name}"):
         pass
     return Pixels(pixels, np.asarray(images.labels, np.int64))
 
@@ -102,18 +99,16 @@ def _decoded(images: ImageSet, index: int) -> Image:
         raise BadImage(f"{error} Or leave such pictures out with `skip_corrupt`.") from error
 
 
-def in_threads(work: Callable[[int], T], count: int, title: str) -> Iterator[T]:
-    """Results in order. Threads suffice: OpenCV gives the interpreter lock back while it decodes."""
+def decode_all(work: Callable[[int], T], count: int, title: str) -> Iterator[T]:
+    """Yield ``work(index)`` of every image, in order.
+
+    Threads suffice: OpenCV gives the interpreter lock back while it decodes.
+    """
 
     def batch(start: int) -> list[T]:
         return [work(index) for index in range(start, min(start + BATCH, count))]
 
-    starts, console = range(0, count, BATCH), progress()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            batches = pool.map(batch, starts)
-            for done in track(batches, escape(title), len(starts), console=console, disable=not console.is_terminal):
-                yield from done
-        except BaseException:  # the rest of the pictures is of no use any more
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with progress.track(title, count) as task:
+        for done in in_threads(batch, range(0, count, BATCH)):
+            yield from done
+            task.advance(len(done))

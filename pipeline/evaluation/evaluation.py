@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge_apps.console import progress_bar
+from edge_apps import progress
 from edge_apps.errors import first_line
 from edge_apps.images import ImageSet
 from edge_apps.runtime.device import usable_cores
@@ -49,13 +47,6 @@ if TYPE_CHECKING:
     from pipeline.checkpoints.checkpoint import Checkpoint
 
 CONFIDENCE = 0.95
-
-_COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeRemainingColumn(elapsed_when_finished=True),
-)
 
 Simulate = Callable[[NDArray[np.uint8], Done], NDArray[np.float32]]
 """Logits float32 ``[n, K]`` of the quantized graph for pictures uint8 ``[n, H, W, 3]``."""
@@ -130,10 +121,9 @@ def evaluate(
     if reference is not None:
         inputs.add(reference.preprocess)
     pixels = {preprocess: load_all(images, preprocess).images for preprocess in inputs}
-    with progress_bar(*_COLUMNS, transient=True) as bars:
-        evaluation = _Evaluation(named, pixels, threads, confidence, bars, simulate)
-        reference_result = None if reference is None else evaluation.of_reference(reference)
-        results = [evaluation.of_file(look, others.get(look.file.name)) for look in looks]
+    evaluation = _Evaluation(named, pixels, threads, confidence, simulate)
+    reference_result = None if reference is None else evaluation.of_reference(reference)
+    results = [evaluation.of_file(look, others.get(look.file.name)) for look in looks]
     classes = len(labels)
     notes += _about_majority(named, reference_result, results)
     if classes <= 5:
@@ -252,7 +242,6 @@ class _Evaluation:
         pixels: dict[Preprocess, NDArray[np.uint8]],
         threads: int,
         confidence: float,
-        bars: Progress,
         simulate: Simulate | None,
     ) -> None:
         self._classes = images.classes
@@ -260,20 +249,15 @@ class _Evaluation:
         self._pixels = pixels
         self._threads = threads
         self._confidence = confidence
-        self._bars = bars
         self._simulate = simulate
         self._drawn = drawn(images.labels)
         self._simulated: NDArray[np.float32] | None = None
         self._reference_said: NDArray[np.int64] | None = None
 
     def of_reference(self, reference: Checkpoint) -> ReferenceResult:
-        answers = run_network(
-            reference.network(),
-            reference.preprocess,
-            self._pixels[reference.preprocess],
-            self._threads,
-            self._bar("float network"),
-        )
+        pixels = self._pixels[reference.preprocess]
+        with progress.track("float network", len(pixels)) as task:
+            answers = run_network(reference.network(), reference.preprocess, pixels, self._threads, task.advance)
         if not np.isfinite(answers.logits).all():
             raise BadInput(f"The float network of '{reference.path}' gives NaN or infinite logits: nothing to compare.")
         self._reference_said = answers.logits.argmax(axis=1)
@@ -324,14 +308,12 @@ class _Evaluation:
 
     def _run(self, file: Candidate, manifest: FileManifest) -> Answers:
         """The file's answers, its logits in the order of the evaluation's classes."""
-        answers = run_file(file.read().content, self._pixels[manifest.preprocess], self._threads, self._bar(file.name))
+        pixels = self._pixels[manifest.preprocess]
+        with progress.track(file.name, len(pixels)) as task:
+            answers = run_file(file.read().content, pixels, self._threads, task.advance)
         order = order_of(manifest.labels, self._classes)
         assert order is not None, "_common_labels has seen to it"
         return with_changes(answers, logits=answers.logits[:, order])
-
-    def _bar(self, title: str, total: int | None = None) -> Done:
-        task = self._bars.add_task(escape(title), total=len(self._labels) if total is None else total)
-        return lambda finished: self._bars.advance(task, finished)
 
     def _accuracies(self, logits: NDArray[np.float32]) -> tuple[float, float]:
         rank = rank_of_label(logits, self._labels)
@@ -382,7 +364,8 @@ class _Evaluation:
             return None
         if self._simulated is None:
             pictures = self._pixels[manifest.preprocess][self._drawn]
-            self._simulated = self._simulate(pictures, self._bar("its quantized graph", len(pictures)))
+            with progress.track("its quantized graph", len(pictures)) as task:
+                self._simulated = self._simulate(pictures, task.advance)
         return drift(self._simulated, logits[self._drawn], self._labels[self._drawn])
 
 

@@ -29,6 +29,9 @@ COLLAPSED = 1e-3
 
 Logits = NDArray[np.float32]
 
+OF_FLOAT = ("float32", "float64", "float16", "rounded_weights")
+"""What is computed of the float network alone."""
+
 
 class References:
     """Logits float32 ``[N, K]`` on the judged images; each kind is computed when it is first asked for.
@@ -39,6 +42,13 @@ class References:
 
     def __init__(self, captured: Captured, int8: Captured, ranges: Ranges | None, judged: JudgedImages) -> None:
         self.captured, self.int8, self.ranges, self.judged = captured, int8, ranges, judged
+
+    def with_int8(self, int8: Captured, ranges: Ranges) -> References:
+        """Return the same float network beside another int8 one; what is known of the float network stays known."""
+        other = References(self.captured, int8, ranges, self.judged)
+        kept = {name: value for name, value in vars(self).items() if name in OF_FLOAT}
+        vars(other).update(kept)
+        return other
 
     @cached_property
     def float32(self) -> Logits:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from calibration.dataset.dataset import CalibrationSet, check_disjoint
+from edge_apps import progress
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle, BundleFile, Precision, load_bundle
@@ -28,13 +28,15 @@ from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadCalibration, BadInput, EdgeError, MissingExtra
 from pipeline.evaluation.bundle import evaluate_bundle, record
 from pipeline.evaluation.overlap import trained_images
-from pipeline.exporting.job import Announce, Job, any_in_int8, build, check_installed, check_int8
+from pipeline.exporting.job import ExportJob, check_installed
+from pipeline.exporting.prepare import Material, any_in_int8, prepare
+from pipeline.exporting.write import write
 from pipeline.gating.judge import GatePolicy, GateResult, check_limit, judge
 from pipeline.gating.messages import trained_on_some
 from pipeline.metrics.paired import PairedTable, drop_interval, images_to_decide
-from pipeline.precision_search.search import Phases, Search
-from pipeline.quantization.calibrate import Calibration, calibrate, draw, remarks
-from pipeline.quantization.captured import capture
+from pipeline.precision_search.search import Search
+from pipeline.quantization.calibrate import remarks
+from pipeline.quantization.captured import Captured
 from pipeline.targets.base import Target
 
 RANK_IMAGES = 2000
@@ -49,7 +51,7 @@ class SearchJob:
     ``rank_images`` are drawn.
     """
 
-    job: Job
+    job: ExportJob
     policy: GatePolicy
     judge: ImageSet
     rank: ImageSet | None = None
@@ -65,7 +67,7 @@ class Outcome:
     bundle: Bundle | None
 
 
-def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
+def search(asked: SearchJob) -> Outcome:
     """Search, make the bundle, judge it once; it appears at ``job.out`` only if it passed.
 
     Raises:
@@ -85,28 +87,23 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     images = job.images
     assert images is not None, "a search was planned without images"
     for line in coverage(judging, job.checkpoint.labels):
-        announce(line)
+        progress.note(line)
     to_rank = matched(asked.rank or images, job.checkpoint.labels)
-    announce("Capturing the network")
-    captured = capture(job.checkpoint, images.image(0))
-    check_int8(captured, job.int8_recipe())
-    if job.calibration is None:
-        pictures = draw(captured, images, job.recipe)
-        chosen = pictures.chosen
-        calibrated: Callable[[], Calibration] = partial(calibrate, captured, pictures, job.recipe)
-        for line in remarks(chosen):
-            announce(line)
-    else:
-        given = job.calibration
-        chosen, calibrated = given.ranges.calibration_set, lambda: given
-    ranked_on = _ranked_on(asked, to_rank, images, chosen)
-    check_disjoint(chosen, judging)
-    _check_apart(ranked_on, judging)
-    announce("Calibrating" if job.calibration is None else "Preparing")
-    calibration = calibrated()
+    ranked_on = to_rank
+
+    def check(_captured: Captured, chosen: CalibrationSet) -> None:
+        nonlocal ranked_on
+        for line in remarks(chosen) if job.calibration is None else ():
+            progress.note(line)
+        ranked_on = _ranked_on(asked, to_rank, images, chosen)
+        check_disjoint(chosen, judging)
+        _check_apart(ranked_on, judging)
+
+    plain = prepare(job, check)
+    assert plain.calibration is not None, "check_files has seen to it"
 
     pixels = load_all(ranked_on, job.checkpoint.preprocess)
-    found = Search(captured, calibration, pixels.images, pixels.labels, policy, len(judging)).find(phases)
+    found = Search(plain.captured, plain.calibration, pixels.images, pixels.labels, policy, len(judging)).find()
     if found.float_layers is None:
         raise EdgeError(
             "Even with every convolution and linear layer in float the drop is expected to reach "
@@ -114,21 +111,21 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
             f"{policy.max_drop:g}. Nothing was judged or written: give `judge` and `rank` more pictures, or choose a "
             "higher `max_drop`."
         )
-    mixed = calibration.with_float(captured, found.float_layers)
-    if not any_in_int8(captured, mixed.ranges.recipe):
+    mixed = plain.with_float(found.float_layers)
+    if not any_in_int8(mixed.captured, mixed.job.recipe):
         raise EdgeError(
             "No int8 file was found that holds the limit: only with every convolution and linear layer in float is the "
             f"drop expected to stay within {policy.max_drop:g} points on the judging pictures. Nothing was judged or "
             "written: export `precision=fp32`, try `repair` or another `observer`, or choose a higher `max_drop`."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        made = build(replace(_using(job, mixed, job.files, Path(scratch) / "mixed"), stop_on_mismatch=False), announce)
-        announce("Judging")
+        made = write(_to(mixed, Path(scratch) / "mixed", job.files, require_delegated=job.require_delegated))
+        progress.note("Judging")
         evaluation = evaluate_bundle(made.root, judging)
         verdict = judge(evaluation, msgspec.structs.replace(policy, allow_not_run=_elsewhere(job.files)))
         if verdict.verdict != "passed":
             return Outcome(verdict, found, None)
-        announce("Measuring what it cost")
+        progress.note("Measuring what it cost")
         record(made.root, evaluation)
         noted = SearchRecord(
             max_drop=policy.max_drop,
@@ -145,7 +142,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
                 )
                 for file in verdict.files
             ),
-            cost=_cost(job, calibration, made, "mixed" if found.float_layers else "int8", Path(scratch) / "plain"),
+            cost=_cost(plain, made, "mixed" if found.float_layers else "int8", Path(scratch) / "plain"),
         )
         change_manifest(made.root, search=msgspec.to_builtins(noted))
         with staged(job.out) as folder:
@@ -190,7 +187,7 @@ def _check_runtime(target: Target) -> None:
         pass  # it is there, and says that this is no file of its kind
 
 
-def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
+def _check(job: ExportJob, policy: GatePolicy, judging: ImageSet) -> None:
     """Refuse at once what could not end well."""
     labels = job.checkpoint.labels
     sizes = np.bincount(matched(judging, labels).labels, minlength=len(labels))
@@ -216,8 +213,12 @@ def _check_apart(ranked_on: ImageSet, judged_on: ImageSet) -> None:
             )
 
 
-def _using(job: Job, calibration: Calibration, files: Sequence[tuple[Target, Precision]], out: Path) -> Job:
-    return replace(job, calibration=calibration, recipe=calibration.ranges.recipe, files=files, out=out)
+def _to(
+    material: Material, out: Path, files: Sequence[tuple[Target, Precision]], *, require_delegated: bool
+) -> Material:
+    """The same, to be written elsewhere; the gate judges it, so no mismatch stops it."""
+    job = replace(material.job, out=out, files=files, require_delegated=require_delegated, stop_on_mismatch=False)
+    return replace(material, job=job)
 
 
 def _elsewhere(files: Sequence[tuple[Target, Precision]]) -> tuple[str, ...]:
@@ -229,14 +230,15 @@ def _run_here(bundle: Bundle) -> list[BundleFile]:
     return [file for file in bundle.models() if file.comparison.status == "run"]
 
 
-def _cost(job: Job, calibration: Calibration, made: Bundle, kind: str, out: Path) -> tuple[SearchCost, ...]:
+def _cost(material: Material, made: Bundle, kind: str, out: Path) -> tuple[SearchCost, ...]:
     """Of the bundle's int8 files, which are of this kind, against fp32 and int8, which are made for it."""
     searched = {file.target: file for file in _run_here(made) if file.precision == "int8"}
-    targets = [target for target in dict.fromkeys(target for target, _ in job.files) if target.name in searched]
+    asked = dict.fromkeys(target for target, _ in material.job.files)
+    targets = [target for target in asked if target.name in searched]
     compared: tuple[Precision, ...] = ("fp32", "int8") if kind == "mixed" else ("fp32",)
     files = [(target, precision) for target in targets for precision in compared]
-    using = replace(_using(job, calibration, files, out), require_delegated=False, stop_on_mismatch=False)
-    plain = build(using, lambda _: None)
+    with progress.shown_by(progress.Silent()):
+        plain = write(_to(material, out, files, require_delegated=False))
     costs = []
     for target in targets:
         contents = {str(file.precision): plain.read(file) for file in plain.models() if file.target == target.name}

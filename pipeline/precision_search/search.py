@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,11 @@ from numpy.typing import NDArray
 from calibration.algorithms.repairs import with_values
 from calibration.quantize import quantize
 from calibration.simulate import Simulator
+from edge_apps import progress
 from edge_apps.chatter import hushed
 from edge_apps.runtime.device import usable_cores
 from edge_apps.runtime.search_record import SearchFound, Trial
-from pipeline.evaluation.inference import Done, run_graph
+from pipeline.evaluation.inference import run_graph
 from pipeline.gating.judge import GatePolicy
 from pipeline.metrics.paired import PairedTable, drop_interval, paired_table
 from pipeline.quantization.calibrate import Calibration
@@ -30,13 +30,6 @@ from pipeline.quantization.one_by_one import OneByOne, one_by_one
 
 RANKED_ON = 512
 """Layers are ranked on so many of the ranking pictures; trials use all of them."""
-
-
-class Phases(Protocol):
-    """Shows what is being done."""
-
-    def __call__(self, title: str, total: int) -> Done:
-        """A phase of so many pictures begins; the result is told how many more are finished."""
 
 
 def fewest(ranking: Sequence[str], holds: Callable[[Sequence[str]], bool]) -> tuple[str, ...] | None:
@@ -88,17 +81,17 @@ class Search:
     policy: GatePolicy
     judged_on: int
 
-    def find(self, phases: Phases) -> SearchFound:
+    def find(self) -> SearchFound:
         """Rank the layers and find the fewest to keep in float.
 
         A trial holds where the upper end of the gate's interval is within the limit, at the rates that the ranking
         pictures show and with as many pictures as the gate will see.
         """
-        ranking = self._rank(phases)
+        ranking = self._rank()
         tried: dict[frozenset[str], Trial] = {}
 
         def holds(layers: Sequence[str]) -> bool:
-            trial = tried[frozenset(layers)] = self.attempt(layers, phases)
+            trial = tried[frozenset(layers)] = self.attempt(layers)
             return trial.expected_upper_points <= self.policy.max_drop
 
         layers = fewest(list(ranking), holds)
@@ -110,13 +103,15 @@ class Search:
             trials=tuple(tried.values()),
         )
 
-    def attempt(self, layers: Sequence[str], phases: Phases) -> Trial:
+    def attempt(self, layers: Sequence[str]) -> Trial:
         """Simulate the files with these layers in float."""
         mixed = self.calibration.with_float(self.captured, layers)
         with hushed():
             quantized, _ = quantize(mixed.graph(self.captured), mixed.ranges, fold_weights=True)
-        done = phases(f"{_layers(len(layers))} in float", len(self.pixels))
-        said = run_graph(lambda: Simulator(quantized), self.pixels, usable_cores(), done).argmax(1)
+        title = f"{_layers(len(layers))} in float"
+        progress.note(title)
+        with progress.track(title, len(self.pixels)) as task:
+            said = run_graph(lambda: Simulator(quantized), self.pixels, usable_cores(), task.advance).argmax(1)
         table = paired_table(self._reference_right, said == self.labels)
         interval = drop_interval(table, self.policy.confidence)
         there = drop_interval(expected(table, self.judged_on), self.policy.confidence)
@@ -133,13 +128,15 @@ class Search:
         right: NDArray[np.bool_] = logits.argmax(1) == self.labels
         return right
 
-    def _rank(self, phases: Phases) -> dict[str, float]:
+    def _rank(self) -> dict[str, float]:
         pixels = self.pixels[:: math.ceil(len(self.pixels) / RANKED_ON)]
         graph, ranges = self.captured.graph(), self.calibration.ranges
         with hushed():
             quantized, _ = quantize(self.calibration.graph(self.captured), ranges, fold_weights=True)
         walk = OneByOne(with_values(graph, self.calibration.repairs.scaled), quantized, ranges)
-        return one_by_one(walk, pixels, phases("Layers one by one", len(pixels))).ranking()
+        progress.note("Layers one by one")
+        with progress.track("Layers one by one", len(pixels)) as task:
+            return one_by_one(walk, pixels, task.advance).ranking()
 
 
 def _layers(count: int) -> str:

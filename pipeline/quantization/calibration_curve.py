@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from calibration.dataset.dataset import check_disjoint
 from calibration.dataset.sampling import ClassBalanced, check_enough
 from calibration.quantize import Watch
 from calibration.recipe import Recipe
+from edge_apps import progress
 from edge_apps.chatter import hushed
-from edge_apps.console import progress_bar
 from edge_apps.images import ImageSet, sha256
 from edge_apps.json_text import indented
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -36,8 +35,6 @@ SMALLEST, LARGEST = 8, 1024
 
 NEAR_DB = 1.0
 """A draw that is no further below what the largest sets reach is as good as they are."""
-
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,15 +147,11 @@ def calibration_curve(
     pixels = load_all(judged_on, checkpoint.preprocess)
     draws = range(recipe.seed, recipe.seed + seeds)
     points, noted = [], dict[str, None]()
-    with progress_bar(*COLUMNS, transient=True) as bar:
-        task = bar.add_task("Calibrating", total=seeds * sizes[-1] + (1 + seeds * len(sizes)) * len(pixels))
-
-        def done(finished: int) -> None:
-            bar.advance(task, finished)
-
+    work = seeds * sizes[-1] + (1 + seeds * len(sizes)) * len(pixels)
+    with progress.track(f"Calibrating, {seeds} {'draw' if seeds == 1 else 'draws'}", work) as task:
+        done = task.advance
         judge = Judge(captured, pixels, done)
         for seed in draws:
-            bar.update(task, description=f"Draw {seed - recipe.seed + 1} of {seeds}")
             recipes = [msgspec.structs.replace(recipe, images=size, seed=seed) for size in sizes]
             known: dict[int, NDArray[np.float32]] = {}
             drawn = (draw(captured, pool, sized, known) for sized in recipes)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import get_args
 
 import msgspec
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from calibration.dataset.dataset import check_disjoint
 from calibration.quantize import Watch
 from calibration.recipe import Observer, Recipe
+from edge_apps import progress
 from edge_apps.chatter import hushed
-from edge_apps.console import progress_bar
 from edge_apps.images import ImageSet
 from edge_apps.json_text import indented
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -26,8 +25,6 @@ from pipeline.quantization.simulated_accuracy import IMAGES, Judge, Judged, chec
 
 FORMAT = 1
 """Version of the JSON."""
-
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
 
 
 class ObserverResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,14 +90,10 @@ def compare_observers(
     names: tuple[Observer, ...] = get_args(Observer)
     recipes = [msgspec.structs.replace(recipe, observer=name) for name in names]
     passes = len(names) if recipe.repairs else 1
-    with progress_bar(*COLUMNS, transient=True) as bar:
-        task = bar.add_task("Comparing observers", total=passes * len(pictures.pixels) + (1 + len(names)) * len(pixels))
-
-        def done(finished: int) -> None:
-            bar.advance(task, finished)
-
-        judge = Judge(captured, pixels, done)
-        calibrations = _calibrations(captured, pictures, recipes, done)
+    work = passes * len(pictures.pixels) + (1 + len(names)) * len(pixels)
+    with progress.track("Comparing observers", work) as task:
+        judge = Judge(captured, pixels, task.advance)
+        calibrations = _calibrations(captured, pictures, recipes, task.advance)
         results = tuple(
             ObserverResult(observer=name, judged=judge.judge(calibration))
             for name, calibration in zip(names, calibrations, strict=True)

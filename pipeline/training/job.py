@@ -13,10 +13,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
+from edge_apps import progress
 from edge_apps.files import check_writable
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import Preprocess
@@ -113,7 +112,7 @@ class Measured(msgspec.Struct, frozen=True):
         return f"{self.correct / self.images:.2%} ({self.correct} of {self.images})"
 
 
-def train(job: Job, console: Console) -> Trained:
+def train(job: Job) -> Trained:
     """Train and write ``job.out``; an interrupted training of the same settings is taken up after its last epoch.
 
     Raises:
@@ -136,52 +135,52 @@ def train(job: Job, console: Console) -> Trained:
     data, hashes = load_all(images, job.preprocess), _hashes(job)
     val = None if held_out is None else load_all(held_out, job.preprocess)
     torch.manual_seed(epoch_seed(job.settings.seed, job.settings.epochs))  # epochs draw from 0 … epochs − 1
-    network, forward = _start(job, device, console)
+    network, forward = _start(job, device)
     if user_networks.is_foreign(job.spec.name) and gives_probabilities(
         network, data.images[:CHECKED_IMAGES], job.preprocess
     ):
-        console.out(PROBABILITIES_WARNING)
+        progress.note(PROBABILITIES_WARNING)
     heads = None if job.tuned is not None else training_heads(network, job.settings.input)
     settings, reason = (saved.settings, "as before") if saved else _decided(job, network, data, device)
     training = Training(network, settings, job.preprocess, data, device, heads, forward)
-    _announce(job, console)
-    console.out(
+    _announce(job)
+    progress.note(
         f"{settings.model}, {len(data):,} pictures of {len(job.data.classes)} classes at "
         f"{settings.input}×{settings.input}; {device.type}, threads: {torch.get_num_threads()}, "
         f"{settings.precision} ({reason})."
     )
     if saved is not None:
         saved.restore(training)
-        console.out(f"Taken up after epoch {training.epochs_done} of {settings.epochs}, from '{path}'.")
-    _epochs(training, path, val, job.preprocess, console)
+        progress.note(f"Taken up after epoch {training.epochs_done} of {settings.epochs}, from '{path}'.")
+    _epochs(training, path, val, job.preprocess)
     trained = _write(job, training, data, val, hashes)
     path.unlink(missing_ok=True)
     for warning in trained.warnings:
-        console.out(f"Warning: {warning}")
+        progress.note(f"Warning: {warning}")
     return trained
 
 
-def _announce(job: Job, console: Console) -> None:
+def _announce(job: Job) -> None:
     """Print the classes and how many images each has, so that a wrong folder is seen before hours of training.
 
     Called when nothing can be refused any more: an error stays one line.
     """
-    console.out(f"Training on {class_counts(job.data)}.")
+    progress.note(f"Training on {class_counts(job.data)}.")
     if job.val is None:
         return
-    console.out(f"Validating on {class_counts(job.val)}.")
+    progress.note(f"Validating on {class_counts(job.val)}.")
     for line in coverage(job.val, job.labels):
-        console.out(line)
+        progress.note(line)
 
 
-def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module, Forward]:
+def _start(job: Job, device: torch.device) -> tuple[nn.Module, Forward]:
     """The network before its first step, and how it computes its logits."""
     recipe = job.settings.recipe
     if job.tuned is not None and recipe is not None:
         from pipeline.training.quantization import simulate
 
         simulation, notes = simulate(job.tuned, job.data, recipe, device)
-        console.out(
+        progress.note(
             "\n".join([*notes, f"Starts from {job.tuned.path.name}; int8 is simulated, with {recipe.weights} weights."])
         )
         return job.tuned.network(), simulation
@@ -192,7 +191,7 @@ def _start(job: Job, device: torch.device, console: Console) -> tuple[nn.Module,
         export_network(network, job.preprocess)  # what cannot be captured is found out before the training, not after
     if job.weights is not None:
         new = start_from(network, job.weights)
-        console.out(f"Starts from {job.weights.path.name}; at random: {', '.join(new) or 'nothing'}.")
+        progress.note(f"Starts from {job.weights.path.name}; at random: {', '.join(new) or 'nothing'}.")
     return network, as_it_is
 
 
@@ -218,19 +217,20 @@ def _decided(job: Job, network: nn.Module, data: Pixels, device: torch.device) -
     return msgspec.structs.replace(job.settings, precision=precision), reason
 
 
-def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Preprocess, console: Console) -> None:
+def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Preprocess) -> None:
     """Train what is left, saving the state after each epoch."""
     epochs, steps, before = training.settings.epochs, training.steps_per_epoch, training.epochs_done
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     start = time.monotonic()
     if training.settings.recipe is not None and val is not None and not before:
-        console.out(f"epoch 0/{epochs}  val {_share_correct(training, val, preprocess):.2%}")
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=epochs * steps, completed=before * steps)
+        progress.note(f"epoch 0/{epochs}  val {_share_correct(training, val, preprocess):.2%}")
+    done, total = before * steps, epochs * steps
+    with progress.track("", total) as task:
         for number in range(before + 1, epochs + 1):
 
             def on_step(loss: float, number: int = number) -> None:
-                bar.update(task, advance=1, description=f"epoch {number}/{epochs}, loss {loss:.3f}")
+                nonlocal done
+                done += 1
+                task.at(done, total, f"epoch {number}/{epochs}, loss {loss:.3f}")
 
             result = training.run_epoch(on_step)
             save_state(path, training)
@@ -239,7 +239,7 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
                 line += f"  val {_share_correct(training, val, preprocess):.2%}"
             spent = (time.monotonic() - start) / 60
             left = spent / (number - before) * (epochs - number)
-            console.out(f"{line}  {spent:.1f} min, about {left:.1f} min left")
+            progress.note(f"{line}  {spent:.1f} min, about {left:.1f} min left")
 
 
 def _share_correct(training: Training, val: Pixels, preprocess: Preprocess) -> float:

@@ -170,9 +170,7 @@ def measure() -> dict[str, object]:
 
     spec = zoo.get("mobilenet_v2")
     with (
-        untrained_bundle(
-            spec, spec.with_defaults({}), 224, open_data("digits", "calibration"), lambda _: None
-        ) as bundle,
+        untrained_bundle(spec, spec.with_defaults({}), 224, open_data("digits", "calibration")) as bundle,
         tempfile.TemporaryDirectory() as folder,
     ):
 

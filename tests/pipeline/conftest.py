@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edge_apps.runtime.manifest import FileManifest
-    from pipeline.exporting.job import Job
+    from pipeline.exporting.job import ExportJob
     from pipeline.quantization.captured import Captured
     from pipeline.targets.base import Census, Source
 
@@ -158,19 +158,19 @@ def capture_of() -> Callable[..., Captured]:
 
 
 @pytest.fixture
-def job(small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_path: Path) -> Job:  # noqa: ARG001
+def job(small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_path: Path) -> ExportJob:  # noqa: ARG001
     """The small network as an int8 ``.tflite``; tests change what they are about."""
     from calibration.recipe import Recipe
     from pipeline import targets
     from pipeline.checkpoints.checkpoint import load
     from pipeline.data import open_data
-    from pipeline.exporting.job import Job
+    from pipeline.exporting.job import ExportJob
 
-    return Job(
+    return ExportJob(
         checkpoint=load(small_checkpoint),
         files=[(targets.targets()["tflite"], "int8")],
         images=open_data(str(small_pictures), "calibration"),
-        recipe=Recipe(images=32, observer="minmax"),
+        quantization=Recipe(images=32, observer="minmax"),
         out=tmp_path / "out" / "bundle",
     )
 

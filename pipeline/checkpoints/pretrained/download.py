@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from edge_apps import __version__
-from edge_apps.console import progress, progress_bar
+from edge_apps import __version__, progress
 from edge_apps.errors import first_line
 from edge_apps.files import sync_folder
 from edge_apps.runtime.content import sha256_of
@@ -100,7 +99,7 @@ def _has(path: Path, published: Published) -> bool:
         return False
     if _is_right(path, published):
         return True
-    progress().print(f"'{path}' is damaged: downloading it again.", markup=False, soft_wrap=True)
+    progress.note(f"'{path}' is damaged: downloading it again.")
     return False
 
 
@@ -116,7 +115,7 @@ def _alone(part: Path) -> Iterator[Path]:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                progress().print(f"Another process is downloading '{part.stem}': waiting.", markup=False)
+                progress.note(f"Another process is downloading '{part.stem}': waiting.")
                 fcntl.flock(held, fcntl.LOCK_EX)
             if not _is_still(held, part):  # whoever had the lock renamed the file, or deleted it
                 continue
@@ -153,16 +152,11 @@ def _bring(part: Path, path: Path, published: Published, url: str) -> None:
 
 def _download(part: Path, url: str) -> None:
     """Fetch what is missing, in a few attempts."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    console = progress()
-    console.print(f"Downloading {url}", markup=False, soft_wrap=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with progress_bar(*columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task(part.stem, total=None)
+    progress.note(f"Downloading {url}")
+    with progress.track(part.stem, unit="bytes") as task:
         for pause in (*PAUSES_S, None):
             try:
-                _attempt(part, url, lambda have, total: bar.update(task, completed=have, total=total))
+                _attempt(part, url, task.at)
                 return
             except _Broken as error:
                 if pause is None:
@@ -170,7 +164,7 @@ def _download(part: Path, url: str) -> None:
                         f"Cannot download {url}: {error}. Check the network and repeat the command (it goes on where "
                         f"it stopped), or put the file into '{part.parent}' yourself."
                     ) from error
-                console.print(f"{error}; again in {pause:g} s.", markup=False, soft_wrap=True)
+                progress.note(f"{error}; again in {pause:g} s.")
                 time.sleep(pause)
 
 

@@ -16,7 +16,8 @@ from edge_apps.runtime.runner import open_runner
 from pipeline import targets
 from pipeline.bundles.reopen import checkpoint_of, rebuild
 from pipeline.errors import ChangedFile
-from pipeline.exporting.job import Job, build
+from pipeline.exporting.job import ExportJob
+from pipeline.exporting.write import build
 from pipeline.quantization.captured import answers, split
 
 
@@ -39,9 +40,9 @@ def int8_logits(bundle: Bundle, pictures: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("repairs", [(), ("equalize", "adaround", "bias")], ids=["plain", "repaired"])
-def test_the_simulator_answers_as_the_file_does(job: Job, noise: np.ndarray, repairs: tuple[Any, ...]) -> None:
+def test_the_simulator_answers_as_the_file_does(job: ExportJob, noise: np.ndarray, repairs: tuple[Any, ...]) -> None:
     recipe = Recipe(images=32, observer="minmax", repairs=repairs, weights="per-tensor")
-    bundle = build(replace(job, recipe=recipe), silently)
+    bundle = build(replace(job, quantization=recipe))
     rebuilt = rebuild(load_bundle(bundle.root))
     assert rebuilt is not None
     assert np.array_equal(answers(rebuilt.simulator(), split(noise, 8)), int8_logits(bundle, noise))
@@ -50,7 +51,7 @@ def test_the_simulator_answers_as_the_file_does(job: Job, noise: np.ndarray, rep
     ]
 
 
-def test_the_float_graph_is_the_checkpoint(job: Job, noise: np.ndarray) -> None:
+def test_the_float_graph_is_the_checkpoint(job: ExportJob, noise: np.ndarray) -> None:
     bundle = build(job, silently)
     rebuilt = rebuild(bundle)
     assert rebuilt is not None
@@ -63,12 +64,12 @@ def test_the_float_graph_is_the_checkpoint(job: Job, noise: np.ndarray) -> None:
     np.testing.assert_allclose(answers(rebuilt.float_graph(), split(noise, 8)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_without_int8_files_there_is_nothing_quantized(job: Job) -> None:
+def test_without_int8_files_there_is_nothing_quantized(job: ExportJob) -> None:
     assert rebuild(build(replace(job, files=[(targets.targets()["tflite"], "fp32")]), silently)) is None
 
 
 @pytest.mark.parametrize("name", ["ranges.json", "float/program.pt2"])
-def test_what_was_changed_is_not_opened(job: Job, name: str) -> None:
+def test_what_was_changed_is_not_opened(job: ExportJob, name: str) -> None:
     bundle = build(job, silently)
     with (bundle.root / name).open("ab") as file:
         file.write(b" ")

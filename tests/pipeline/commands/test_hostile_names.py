@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_apps.console import print_parts
 from edge_apps.runtime.manifest import BundleFile, FileManifest, Provenance
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.bundles.write import write_manifest
 from pipeline.cli import main
-from pipeline.commands.export import show
+from pipeline.exporting.show import show_bundle
 
 pytestmark = pytest.mark.usefixtures("opened", "fake_targets")
 
@@ -81,7 +82,7 @@ def test_the_table_of_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[st
         BundleFile(path=name, role="model", target=target, precision="fp32", sha256="00", bytes=5)
         for name, target in zip(NAMES, ("tflite", "executorch", "coreml"), strict=False)
     ]
-    show(write_manifest(root, about, files, findings=["found \x9b31m"]))
+    print_parts(show_bundle(write_manifest(root, about, files, findings=["found \x9b31m"]), "pipeline"))
     said = capsys.readouterr().out
     assert "c�derc[/b].fake" in said
     assert "Bundle " in said

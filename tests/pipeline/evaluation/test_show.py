@@ -1,7 +1,7 @@
 """The tables that people read."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from edge_apps.console import Part, print_parts
 from pipeline.evaluation.bundle import evaluate_bundle
 from pipeline.evaluation.results import Drift, EvaluationResult
-from pipeline.evaluation.show import percent, show_evaluation, show_gate, signed
+from pipeline.evaluation.show import show_evaluation
 from pipeline.gating.judge import GatePolicy, judge
+from pipeline.gating.show import show_gate
+from pipeline.metrics.numbers import percent, signed
 
 
 @pytest.mark.parametrize(
@@ -26,9 +29,9 @@ def test_percent() -> None:
     assert (percent(0.91873), percent(1.0), percent(None)) == ("91.87", "100.00", "–")
 
 
-def shown(show: Callable[..., None], result: Any, width: int = 160) -> str:
+def shown(show: Callable[..., Iterator[Part]], result: Any, width: int = 160) -> str:
     console = Console(width=width, file=io.StringIO())
-    show(result, console)
+    print_parts(show(result, width), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -83,7 +86,7 @@ def test_nothing_is_cut_from_a_narrow_terminal(evaluated: EvaluationResult, widt
 def test_without_a_reference_no_drop_is_invented(evaluated: EvaluationResult) -> None:
     file = msgspec.structs.replace(evaluated.files[0], comparison=None)
     text = shown(show_evaluation, msgspec.structs.replace(evaluated, reference=None, files=(file,)))
-    assert "`reference`" in text
+    assert "--reference" in text
     assert "McNemar" not in text
     assert "float network" not in text
 

@@ -17,7 +17,7 @@ from edge_apps.images import open_images
 from edge_apps.runtime.manifest import FileManifest
 from pipeline.data.held_back import judged_images
 from pipeline.exporting.departure import Departure, first_departure
-from pipeline.exporting.job import file_manifest
+from pipeline.exporting.file_manifest import file_manifest
 from pipeline.exporting.references import References
 from pipeline.quantization.calibrate import calibrate, draw
 from pipeline.quantization.captured import Captured

@@ -21,6 +21,7 @@ from calibration.quantize import quantize
 from calibration.ranges import Range, Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
+from edge_apps.console import print_parts
 from edge_apps.images import open_images
 from edge_apps.runtime import runner
 from edge_apps.runtime.content import Content
@@ -33,7 +34,7 @@ from pipeline.data import open_data
 from pipeline.data.hashes import hash_images
 from pipeline.data.subset import Subset
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
-from pipeline.exporting import job as building
+from pipeline.exporting import prepare as preparing
 from pipeline.graphs.front_ends import graph_of
 from pipeline.precision_search import job
 from pipeline.precision_search.show import show_search
@@ -126,8 +127,7 @@ def laboratory(monkeypatch: pytest.MonkeyPatch, small_family: Any, loaded: Calib
     runner.known_suffixes()
     monkeypatch.setitem(runner._factories, ".fake", SimulatedRunner)
     monkeypatch.setitem(targets.targets(), "fake", Simulated())
-    for module in (job, building):
-        monkeypatch.setattr(module, "capture", lambda _checkpoint, _image: CAPTURED[0])
+    monkeypatch.setattr(preparing, "capture", lambda _checkpoint, _image: CAPTURED[0])
     monkeypatch.setattr(job, "measure", partial(job.measure, seconds=0.001, least=2))
     monkeypatch.setattr(latency, "BLOCK_SECONDS", 0.001)
     SimulatedRunner.seen.clear()
@@ -218,7 +218,7 @@ def test_a_sound_network_stays_in_int8(export: Any, ranges: Any) -> None:
     assert manifest["search"]["rank"]["images"] == 10
     assert [file["float_layers"] for file in manifest["files"] if file["role"] == "model"] == [[], []]
     console = Console(record=True, width=80)
-    show_search(manifest["search"], console)
+    print_parts(show_search(msgspec.convert(manifest["search"], SearchRecord)), console)
     assert "None of the 5 convolution and linear layers has to stay in float." in console.export_text()
 
 
@@ -262,9 +262,9 @@ def test_a_search_that_leaves_nothing_to_int8_makes_no_int8_file(
 
     attempt = Search.attempt
 
-    def fails(self: Search, layers: Any, phases: Any) -> Any:
+    def fails(self: Search, layers: Any) -> Any:
         upper = 0.0 if len(layers) == Simulated.layers else 99.0
-        return msgspec.structs.replace(attempt(self, layers, phases), expected_upper_points=upper)
+        return msgspec.structs.replace(attempt(self, layers), expected_upper_points=upper)
 
     monkeypatch.setattr(Search, "attempt", fails)
     refused = export(ranges(None)).error(1)

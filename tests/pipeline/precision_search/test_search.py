@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from recorder import Recorder
 
 from calibration.ranges import Range
 from calibration.recipe import Recipe
+from edge_apps.progress import shown_by
 from pipeline.checkpoints.checkpoint import load
 from pipeline.data import open_data
 from pipeline.gating.judge import GatePolicy
@@ -96,30 +98,15 @@ def small_search(small_family: Any, sure: Any) -> Search:  # noqa: ARG001
     return Search(captured, found, pictures.pixels, np.asarray(images.labels), GatePolicy(max_drop=6), 80)
 
 
-class Said:
-    """What the search says that it does."""
-
-    def __init__(self) -> None:
-        self.phases: list[list[Any]] = []
-
-    def __call__(self, title: str, total: int) -> Any:
-        self.phases.append([title, total, 0])
-        phase = self.phases[-1]
-
-        def done(pictures: int) -> None:
-            phase[2] += pictures
-
-        return done
-
-
 def test_the_layer_with_a_ruined_range_is_found(small_search: Search) -> None:
     """Its output has a few steps left, so that int8 says something else of many pictures; in float it is well again."""
     ranges = small_search.calibration.ranges
     (key,) = [key for key in ranges.values if key.startswith("classifier.0:")]
     ruined = replace(ranges, values={**ranges.values, key: Range(*(400 * value for value in ranges.values[key]))})
     search = dataclasses.replace(small_search, calibration=Calibration(ruined))
-    said = Said()
-    found = search.find(said)
+    recorder = Recorder()
+    with shown_by(recorder):
+        found = search.find()
     assert found.float_layers == ("classifier.0",)
     assert next(iter(found.ranking)) == "classifier.0"
     assert found.plain == found.trials[0]
@@ -127,13 +114,14 @@ def test_the_layer_with_a_ruined_range_is_found(small_search: Search) -> None:
     assert found.plain.drop_points > 6 > found.chosen.expected_upper_points
     assert found.chosen.float_layers == 1
     assert found.chosen in found.trials
-    assert said.phases[0][0] == "Layers one by one"
-    assert {title for title, *_ in said.phases} >= {"0 layers in float", "1 layer in float"}
-    assert all(total == finished == 80 for _, total, finished in said.phases)
+    assert recorder.notes[0] == "Layers one by one"
+    assert {*recorder.notes} >= {"0 layers in float", "1 layer in float"}
+    assert [work.title for work in recorder.work] == recorder.notes
+    assert all(work.total == work.finished == 80 for work in recorder.work)
 
 
 def test_a_sound_network_needs_none(small_search: Search) -> None:
-    found = small_search.find(Said())
+    found = small_search.find()
     assert found.float_layers == ()
     assert found.plain == found.chosen
     assert found.trials == (found.plain,)
@@ -143,7 +131,7 @@ def test_a_sound_network_needs_none(small_search: Search) -> None:
 
 def test_a_limit_that_nothing_meets(small_search: Search) -> None:
     """80 pictures leave room for a loss of 4.6 points even where nothing was lost."""
-    found = dataclasses.replace(small_search, policy=GatePolicy(max_drop=4)).find(Said())
+    found = dataclasses.replace(small_search, policy=GatePolicy(max_drop=4)).find()
     assert found.float_layers is None
     assert found.chosen.float_layers == 5
     assert found.chosen.drop_points == 0
@@ -156,7 +144,7 @@ def test_layers_in_float_are_not_rounded(small_search: Search) -> None:
     pictures = Pictures(small_search.calibration.ranges.calibration_set, small_search.pixels)
     recipe = Recipe(images=80, observer="minmax", repairs=("equalize", "adaround", "bias"))
     repaired = calibrate(captured, pictures, recipe)
-    layers = list(small_search.find(Said()).ranking)
+    layers = list(small_search.find().ranking)
     floating = captured.logits(captured.graph(), small_search.pixels)
     rounded = captured.logits(repaired.graph(captured), small_search.pixels)
     mixed = repaired.with_float(captured, layers)

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from calibration.recipe import Recipe
+from edge_apps.console import print_parts
 from edge_apps.images import ImageSet, sha256
 from pipeline.checkpoints.checkpoint import Checkpoint, load
 from pipeline.data import open_data
@@ -185,7 +186,7 @@ def test_table(width: int) -> None:
     curve = curve_of({8: [20.25, 21, 29], 1024: [30, 31, 32]})
     console = Console(width=width)
     with console.capture() as printed:
-        show_curve(curve, console)
+        print_parts(show_curve(curve), console)
     lines = [line.split() for line in printed.get().splitlines()]
     assert ["float", "network", "75.00"] in lines
     assert ["8", "21.0", "20.2", "…", "29.0", "62.50", "50.00", "…", "75.00"] in lines

@@ -17,6 +17,7 @@ from calibration.quantize import quantize
 from calibration.recipe import Observer, Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
+from edge_apps.console import print_parts
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import to_batch
 from pipeline.checkpoints.checkpoint import Checkpoint, load
@@ -28,7 +29,8 @@ from pipeline.graphs.front_ends import ImageInput
 from pipeline.metrics.paired import drop_interval, paired_table
 from pipeline.quantization.calibrate import calibrate, draw
 from pipeline.quantization.captured import Captured, capture
-from pipeline.quantization.compare_observers import ObserversCompared, compare_observers, show_observers
+from pipeline.quantization.compare_observers import ObserversCompared, compare_observers
+from pipeline.quantization.compare_observers_show import show_observers
 
 RECIPE = Recipe(images=12, batch=4, seed=3)
 
@@ -117,7 +119,7 @@ def test_table(checkpoint: Checkpoint, images: ImageSet) -> None:
     for width in (80, 140):
         console = Console(width=width)
         with console.capture() as shown:
-            show_observers(compared, console)
+            print_parts(show_observers(compared), console)
         printed.append(shown.get())
     text = printed[0]
     assert text.split() == printed[1].split()  # nothing is cut at 80 columns

@@ -14,12 +14,14 @@ import pytest
 from rich.console import Console
 
 from calibration.recipe import Recipe
+from edge_apps.console import print_parts
 from edge_apps.runtime.manifest import Bundle
 from pipeline.checkpoints.checkpoint import load
 from pipeline.data import open_data
 from pipeline.data.reading import load_all
 from pipeline.errors import BadInput
-from pipeline.exporting.job import Job, build
+from pipeline.exporting.job import ExportJob
+from pipeline.exporting.write import build
 from pipeline.metrics.sqnr import sqnr_db
 from pipeline.quantization.captured import answers, split
 from pipeline.sensitivity.file_tensors import FileTensors
@@ -42,8 +44,8 @@ def bundle(small_family: Any, sure: Any, fake_family: Any, fake_target: Any, tmp
     """An int8 file that nothing can look into, and all that it was made of; the last layer stays in float."""
     images = open_data(str(sure.draw(0, 20)), "calibration")
     recipe = Recipe(images=40, observer="minmax", float_layers=("features.1.conv.2",))
-    made = Job(load(sure.checkpoint), [(fake_target(), "int8")], images, recipe, tmp_path / "b")
-    return build(made, lambda _: None)
+    made = ExportJob(load(sure.checkpoint), [(fake_target(), "int8")], images, recipe, tmp_path / "b")
+    return build(made)
 
 
 def test_against_graphs_run_here(bundle: Bundle, sure: Any) -> None:
@@ -92,8 +94,8 @@ def test_repairs_are_part_of_the_int8_network(
 ) -> None:
     images = open_data(str(sure.draw(0, 20)), "calibration")
     recipe = Recipe(images=40, observer="minmax", repairs=("equalize", "adaround", "bias"))
-    job = Job(load(sure.checkpoint), [(fake_target(), "int8")], images, recipe, tmp_path / "b")
-    rebuilt = open_int8(build(job, lambda _: None).root)
+    job = ExportJob(load(sure.checkpoint), [(fake_target(), "int8")], images, recipe, tmp_path / "b")
+    rebuilt = open_int8(build(job).root)
     result = measure(rebuilt, images, 0, lambda _: None)
     batches = split(load_all(images, rebuilt.bundle.manifest.preprocess).images, 16)
     floating, scaled = answers(rebuilt.float_graph(), batches), answers(rebuilt.scaled_graph(), batches)
@@ -117,7 +119,7 @@ def test_other_classes_and_no_int8(bundle: Bundle, sure: Any, fake_target: Any, 
         measure(open_int8(bundle.root), open_data("digits", "test"), 0, lambda _: None)
     images = open_data(str(sure.draw(0, 20)), "calibration")
     floating = build(
-        Job(load(sure.checkpoint), [(fake_target(), "fp32")], images, Recipe(images=8), tmp_path / "f"), lambda _: None
+        ExportJob(load(sure.checkpoint), [(fake_target(), "fp32")], images, Recipe(images=8), tmp_path / "f")
     )
     with pytest.raises(BadInput, match="has no int8 file: export one with `precision=int8`"):
         open_int8(floating.root)
@@ -214,7 +216,7 @@ def test_plot_files(tmp_path: Path) -> None:
 def test_table_fits_into_80_columns() -> None:
     console = Console(width=80, record=True, file=None, highlight=False)
     result = made_up(64)
-    show_sensitivity(result, console)
+    print_parts(show_sensitivity(result), console)
     lines = console.export_text().splitlines()
     rows = [line.split() for line in lines if line.startswith("features.")]
     assert [row[0] for row in rows] == [operator.path for operator in result.by_damage()]
@@ -233,5 +235,5 @@ def test_table_fits_into_80_columns() -> None:
 
 def test_table_without_a_file() -> None:
     console = Console(width=80, record=True, highlight=False)
-    show_sensitivity(made_up(4, file=False), console)
+    print_parts(show_sensitivity(made_up(4, file=False)), console)
     assert "in the file: not looked into. The bundle has no int8 .tflite." in console.export_text()

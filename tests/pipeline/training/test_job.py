@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import os
 import re
 import shlex
@@ -15,10 +14,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
+from recorder import Recorder
 from safetensors.torch import load_file
 
 from edge_apps.images import FileImages, open_images, write_png
+from edge_apps.progress import shown_by
 from pipeline import zoo
 from pipeline.checkpoints import checkpoint
 from pipeline.data.hashes import hash_images
@@ -52,9 +52,9 @@ def make_folder(root, count=12):
 
 def _train(job):
     """What came of it, and the lines it said."""
-    said = io.StringIO()
-    trained = train(job, Console(file=said, width=200))
-    return trained, said.getvalue().splitlines()
+    recorder = Recorder()
+    with shown_by(recorder):
+        return train(job), recorder.notes
 
 
 def test_the_checkpoint_records_what_made_it(folder, tmp_path, job):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from rich.console import Console
+from recorder import Recorder
 from safetensors.torch import load_file
 from torch import nn
 
 from calibration.quantize import quantize
 from calibration.recipe import Recipe
 from edge_apps.images import ImageSet, open_images
+from edge_apps.progress import shown_by
 from edge_apps.runtime.preprocess import to_batch
 from pipeline import zoo
 from pipeline.checkpoints import checkpoint
@@ -144,8 +144,9 @@ def job(source: Path, folder: Path, out: Path, *, epochs: int = 3, recipe: Recip
 
 
 def run(made: Job) -> tuple[Trained, list[str]]:
-    said = io.StringIO()
-    return train(made, Console(file=said, width=200)), said.getvalue().splitlines()
+    recorder = Recorder()
+    with shown_by(recorder):
+        return train(made), recorder.notes
 
 
 def test_what_comes_of_it_is_the_same_network_with_a_better_int8(

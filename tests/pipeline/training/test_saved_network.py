@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
+from recorder import Recorder
 from safetensors.torch import load_file
 
 from edge_apps.images import open_images, write_png
+from edge_apps.progress import shown_by
 from pipeline.checkpoints import checkpoint, user_networks
 from pipeline.data.reading import load_all
 from pipeline.training.job import Job, Measured, Trained, train
@@ -110,12 +110,13 @@ def trained(tmp_path: Path, job: Callable[..., Job]) -> Train:
     code.write_text(NETWORKS)
 
     def run(folder: Path, network: str, name: str = "x", **changes: Any) -> tuple[Trained, list[str], Path]:
-        out, said = tmp_path / f"{name}.safetensors", io.StringIO()
+        out, recorder = tmp_path / f"{name}.safetensors", Recorder()
         made = job(folder, out, **{"epochs": 12, "lr": 0.02, **changes})
         spec = user_networks.find(f"{code}:{network}")
         settings = msgspec.structs.replace(made.settings, model=spec.name, options={})
-        result = train(dataclasses.replace(made, spec=spec, settings=settings), Console(file=said, width=200))
-        return result, said.getvalue().splitlines(), out
+        with shown_by(recorder):
+            result = train(dataclasses.replace(made, spec=spec, settings=settings))
+        return result, recorder.notes, out
 
     return run
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -127,9 +126,8 @@ def test_the_checkpoint_is_that_of_the_network_alone(
     googlenet: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted in its second epoch and taken up again: the same file, in which no head is."""
-    console = Console(file=io.StringIO(), width=200)
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train(googlenet(whole), console)
+    train(googlenet(whole)
     run_epoch = Training.run_epoch
 
     def interrupted(self: Training, on_step: object) -> object:
@@ -140,9 +138,9 @@ def test_the_checkpoint_is_that_of_the_network_alone(
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(googlenet(broken), console)
+            train(googlenet(broken)
     assert state_path(broken).exists()
-    train(googlenet(broken), console)
+    train(googlenet(broken)
     assert broken.read_bytes() == whole.read_bytes()
     with torch.device("meta"):
         expected = zoo.get("googlenet_bn").build(2, width=0.1, auxiliary_weight=0.0).state_dict()

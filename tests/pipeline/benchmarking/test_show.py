@@ -9,14 +9,14 @@ from rich.console import Console
 
 from edge_apps.console import print_parts
 from edge_apps.runtime.device import this_device
-from edge_apps.runtime.manifest import FileComparison
+from edge_apps.runtime.manifest import Delegated, FileComparison
 from pipeline.benchmarking.measurement import FileMeasurement, Measurement
 from pipeline.benchmarking.show import label, markdown, show
 from pipeline.metrics.sqnr import EQUAL_DB
 
 NOT_RUN = FileComparison(status="not run", reason="Core ML exists on macOS only")
 
-WHOLE: dict[str, Any] = {"partitions": 1, "share": 1.0, "outside": {}, "left_out": {}}
+WHOLE = Delegated(partitions=1, share=1.0, outside={}, left_out={})
 
 
 def measurement(**changes: Any) -> Measurement:
@@ -44,7 +44,7 @@ def measurement(**changes: Any) -> Measurement:
                 word="check",
                 findings=("int8 loses much.",),
             ),
-            delegated={**WHOLE, "partitions": 3, "share": 0.5},
+            delegated=msgspec.structs.replace(WHOLE, partitions=3, share=0.5),
             p50_ms=0.4,
             runs=60,
         ),

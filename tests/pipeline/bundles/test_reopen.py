@@ -21,10 +21,6 @@ from pipeline.exporting.write import build
 from pipeline.quantization.captured import answers, split
 
 
-def silently(_step: str) -> None:
-    """No progress."""
-
-
 @pytest.fixture(scope="module")
 def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
@@ -52,7 +48,7 @@ def test_the_simulator_answers_as_the_file_does(job: ExportJob, noise: np.ndarra
 
 
 def test_the_float_graph_is_the_checkpoint(job: ExportJob, noise: np.ndarray) -> None:
-    bundle = build(job, silently)
+    bundle = build(job)
     rebuilt = rebuild(bundle)
     assert rebuilt is not None
     checkpoint = checkpoint_of(bundle)
@@ -65,12 +61,12 @@ def test_the_float_graph_is_the_checkpoint(job: ExportJob, noise: np.ndarray) ->
 
 
 def test_without_int8_files_there_is_nothing_quantized(job: ExportJob) -> None:
-    assert rebuild(build(replace(job, files=[(targets.targets()["tflite"], "fp32")]), silently)) is None
+    assert rebuild(build(replace(job, files=[(targets.targets()["tflite"], "fp32")]))) is None
 
 
 @pytest.mark.parametrize("name", ["ranges.json", "float/program.pt2"])
 def test_what_was_changed_is_not_opened(job: ExportJob, name: str) -> None:
-    bundle = build(job, silently)
+    bundle = build(job)
     with (bundle.root / name).open("ab") as file:
         file.write(b" ")
 

@@ -26,6 +26,7 @@ from edge_apps.images import open_images
 from edge_apps.runtime import runner
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest, load_bundle, parse_file_manifest, to_json
+from edge_apps.runtime.search_record import SearchRecord
 from pipeline import targets, zoo
 from pipeline.benchmarking import latency
 from pipeline.checkpoints import pt2_archive
@@ -422,7 +423,7 @@ def test_a_limit_that_no_gate_takes_is_refused_before_any_work(
     export: Any, ranges: Any, monkeypatch: pytest.MonkeyPatch, limit: float
 ) -> None:
     """With two classes alike, half of what can be known is 25 points."""
-    monkeypatch.setattr(job, "capture", lambda *_: pytest.fail("captured"))
+    monkeypatch.setattr(preparing, "capture", lambda *_: pytest.fail("captured"))
     refused = export(ranges(None), "--max-drop", limit).error(2)
     assert f"A limit of {limit} points would pass a file that lost half of what the network knows" in refused
     assert "the reference is right on 100.0 % of" in refused

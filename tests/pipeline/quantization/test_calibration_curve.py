@@ -127,7 +127,7 @@ def test_without_pictures_of_their_own_some_are_set_aside(checkpoint: Checkpoint
 
 
 def test_a_number_of_pictures_is_not_reduced_in_silence(checkpoint: Checkpoint, images: ImageSet) -> None:
-    with pytest.raises(BadInput, match=r"20 different pictures of .* can be judged on; --images is 21"):
+    with pytest.raises(BadInput, match=r"20 different pictures of .* can be judged on; `images` is 21"):
         measured(checkpoint, images, count=21, seeds=1)
 
 
@@ -172,7 +172,7 @@ def test_enough_is_where_no_draw_is_worse_from_there_on(decibels: dict[int, list
     curve = curve_of(decibels)
     assert curve.enough() == enough
     said = " ".join(remarks(curve))
-    assert (f"Use it: --calibration-size {enough}." in said) == (enough is not None)
+    assert (f"Use it: `calibration_size={enough}`." in said) == (enough is not None)
     assert ("No number is shown to be enough" in said) == (enough is None and len(decibels) > 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,7 +126,7 @@ def test_the_checkpoint_is_that_of_the_network_alone(
 ) -> None:
     """Interrupted in its second epoch and taken up again: the same file, in which no head is."""
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train(googlenet(whole)
+    train(googlenet(whole))
     run_epoch = Training.run_epoch
 
     def interrupted(self: Training, on_step: object) -> object:
@@ -138,9 +137,9 @@ def test_the_checkpoint_is_that_of_the_network_alone(
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(googlenet(broken)
+            train(googlenet(broken))
     assert state_path(broken).exists()
-    train(googlenet(broken)
+    train(googlenet(broken))
     assert broken.read_bytes() == whole.read_bytes()
     with torch.device("meta"):
         expected = zoo.get("googlenet_bn").build(2, width=0.1, auxiliary_weight=0.0).state_dict()

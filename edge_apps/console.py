@@ -175,11 +175,14 @@ def _own(stream: IO[str], original: IO[str] | None) -> IO[str]:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text between tables. With ``markup`` its style tags count; without, every character is shown."""
+    """A line of text between tables, every character of which is shown.
+
+    Long ones are left to the terminal, so that paths can be copied; with ``wraps`` they are broken between words.
+    """
 
     text: str
     style: str | None = None
-    markup: bool = False
+    wraps: bool = False
 
 
 Part = Line | Table
@@ -191,7 +194,7 @@ def print_parts(parts: Iterable[Part], console: Console | None = None) -> None:
     console = console or results()
     for part in parts:
         if isinstance(part, Line):
-            console.print(part.text, style=part.style, markup=part.markup, soft_wrap=True)
+            console.print(part.text, style=part.style, markup=False, soft_wrap=not part.wraps)
         else:
             console.print(part)
 

@@ -39,7 +39,7 @@ def show(measurements: Sequence[Measurement]) -> Iterator[Part]:
     yield shown
     for measurement in measurements:
         yield from map(Line, verdicts(measurement))
-    yield Line(NOTE)
+    yield Line(NOTE, wraps=True)
 
 
 def markdown(measurements: Sequence[Measurement], command: str) -> str:

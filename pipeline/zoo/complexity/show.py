@@ -43,9 +43,9 @@ def show_list(costs: Mapping[str, tuple[int, int, Cost]]) -> Iterator[Part]:
 
 def show_model(spec: ModelSpec, options: Mapping[str, Value], side: int, classes: int, cost: Cost) -> Iterator[Part]:
     """What it is, its options, and what it costs in total."""
-    yield Line(f"{spec.title}  ({', '.join((spec.name, *spec.aliases))})", style="bold")
-    yield Line(spec.paper)
-    yield Line(spec.introduced)
+    yield Line(f"{spec.title}  ({', '.join((spec.name, *spec.aliases))})", style="bold", wraps=True)
+    yield Line(spec.paper, wraps=True)
+    yield Line(spec.introduced, wraps=True)
     if spec.options:
         yield _heading("Options")
         listed = _table("option", "value", "default", "allowed", "meaning", left=("allowed", "meaning"))
@@ -124,7 +124,7 @@ def show_peaks(peaks: Iterable[Peak]) -> Iterator[Part]:
         first, later = (f"{value / 1e3:,.0f}" for value in (peak.first, peak.later))
         listed.add_row(name, first, peak.published_first, later, peak.published_later)
     yield listed
-    yield Line(PEAK_RULE)
+    yield Line(PEAK_RULE, wraps=True)
 
 
 def show_scaling(
@@ -146,9 +146,10 @@ def show_scaling(
     yield listed
     yield Line(
         f"The paper trained such points and kept α {published.depth:g}, β {published.width:g}, "
-        f"γ {published.resolution:g}."
+        f"γ {published.resolution:g}.",
+        wraps=True,
     )
-    yield Line("Layers come in whole numbers and channels in eights, so counts do not double exactly.")
+    yield Line("Layers come in whole numbers and channels in eights, so counts do not double exactly.", wraps=True)
 
 
 def show_comparison(lines: Iterable[Compared]) -> Iterator[Part]:
@@ -208,7 +209,7 @@ def _table(first: str, *columns: str, left: Sequence[str] = ()) -> Table:
 
 
 def _heading(text: str) -> Line:
-    return Line(f"\n{text}", style="bold")
+    return Line(f"\n{text}", style="bold", wraps=True)
 
 
 def _work(mult_adds: int, cost: Cost) -> tuple[str, str]:

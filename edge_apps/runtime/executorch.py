@@ -18,7 +18,7 @@ from edge_apps.runtime import executorch_native as native
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.executorch_errors import why_not_loaded
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
+from edge_apps.runtime.registry import check_batch, check_outputs, register_runner
 
 _open: weakref.WeakSet[ExecuTorchRunner] = weakref.WeakSet()
 _lock = threading.Lock()

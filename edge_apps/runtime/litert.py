@@ -14,7 +14,7 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, MissingExtra, first_line, install
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, no_file_manifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
+from edge_apps.runtime.registry import check_batch, check_outputs, register_runner
 
 # Field positions in the vtables of the TFLite schema (schema.fbs, file identifier TFL3).
 _MODEL_BUFFERS, _MODEL_METADATA = 12, 16

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -150,6 +150,18 @@ def _own(stream: IO[str], original: IO[str] | None) -> IO[str]:
 def table(title: str | None = None) -> Table:
     """An empty table in the one style of both programs: no lines, so that 80 columns hold as much as they can."""
     return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+
+
+def or_dash(value: float | None, form: str) -> str:
+    """Return a figure in this format; a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
+def show(parts: Iterable[RenderableType]) -> None:
+    """Print the parts of a result on stdout; a text with ``no_wrap`` stays on one line, however long it is."""
+    out = results()
+    for part in parts:
+        out.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
 def typed(program: str) -> str:

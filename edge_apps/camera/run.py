@@ -14,17 +14,17 @@ from typing import Protocol
 from edge_apps.camera.inference.loop import Classifier, Outcome, Result, classify
 from edge_apps.camera.inference.model import Opened
 from edge_apps.camera.inference.model_watcher import Models, State, Watcher
+from edge_apps.camera.inference.session import Session, session_of
 from edge_apps.camera.inference.smoothing import Smoother, Unsmoothed
 from edge_apps.camera.inference.snapshot import SnapshotOptions, Snapshots, check_labels
 from edge_apps.camera.live.schema import LogState
 from edge_apps.camera.live.state import LiveState, facts_of
-from edge_apps.camera.log import Log, Session, open_log
+from edge_apps.camera.log import Log, open_log
+from edge_apps.camera.log.devices import no_stored_id
 from edge_apps.camera.service.systemd_notify import Systemd
 from edge_apps.camera.sources.parse import STALE_AFTER, Event, Skipped, Source
 from edge_apps.camera.web.address import Address
 from edge_apps.errors import BadInput, EdgeError, first_line
-from edge_apps.images import printable
-from edge_apps.runtime.device import governor, this_device
 from edge_apps.runtime.identity import Identity, identify
 from edge_apps.runtime.latency import RecentTimes
 from edge_apps.runtime.sensors import Sample, Sampler, Sensors
@@ -321,11 +321,6 @@ class _Run:
             yield
 
 
-def no_stored_id(identity: Identity) -> Event:
-    """Return the event that says what went wrong with the stored id of this device."""
-    return Event(time.time(), "device-id", identity.fault)
-
-
 def _no_sample(error: Exception) -> Event:
     reason = f"The machine's state could not be sampled: {type(error).__name__}: {first_line(error)}. (Told once.)"
     return Event(time.time(), "no-sample", reason)
@@ -349,7 +344,14 @@ def _warmed(source: Source, opened: Opened, options: Options, identity: Identity
         shown = labels_shown(options.top_k, len(labels))
         classifier = Classifier(opened, top_k=shown, threshold=options.threshold, smoother=options.smoothing())
         classifier.warm_up(options.warmup)
-        classifier.session = session_of(source, classifier, identity, options.settings)
+        classifier.session = session_of(
+            source,
+            opened,
+            identity,
+            warmup=classifier.warmup,
+            first_ms=classifier.first_ms,
+            settings=options.settings,
+        )
     except BaseException:
         opened.runner.close()
         raise
@@ -366,31 +368,6 @@ def _ended(options: LogOptions, tally: Tally, tell: Callable[[Event], None]) -> 
             log.end(f"{type(error).__name__}: {error}")
             raise
         log.end(tally.ended_by)
-
-
-def session_of(source: Source, classifier: Classifier, identity: Identity, settings: str = "") -> Session:
-    """What is known of a run when its model is warm."""
-    runner = classifier.runner
-    manifest = runner.manifest
-    return Session(
-        device=this_device(),
-        device_id=identity.id,
-        device_name=identity.name,
-        governor=governor(),
-        runtime=runner.runtime,
-        threads=runner.threads,
-        model=manifest.model,
-        file=printable(runner.path.name),
-        sha256=classifier.opened.sha256,
-        target=manifest.target,
-        precision=manifest.precision,
-        input=f"{manifest.preprocess.height}×{manifest.preprocess.width}",
-        source=source.text,
-        settings=settings,
-        load_ms=classifier.opened.load_ms,
-        first_ms=classifier.first_ms,
-        warmup=classifier.warmup,
-    )
 
 
 def _nothing(source: Source, tally: Tally) -> str:

@@ -23,9 +23,10 @@ from edge_apps.camera.capture.frames import Frame
 from edge_apps.camera.inference.loop import Classifier, Result, classified, prepared
 from edge_apps.camera.inference.model import Opened
 from edge_apps.camera.inference.session import Session, session_of
-from edge_apps.camera.log import Log, open_log
+from edge_apps.camera.log import Log
 from edge_apps.camera.log.devices import no_stored_id
 from edge_apps.camera.log.quantities import parse_span
+from edge_apps.camera.log.sink import LogOptions, log_until_end
 from edge_apps.camera.sources.parse import Event, Skipped, Source
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.images import Image
@@ -330,14 +331,9 @@ def _measure(
 
 @contextlib.contextmanager
 def _opened(path: Path | None, measured: Measured, output: Output) -> Iterator[Log | None]:
-    """Where inferences are recorded, if anywhere; its session learns how the measurement ended."""
+    """Open where inferences are recorded, if anywhere; its session records how the measurement ended."""
     if path is None:
         yield None
         return
-    with open_log(path, tell=output.told) as log:
-        try:
-            yield log
-        except BaseException as error:
-            log.end(f"{type(error).__name__}: {error}")
-            raise
-        log.end(measured.stopped_by or "end of benchmark")
+    with log_until_end(LogOptions(path), lambda: measured.stopped_by or "end of benchmark", output.told) as sink:
+        yield sink.log

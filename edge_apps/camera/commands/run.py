@@ -16,8 +16,10 @@ from edge_apps.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
     from edge_apps.camera.inference.model import Opened
-    from edge_apps.camera.run import LogOptions, Options, WebOptions
+    from edge_apps.camera.log.sink import LogOptions
+    from edge_apps.camera.run import Options
     from edge_apps.camera.sources.parse import Source, SourceOptions
+    from edge_apps.camera.web.sink import WebOptions
 
 
 class Finite(click.FloatRange):
@@ -237,7 +239,7 @@ def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOpt
     from edge_apps.camera.log import check_is_log
     from edge_apps.camera.log.limits import Limits
     from edge_apps.camera.log.quantities import parse_bytes, parse_span
-    from edge_apps.camera.run import LogOptions
+    from edge_apps.camera.log.sink import LogOptions
 
     if path is None:
         if size or age:
@@ -255,10 +257,10 @@ def _web_options(text: str | None, token_file: Path | None) -> WebOptions | None
         return None
     import os
 
-    from edge_apps.camera.run import WebOptions
     from edge_apps.camera.web import check_installed
     from edge_apps.camera.web.address import parse_web
     from edge_apps.camera.web.auth import choose_token
+    from edge_apps.camera.web.sink import WebOptions
 
     check_installed()
     address = parse_web(text)

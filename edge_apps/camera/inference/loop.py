@@ -63,7 +63,7 @@ class Classifier:
     def __init__(self, opened: Opened, *, top_k: int, threshold: float = 0.0, smoother: Smoother | None = None) -> None:
         self.opened, self.runner = opened, opened.runner
         self.warmup, self.first_ms = 0, 0.0
-        self.session: Session | None = None  # what the log says of it; set by who knows the source
+        self.session: Session  # set by who knows the source, when it is warm
         self._top_k, self._threshold = top_k, threshold
         self._smoother = smoother or Unsmoothed()
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_apps.errors import EdgeError, first_line
+from edge_apps.signals import replaced_handlers
 from edge_apps.visible import visible, visible_json, visible_lines
 
 if TYPE_CHECKING:
@@ -264,15 +264,8 @@ def _orderly_sigterm() -> Iterator[Callable[[], bool]]:
             interrupt(number, frame)
         raise KeyboardInterrupt  # Ctrl-C is ignored (a background job), SIGTERM is not
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGTERM, terminate)
-    try:
+    with replaced_handlers([signal.SIGTERM], lambda before: terminate if before is signal.SIG_DFL else None):
         yield lambda: came
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _fault(error: Exception, debug: bool) -> NoReturn:

@@ -10,6 +10,7 @@ from edge_apps import __version__
 from edge_apps.camera.commands.benchmark import benchmark
 from edge_apps.camera.commands.log import log
 from edge_apps.camera.commands.run import check, run
+from edge_apps.camera.commands.run_options import RunOptions
 from edge_apps.console import Program, echo_json, results, show
 
 
@@ -52,12 +53,12 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
     Prints the unit and what will be done. --yes does it; for a service of the machine that needs root.
     """
     from edge_apps.camera.commands.config import options_in
-    from edge_apps.camera.service.install import advice, install, plan
+    from edge_apps.camera.service.install import Configured, advice, install, plan
 
-    options = options_in(config_file, run) if config_file.is_file() else {}
+    options = Configured.of(options_in(config_file, run) if config_file.is_file() else {})
     service = plan(config_file, options, name=name, for_user=for_user)
     hints = advice(config_file, options)
-    check(run.make_context("run", ["--config", str(config_file)]).params)
+    check(RunOptions(**run.make_context("run", ["--config", str(config_file)]).params))
     out = results()
     out.print(service.unit, markup=False, highlight=False, soft_wrap=True)
     for step in service.steps():

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from rich.text import Text
 from edge_apps.errors import EdgeError, first_line
 from edge_apps.progress import shown_by
 from edge_apps.settings import as_options
+from edge_apps.signals import replaced_handlers
 from edge_apps.visible import visible, visible_json, visible_lines
 
 if TYPE_CHECKING:
@@ -204,6 +204,18 @@ def table(title: str | None = None) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
 
 
+def or_dash(value: float | None, form: str) -> str:
+    """Return a figure in this format; a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
+def show(parts: Iterable[RenderableType]) -> None:
+    """Print the parts of a result on stdout; a text with ``no_wrap`` stays on one line, however long it is."""
+    out = results()
+    for part in parts:
+        out.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
+
+
 def typed(program: str) -> str:
     """How to type a program of this installation: with the folder that the user typed to start this one, if any.
 
@@ -307,15 +319,8 @@ def _orderly_sigterm() -> Iterator[Callable[[], bool]]:
             interrupt(number, frame)
         raise KeyboardInterrupt  # Ctrl-C is ignored (a background job), SIGTERM is not
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGTERM, terminate)
-    try:
+    with replaced_handlers([signal.SIGTERM], lambda before: terminate if before is signal.SIG_DFL else None):
         yield lambda: came
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _fault(error: Exception, debug: bool) -> NoReturn:

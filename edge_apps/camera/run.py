@@ -7,28 +7,30 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from edge_apps.camera.inference.loop import Classifier, Outcome, Result, classify
 from edge_apps.camera.inference.model import Opened
 from edge_apps.camera.inference.model_watcher import Models, State, Watcher
+from edge_apps.camera.inference.session import Session, session_of
+from edge_apps.camera.inference.sink import Sink
 from edge_apps.camera.inference.smoothing import Smoother, Unsmoothed
 from edge_apps.camera.inference.snapshot import SnapshotOptions, Snapshots, check_labels
-from edge_apps.camera.live.schema import LogState
-from edge_apps.camera.live.state import LiveState, facts_of
-from edge_apps.camera.log import Log, Session, open_log
-from edge_apps.camera.service.systemd_notify import Systemd
+from edge_apps.camera.log.devices import no_stored_id
+from edge_apps.camera.log.sink import LogOptions, log_until_end
+from edge_apps.camera.service.systemd_notify import notified
 from edge_apps.camera.sources.parse import STALE_AFTER, Event, Skipped, Source
-from edge_apps.camera.web.address import Address
+from edge_apps.camera.web.sink import WebOptions, served_page
 from edge_apps.errors import BadInput, EdgeError, first_line
-from edge_apps.images import printable
-from edge_apps.runtime.device import governor, this_device
 from edge_apps.runtime.identity import Identity, identify
 from edge_apps.runtime.latency import RecentTimes
 from edge_apps.runtime.sensors import Sample, Sampler, Sensors
 from edge_apps.stop import Stop
+
+S = TypeVar("S", bound=Sink)
 
 SHOWN = 3
 """Labels per frame without ``--top-k``, where the model has so many."""
@@ -41,23 +43,6 @@ class Watch:
     path: Path
     open_again: Callable[[], Opened]
     seen: State
-
-
-@dataclass(frozen=True)
-class LogOptions:
-    """Where the latency log is, and its caps: bytes of the file, seconds that a frame's row is kept."""
-
-    path: Path
-    max_bytes: int | None = None
-    max_age: float | None = None
-
-
-@dataclass(frozen=True)
-class WebOptions:
-    """Where the live page is served; ``token`` is None only where nobody else can reach it."""
-
-    address: Address
-    token: str | None
 
 
 @dataclass(frozen=True)
@@ -83,8 +68,8 @@ class Options:
 
 
 @dataclass
-class Tally:
-    """What a run has done so far; what its summary says at the end.
+class Tally(Sink):
+    """Count what a run has done so far; its summary says it at the end.
 
     ``seconds`` are those since its start; ``first`` and ``last`` when the first and the last frame were classified.
     """
@@ -105,7 +90,6 @@ class Tally:
         return (self.frames - 1) / (self.last - self.first) if self.last > self.first else None
 
     def add(self, item: Outcome) -> None:
-        """Count one."""
         if isinstance(item, Skipped):
             self.skipped += 1
             self.first_fault = self.first_fault or item.reason
@@ -160,8 +144,21 @@ def run(source: Source, opened: Opened, output: Output, options: Options) -> Tal
         return _Run(source, output, options, identity, _warmed(source, opened, options, identity)).go()
 
 
+class _ToUser(Sink):
+    """Tell the user; ``tally`` has counted each item before."""
+
+    def __init__(self, output: Output, tally: Tally) -> None:
+        self._output, self._tally = output, tally
+
+    def begin(self, classifier: Classifier) -> None:
+        self._output.started(classifier.session, classifier.opened.passed_over)
+
+    def add(self, item: Outcome) -> None:
+        self._output.item(item, self._tally)
+
+
 class _Run:
-    """The parts of one run, and how they hear of each other."""
+    """Run the loop between a source and the sinks."""
 
     def __init__(self, source: Source, output: Output, options: Options, identity: Identity, first: Classifier) -> None:
         self._source, self._output, self._options = source, output, options
@@ -169,24 +166,19 @@ class _Run:
         self._classifier = first
         self._models = Models(first)
         self._tally = Tally()
+        self._sinks: list[Sink] = [self._tally, _ToUser(output, self._tally)]
         self._told: queue.SimpleQueue[Event] = queue.SimpleQueue()
         if identity.fault:
             self._told.put(no_stored_id(identity))
         self._is_ending = False
-        self._systemd = Systemd()
-        self._log: Log | None = None
-        self._live: LiveState | None = None
-        self._snapshots: Snapshots | None = None
 
     def go(self) -> Tally:
         tally = self._tally
         try:
-            with Stop() as stop, self._parts():
+            with Stop() as stop, self._opened():
                 self._source.stop = lambda: self._asked_to_end(stop)
-                self._systemd.ready(self._status())
                 for item in self._items(stop):
                     self._take(item)
-                self._systemd.stopping()
         except EdgeError:
             if tally.frames:
                 self._output.finished(tally)  # what was classified is told, whatever became of the log
@@ -200,15 +192,54 @@ class _Run:
             self._classifier.runner.close()
         return tally
 
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Open every sink and what else runs beside the loop; all are ended in order, whatever ends the run."""
+        options, tell, first = self._options, self._told.put, self._classifier
+        with contextlib.ExitStack() as stack:
+
+            def add(opening: AbstractContextManager[S]) -> S:
+                sink = stack.enter_context(opening)
+                sink.begin(first)
+                self._sinks = [*self._sinks[:-1], sink, self._sinks[-1]]  # the user is told last
+                return sink
+
+            stack.callback(self._hear_the_last)  # of the log, too, when it is closed
+            log = None
+            if options.log is not None:
+                log = add(log_until_end(options.log, lambda: self._tally.ended_by, tell)).log
+            self._sinks[-1].begin(first)
+            if options.web is not None:
+                serving, stale_after = self._output.serving, options.stale_after
+                add(served_page(options.web, first, log, tell, serving, stale_after=stale_after))
+            stack.callback(self._hear_the_last)  # when the parts below have ended, and the log is still open
+            if options.snapshots is not None:
+                add(Snapshots(options.snapshots, tell))
+            if options.watch is not None:
+                watch = options.watch
+                stack.enter_context(
+                    Watcher(
+                        watch.path,
+                        lambda: _warmed(self._source, watch.open_again(), options, self._identity),
+                        self._models.offer,
+                        tell,
+                        seen=watch.seen,
+                    )
+                )
+            if options.log is not None or options.web is not None:
+                stack.enter_context(Sampler(Sensors(), self._sampled, failed=lambda error: tell(_no_sample(error))))
+            add(notified())
+            yield
+
     def _items(self, stop: Stop) -> Iterator[Outcome]:
-        """What the loop gives, and between it what other threads told, until it is time to end."""
+        """Yield what the loop gives, and between it what other threads told, until it is time to end."""
         tally, start = self._tally, time.perf_counter()
         items = classify(
             self._source,
             self._models.take,
             pipelined=self._options.pipelined,
             switched=self._switched,
-            waiting=self._systemd.alive,
+            waiting=self._alive,
         )
         try:
             for item in items:
@@ -224,7 +255,7 @@ class _Run:
             items.close()
 
     def _heard(self) -> Iterator[Event]:
-        """What other threads told meanwhile."""
+        """Yield what other threads told meanwhile."""
         while not self._told.empty():
             yield self._told.get()
 
@@ -233,97 +264,30 @@ class _Run:
             self._take(event)
 
     def _asked_to_end(self, stop: Stop) -> bool:
-        """Asked by the source while it waits: the loop turns, though there is no frame."""
+        """Answer the source, which asks while it waits: the loop turns, though there is no frame."""
         if not self._options.pipelined:  # else another thread asks, which says nothing about the loop
-            self._systemd.alive()
+            self._alive()
         return self._is_ending or stop.reason is not None
 
+    def _alive(self) -> None:
+        for sink in self._sinks:
+            sink.alive()
+
     def _take(self, item: Outcome) -> None:
-        self._systemd.alive()
-        self._tally.add(item)
-        if self._log:
-            self._log.add(item)
-        if self._live:
-            if not isinstance(item, Result):
-                self._live.event(item)
-            else:
-                self._live.publish(item)
-        if self._snapshots and isinstance(item, Result):
-            self._snapshots.see(item)
-        self._output.item(item, self._tally)
+        for sink in self._sinks:
+            sink.add(item)
 
     def _sampled(self, sample: Sample) -> None:
-        """Once a second, by the sampler's thread."""
-        if self._log:
-            self._log.sample(sample)
-        if self._live:
-            self._live.sample(sample)
-            self._show_log(self._live)
-
-    def _show_log(self, live: LiveState) -> None:
-        if self._log:
-            state = self._log.state
-            live.log(LogState("paused" if state.fault else "writing", state.fault, state.dropped))
+        for sink in self._sinks:
+            sink.sample(sample)
 
     def _switched(self, classifier: Classifier) -> None:
-        """Another model's first frame is next: what was measured of the old one is complete."""
+        """Begin with another model, whose first frame is next."""
         self._classifier.runner.close()
         self._classifier = classifier
         self._told.put(Event(time.time(), "model-changed", f"The model is '{classifier.runner.path.name}' now."))
-        if self._log:
-            self._log.end("another model")
-        self._begin()
-        self._systemd.status(self._status())
-
-    def _status(self) -> str:
-        """The line of ``systemctl status``."""
-        return f"{self._classifier.runner.path.name} on {self._source.text}"
-
-    def _begin(self) -> Session:
-        session = self._classifier.session
-        assert session is not None  # of _warmed
-        if self._log:
-            self._log.begin(session)
-        if self._live:
-            self._live.switched(facts_of(session))
-        self._output.started(session, self._classifier.opened.passed_over)
-        return session
-
-    @contextlib.contextmanager
-    def _parts(self) -> Iterator[None]:
-        """Everything that runs beside the loop, ended in order whatever ends it."""
-        options, tell = self._options, self._told.put
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._hear_the_last)  # of the log, too, when it is closed
-            if options.log is not None:
-                self._log = stack.enter_context(_ended(options.log, self._tally, tell))
-            session = self._begin()
-            if options.web is not None:
-                self._live = stack.enter_context(LiveState(facts_of(session), stale_after=options.stale_after))
-                self._show_log(self._live)
-                self._output.serving(stack.enter_context(_served(options.web, self._live, tell)))
-            stack.callback(self._hear_the_last)  # when the parts below have ended, and the log is still open
-            if options.snapshots is not None:
-                self._snapshots = stack.enter_context(Snapshots(options.snapshots, tell))
-            if options.watch is not None:
-                watch = options.watch
-                stack.enter_context(
-                    Watcher(
-                        watch.path,
-                        lambda: _warmed(self._source, watch.open_again(), options, self._identity),
-                        self._models.offer,
-                        tell,
-                        seen=watch.seen,
-                    )
-                )
-            if self._log or self._live:
-                stack.enter_context(Sampler(Sensors(), self._sampled, failed=lambda error: tell(_no_sample(error))))
-            yield
-
-
-def no_stored_id(identity: Identity) -> Event:
-    """Return the event that says what went wrong with the stored id of this device."""
-    return Event(time.time(), "device-id", identity.fault)
+        for sink in self._sinks:
+            sink.begin(classifier)
 
 
 def _no_sample(error: Exception) -> Event:
@@ -331,17 +295,8 @@ def _no_sample(error: Exception) -> Event:
     return Event(time.time(), "no-sample", reason)
 
 
-@contextlib.contextmanager
-def _served(web: WebOptions, live: LiveState, tell: Callable[[Event], None]) -> Iterator[str]:
-    """The live page, and where it is."""
-    from edge_apps.camera.web.server import WebServer  # its libraries come with an extra
-
-    with WebServer(live, web.address, web.token, tell) as server:
-        yield server.entry
-
-
 def _warmed(source: Source, opened: Opened, options: Options, identity: Identity) -> Classifier:
-    """A model, the first or one that takes its place, as the loop runs it; closed again where it does not fit."""
+    """Return a model, the first or one that takes its place, as the loop runs it; close it where it does not fit."""
     try:
         labels = opened.runner.manifest.labels
         if options.snapshots is not None:
@@ -349,48 +304,18 @@ def _warmed(source: Source, opened: Opened, options: Options, identity: Identity
         shown = labels_shown(options.top_k, len(labels))
         classifier = Classifier(opened, top_k=shown, threshold=options.threshold, smoother=options.smoothing())
         classifier.warm_up(options.warmup)
-        classifier.session = session_of(source, classifier, identity, options.settings)
+        classifier.session = session_of(
+            source,
+            opened,
+            identity,
+            warmup=classifier.warmup,
+            first_ms=classifier.first_ms,
+            settings=options.settings,
+        )
     except BaseException:
         opened.runner.close()
         raise
     return classifier
-
-
-@contextlib.contextmanager
-def _ended(options: LogOptions, tally: Tally, tell: Callable[[Event], None]) -> Iterator[Log]:
-    """An open log whose last session learns how the run ended."""
-    with open_log(options.path, max_bytes=options.max_bytes, max_age=options.max_age, tell=tell) as log:
-        try:
-            yield log
-        except BaseException as error:
-            log.end(f"{type(error).__name__}: {error}")
-            raise
-        log.end(tally.ended_by)
-
-
-def session_of(source: Source, classifier: Classifier, identity: Identity, settings: str = "") -> Session:
-    """What is known of a run when its model is warm."""
-    runner = classifier.runner
-    manifest = runner.manifest
-    return Session(
-        device=this_device(),
-        device_id=identity.id,
-        device_name=identity.name,
-        governor=governor(),
-        runtime=runner.runtime,
-        threads=runner.threads,
-        model=manifest.model,
-        file=printable(runner.path.name),
-        sha256=classifier.opened.sha256,
-        target=manifest.target,
-        precision=manifest.precision,
-        input=f"{manifest.preprocess.height}×{manifest.preprocess.width}",
-        source=source.text,
-        settings=settings,
-        load_ms=classifier.opened.load_ms,
-        first_ms=classifier.first_ms,
-        warmup=classifier.warmup,
-    )
 
 
 def _nothing(source: Source, tally: Tally) -> str:

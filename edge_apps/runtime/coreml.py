@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_apps.errors import BadInput, MissingExtra, NotRunHere, first_line, install
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, no_file_manifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
+from edge_apps.runtime.registry import check_batch, check_outputs, register_runner
 
 
 class CoreMLRunner:

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
+from edge_apps.compat.executorch import thread_pool_setter
 from edge_apps.errors import BadInput, EdgeError, MissingExtra, first_line
 from edge_apps.runtime import executorch_native as native
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.executorch_errors import why_not_loaded
 from edge_apps.runtime.manifest import EMBEDDED_NAME, no_file_manifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
+from edge_apps.runtime.registry import check_batch, check_outputs, register_runner
 
 _open: weakref.WeakSet[ExecuTorchRunner] = weakref.WeakSet()
 _lock = threading.Lock()
@@ -145,8 +146,9 @@ def _official() -> Engine:
     try:
         with hushed():  # torch's and the runtime's own start-up messages
             import torch
-            from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
             from executorch.runtime import Runtime
+
+            set_threads = thread_pool_setter()
     except ImportError as error:
         native.module_path()  # where the wheel itself is missing, it says so
         refused = native.refusal()
@@ -155,7 +157,7 @@ def _official() -> Engine:
             f"Running .pte needs its native module, which {why} "
             f"(The official Python API would need '{error.name}', which is not installed.)"
         ) from None
-    return _Official(torch, Runtime.get(), _unsafe_reset_threadpool)
+    return _Official(torch, Runtime.get(), set_threads)
 
 
 register_runner(".pte", ExecuTorchRunner, can_crash=True)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.chatter import hushed
+from edge_apps.compat.litert import interpreter_of, lacks_operator
 from edge_apps.errors import BadInput, MissingExtra, first_line, install
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, no_file_manifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, check_outputs, register_runner
+from edge_apps.runtime.registry import check_batch, check_outputs, register_runner
 
 # Field positions in the vtables of the TFLite schema (schema.fbs, file identifier TFL3).
 _MODEL_BUFFERS, _MODEL_METADATA = 12, 16
@@ -30,17 +31,15 @@ class LiteRTRunner:
 
     def __init__(self, content: Content, threads: int, *, xnnpack: bool = True) -> None:
         library, self.runtime = _library()
-        kernels: dict[str, Any] = {}
         if not xnnpack:
             self.runtime += " without XNNPACK"
-            kernels["experimental_op_resolver_type"] = library.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self.path = path = content.path
         self.threads = threads
         data = content.data
         self.manifest = _read_manifest(data, path)
         try:
             with hushed():  # "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
-                self._interpreter: Any = library.Interpreter(model_content=data, num_threads=threads, **kernels)
+                self._interpreter: Any = interpreter_of(library, data, threads, xnnpack=xnnpack)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BadInput(f"{self.runtime} cannot load '{path}': {first_line(error)}. {_remedy(error)}") from error
@@ -70,7 +69,7 @@ class LiteRTRunner:
 
 def _remedy(error: Exception) -> str:
     """Return what helps a file that is not loaded: another file, or where an operator is missing another runtime."""
-    if "builtin opcode" in str(error) or "custom op" in str(error):
+    if lacks_operator(error):
         return "This runtime does not have that operator: upgrade it, or write that layer with other operators."
     return "Export it again."
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_apps.errors import BadInput, BadManifest, ChangedFile, Untrusted
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import MANIFEST, Bundle, BundleFile, BundleManifest, FileManifest, load_bundle
-from edge_apps.runtime.runner import check_suffix, needs_trial
+from edge_apps.runtime.registry import check_suffix, needs_trial
 from edge_apps.runtime.signature import PublicKey
 from edge_apps.runtime.trial import try_out
 

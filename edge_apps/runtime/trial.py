@@ -23,7 +23,7 @@ from edge_apps import errors
 from edge_apps.children import die_with_parent, same_installation
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.runner import open_runner
+from edge_apps.runtime.registry import open_content
 
 MB = 1_000_000
 
@@ -131,9 +131,9 @@ def main(descriptor: int) -> None:
 
 def _open_and_run(content: Content, xnnpack: bool, report: Any) -> None:
     with contextlib.suppress(BadInput):  # a runtime imports its library before it looks at the file
-        open_runner(Content(content.path, {"": b""}), 1, xnnpack=xnnpack).close()
+        open_content(Content(content.path, {"": b""}), 1, xnnpack=xnnpack).close()
     _limit(content.size)
-    runner = open_runner(content, 1, xnnpack=xnnpack)
+    runner = open_content(content, 1, xnnpack=xnnpack)
     report(stage="loaded")
     preprocess = runner.manifest.preprocess
     runner.run(np.zeros((1, preprocess.height, preprocess.width, 3), np.uint8))

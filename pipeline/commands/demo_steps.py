@@ -9,7 +9,8 @@ from pathlib import Path
 from calibration.recipe import Recipe
 from edge_apps.camera.inference.loop import Outcome, Result
 from edge_apps.camera.inference.model import open_model
-from edge_apps.camera.run import LogOptions, Options, Tally, run
+from edge_apps.camera.log.sink import LogOptions
+from edge_apps.camera.run import Options, Tally, run
 from edge_apps.camera.sources.parse import parse_source
 from edge_apps.images import ImageSet, write_png
 from edge_apps.runtime.latency import Summary

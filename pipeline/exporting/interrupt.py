@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from edge_apps.signals import replaced_handlers
 
 
 @contextmanager
@@ -34,17 +35,10 @@ def lasting_interrupts() -> Iterator[Callable[[], None]]:
         if interrupted:
             raise KeyboardInterrupt
 
-    replaced: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handler = signal.getsignal(number)
-            if callable(handler):  # neither ignored nor the system's own
-                replaced[number] = signal.signal(number, remembering(handler))
-    try:
-        yield check
-    except Exception:
-        check()
-        raise
-    finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
+    # Handlers that are neither ignored nor the system's own.
+    with replaced_handlers([signal.SIGINT, signal.SIGTERM], lambda h: remembering(h) if callable(h) else None):
+        try:
+            yield check
+        except Exception:
+            check()
+            raise

@@ -32,10 +32,12 @@ from edge_apps.camera.capture.frame_slot import Reader
 from edge_apps.camera.capture.frames import Frame, Item, never, now
 from edge_apps.camera.inference.loop import Outcome, Result
 from edge_apps.camera.inference.model import Opened, open_model
-from edge_apps.camera.log import Session
-from edge_apps.camera.run import LogOptions, Options, Tally, WebOptions, run
+from edge_apps.camera.inference.session import Session
+from edge_apps.camera.log.sink import LogOptions
+from edge_apps.camera.run import Options, Tally, run
 from edge_apps.camera.sources.pattern import TestPattern
 from edge_apps.camera.web.address import parse_web
+from edge_apps.camera.web.sink import WebOptions
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.preprocess import to_batch
 

@@ -96,8 +96,9 @@ def _read_tar(data: bytes, folder: Path) -> None:
 
 
 def _logs() -> list[bytes]:
+    from edge_apps.camera.inference.session import Session
     from edge_apps.camera.log import schema
-    from edge_apps.camera.log.session import Session
+    from edge_apps.camera.log.session import row_of
     from edge_apps.runtime.device import Device
     from edge_apps.runtime.histogram import Histogram
 
@@ -108,10 +109,11 @@ def _logs() -> list[bytes]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         schema.create(database)
         for number in (1, 2):
-            row = Session(
+            session = Session(
                 device=device, runtime="fake 1.0", threads=1, model="m", file="m.tflite", sha256="ab" * 32,
                 target="tflite", precision="int8", input="8×8", source="folder:x", load_ms=1.0, first_ms=2.0, warmup=5,
-            ).row()  # fmt: skip
+            )  # fmt: skip
+            row = row_of(session)
             row |= {"id": number, "uuid": f"uuid-{number}", "started": "2026-01-01T00:00:00.000Z"}
             row |= {"ended": row["started"], "ended_by": "frames", "frames_dropped": number - 1}
             database.execute(schema.insert("session"), [row[name] for name in schema.columns("session")])

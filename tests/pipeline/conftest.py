@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge_apps.images import write_png
-from edge_apps.runtime import runner
+from edge_apps.runtime import registry
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
@@ -319,7 +319,7 @@ class FakeRunner:
 @pytest.fixture
 def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``fake_runtime(answer)``: what files of the fake target say; without, what they should."""
-    runner.known_suffixes()  # the real ones first
+    registry.known_suffixes()  # the real ones first
 
     def answers_with(answer: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         def open_fake(content: Content, _threads: int) -> Any:
@@ -327,7 +327,7 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             _, manifest = LOWERED.get(precision, (None, None))
             return FakeRunner(faithful(precision) if answer is None else answer, manifest)
 
-        monkeypatch.setitem(runner._factories, ".fake", open_fake)
+        monkeypatch.setitem(registry._factories, ".fake", open_fake)
 
     return answers_with
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from edge_apps.errors import MissingExtra, NotRunHere
 from edge_apps.images import FileImages, open_images, write_png
-from edge_apps.runtime import runner
+from edge_apps.runtime import registry
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FORMAT, FileManifest, Provenance, parse_file_manifest, to_json
 from edge_apps.runtime.preprocess import Preprocess
-from edge_apps.runtime.runner import check_batch
+from edge_apps.runtime.registry import check_batch
 
 PREPROCESS = Preprocess(height=32, width=32)
 PER_CLASS, RIGHT_PER_CLASS = 20, 16
@@ -65,10 +65,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeRunner]:
         runners.append(FakeRunner(content, threads))
         return runners[-1]
 
-    runner.known_suffixes()  # the real ones first
-    monkeypatch.setitem(runner._factories, ".fake", open_fake)
-    monkeypatch.setitem(runner._factories, ".fakes", open_fake)
-    monkeypatch.setattr(runner, "_side_by_side", {".fakes"})
+    registry.known_suffixes()  # the real ones first
+    monkeypatch.setitem(registry._factories, ".fake", open_fake)
+    monkeypatch.setitem(registry._factories, ".fakes", open_fake)
+    monkeypatch.setattr(registry, "_side_by_side", {".fakes"})
     return runners
 
 

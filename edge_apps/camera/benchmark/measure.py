@@ -2,7 +2,7 @@
 
 The pictures are read before and held in memory, so that neither a disk nor a decoder is measured; each is preprocessed,
 inferred and postprocessed like a camera's frame, and each of these stages is timed. What the figures mean, and when
-they are flagged, is in ``benchmark_report``.
+they are flagged, is in ``report.py``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import msgspec
 from edge_apps.camera.capture.frames import Frame
 from edge_apps.camera.inference.loop import Classifier, Result, classified, prepared
 from edge_apps.camera.inference.model import Opened
-from edge_apps.camera.log import Log, Session, open_log
+from edge_apps.camera.inference.session import Session, session_of
+from edge_apps.camera.log import Log
+from edge_apps.camera.log.devices import no_stored_id
 from edge_apps.camera.log.quantities import parse_span
-from edge_apps.camera.run import no_stored_id, session_of
+from edge_apps.camera.log.sink import LogOptions, log_until_end
 from edge_apps.camera.sources.parse import Event, Skipped, Source
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.images import Image
@@ -192,7 +194,7 @@ def benchmark(
         classifier = Classifier(opened, top_k=1)
         classifier.warm_up(1)
         identity = identify(device_name)
-        known = session_of(source, classifier, identity)
+        known = session_of(source, opened, identity, warmup=classifier.warmup, first_ms=classifier.first_ms)
         session = msgspec.structs.replace(known, source=f"benchmark of {source.text}")
         output.started(session, opened.passed_over)
         if identity.fault:
@@ -329,14 +331,9 @@ def _measure(
 
 @contextlib.contextmanager
 def _opened(path: Path | None, measured: Measured, output: Output) -> Iterator[Log | None]:
-    """Where inferences are recorded, if anywhere; its session learns how the measurement ended."""
+    """Open where inferences are recorded, if anywhere; its session records how the measurement ended."""
     if path is None:
         yield None
         return
-    with open_log(path, tell=output.told) as log:
-        try:
-            yield log
-        except BaseException as error:
-            log.end(f"{type(error).__name__}: {error}")
-            raise
-        log.end(measured.stopped_by or "end of benchmark")
+    with log_until_end(LogOptions(path), lambda: measured.stopped_by or "end of benchmark", output.told) as sink:
+        yield sink.log

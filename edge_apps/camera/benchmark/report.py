@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.camera.benchmark.measure import Measured, Plan, Warmup
-from edge_apps.camera.log import Session
+from edge_apps.camera.inference.session import Session
 from edge_apps.runtime.latency import Summary, summarize
 from edge_apps.runtime.sensors import Sample
 from edge_apps.runtime.throttling import EARLIER

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import echo_json, results
+from edge_apps.console import echo_json, or_dash, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ def summary(file: Path, as_json: bool) -> None:
     """
     import msgspec
 
-    from edge_apps.camera.commands.output import stages_as_json
+    from edge_apps.camera.inference.stage_names import stages_as_json
     from edge_apps.camera.log.summary import summarize_log
 
     groups = summarize_log(file)
@@ -237,7 +237,6 @@ def _print_compared(compared: list[Compared]) -> None:
 
 
 def _cells(group: Group) -> list[str]:
-    from edge_apps.camera.commands.output import or_dash
     from edge_apps.camera.log.compare import SHOWN
 
     about = "~" if group.by_histogram else ""

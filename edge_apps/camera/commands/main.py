@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from edge_apps import __version__
-from edge_apps.camera.commands.device_options import device_name_option
+from edge_apps.camera.commands.benchmark import benchmark
 from edge_apps.camera.commands.log import log
-from edge_apps.camera.commands.model_options import model_options
 from edge_apps.camera.commands.run import check, run
-from edge_apps.console import Program, echo_json, results
+from edge_apps.camera.commands.run_options import RunOptions
+from edge_apps.console import Program, echo_json, results, show
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,73 +19,6 @@ from edge_apps.console import Program, echo_json, results
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Run an exported classifier on pictures, video or a test pattern, and log how long every stage takes."""
-
-
-@main.command()
-@model_options
-@click.option(
-    "--source",
-    "-s",
-    "source_text",
-    default="test-pattern",
-    show_default=True,
-    metavar="SOURCE",
-    help="Where the pictures come from. The first 32, or what a camera gives in 30 s, are "
-    "held in memory and used over and over.",
-)
-@click.option("--burst", is_flag=True, help="The default: at least 1,024 inferences and at least 60 s.")
-@click.option(
-    "--sustained", metavar="DURATION", help="So long (90s, 10m, 1h), minute by minute: does it get slower when hot?"
-)
-@click.option("--seconds", type=float, help="Another least time of a burst. [default: 60]")
-@click.option("--inferences", type=click.IntRange(1), help="Another least number of a burst. [default: 1024]")
-@device_name_option
-@click.option("--log", type=click.Path(path_type=Path), help="Append the inferences to a latency log (SQLite).")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def benchmark(
-    model: Path,
-    trust: Path | None,
-    target: str | None,
-    precision: str | None,
-    threads: int | None,
-    xnnpack: bool,
-    source_text: str,
-    burst: bool,
-    sustained: str | None,
-    seconds: float | None,
-    inferences: int | None,
-    device_name: str | None,
-    log: Path | None,
-    as_json: bool,
-) -> None:
-    """How fast a model runs here: a single stream, batch 1, one inference after the other.
-
-    First it warms up until the median of 32 inferences is within 2 % of that of the 32 before: 1 to 30 s. A run is
-    flagged THROTTLED when the machine said so or its clock fell below 90 %, and UNSTABLE when the coefficient of
-    variation exceeds 10 %. Ctrl-C or SIGTERM ends it in order, marked INCOMPLETE. The status is 0 in all these cases.
-    """
-    from edge_apps.camera.benchmark import show
-    from edge_apps.camera.benchmark.measure import benchmark as run_benchmark
-    from edge_apps.camera.benchmark.measure import plan_of
-    from edge_apps.camera.benchmark.report import report
-    from edge_apps.camera.inference.model import open_model
-    from edge_apps.camera.log import check_is_log
-    from edge_apps.camera.sources.parse import SourceOptions, parse_source, takes
-    from edge_apps.runtime.signature import trusted_key
-
-    plan = plan_of(burst, sustained, seconds, inferences)
-    source = parse_source(source_text, SourceOptions(every_frame=takes(source_text, "--every-frame")))  # at any pace
-    if log:
-        check_is_log(log)
-    opened = open_model(model, target, precision, threads, xnnpack=xnnpack, trust=trusted_key(trust))
-    session, measured = run_benchmark(source, opened, plan, show.Going(), log=log, device_name=device_name)
-    found = report(session, measured, plan)
-    if as_json:
-        echo_json(show.as_json(session, found))
-    else:
-        show.show(session, found)
-    if measured.log_fault:
-        raise measured.log_fault
 
 
 @main.command()
@@ -120,12 +53,12 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
     Prints the unit and what will be done. --yes does it; for a service of the machine that needs root.
     """
     from edge_apps.camera.commands.config import options_in
-    from edge_apps.camera.service.install import advice, install, plan
+    from edge_apps.camera.service.install import Configured, advice, install, plan
 
-    options = options_in(config_file, run) if config_file.is_file() else {}
+    options = Configured.of(options_in(config_file, run) if config_file.is_file() else {})
     service = plan(config_file, options, name=name, for_user=for_user)
     hints = advice(config_file, options)
-    check(run.make_context("run", ["--config", str(config_file)]).params)
+    check(RunOptions(**run.make_context("run", ["--config", str(config_file)]).params))
     out = results()
     out.print(service.unit, markup=False, highlight=False, soft_wrap=True)
     for step in service.steps():
@@ -143,10 +76,13 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def sources(as_json: bool) -> None:
     """List what this machine has to look through: cameras on USB and ribbon cables, and what is always there."""
-    from edge_apps.camera.sources.listing import list_sources, print_json, print_sources
+    from edge_apps.camera.sources import listing
 
-    found = list_sources()
-    (print_json if as_json else print_sources)(found)
+    found = listing.list_sources()
+    if as_json:
+        echo_json(listing.as_json(found))
+    else:
+        show(listing.as_parts(found))
 
 
 @main.group()
@@ -169,4 +105,5 @@ def executorch(compiler: str) -> None:
 
 
 main.add_command(run)
+main.add_command(benchmark)
 main.add_command(log)

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from edge_apps.camera.inference.loop import Outcome, Result, Top
-from edge_apps.camera.inference.stage_names import for_people
-from edge_apps.camera.log import Session
+from edge_apps.camera.inference.session import Session
+from edge_apps.camera.inference.stage_names import for_people, stages_as_json
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.console import Lines, progress, results, table
@@ -214,16 +214,6 @@ def print_stages(title: str, stages: dict[str, Summary]) -> None:
     out.print(shown)
     starred = any(s.p99_is_indicative for s in shown_stages.values())
     out.print(f"Milliseconds; percentiles of single frames.{f' {INDICATIVE}.' if starred else ''}")
-
-
-def stages_as_json(stages: dict[str, Summary]) -> dict[str, Any]:
-    """The same figures for programs."""
-    return {stage: {**asdict(s), "p99_is_indicative": s.p99_is_indicative} for stage, s in stages.items()}
-
-
-def or_dash(value: float | None, form: str) -> str:
-    """A figure in this format; a dash where there is none."""
-    return "–" if value is None else format(value, form)
 
 
 def _answer(item: Result, *others: tuple[str, float]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,15 @@ import click
 
 from edge_apps.camera.commands.device_options import device_name_option
 from edge_apps.camera.commands.model_options import model_options
+from edge_apps.camera.commands.run_options import RunOptions
 from edge_apps.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
     from edge_apps.camera.inference.model import Opened
-    from edge_apps.camera.run import LogOptions, Options, WebOptions
+    from edge_apps.camera.log.sink import LogOptions
+    from edge_apps.camera.run import Options
     from edge_apps.camera.sources.parse import Source, SourceOptions
+    from edge_apps.camera.web.sink import WebOptions
 
 
 class Finite(click.FloatRange):
@@ -134,18 +136,7 @@ def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -
 )
 @click.option("--quiet", "-q", is_flag=True, help="No word per frame: only the start and the summary.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: session, frame, skipped, event, summary.")
-def run(
-    model: Path,
-    trust: Path | None,
-    target: str | None,
-    precision: str | None,
-    threads: int | None,
-    xnnpack: bool,
-    watch: bool,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def run(**given: Any) -> None:
     """Classify frame after frame: capture, preprocess, infer, postprocess, each timed.
 
     Ends when the source ends, after --frames, or in order on Ctrl-C or SIGTERM: the log is then complete and the exit
@@ -159,63 +150,68 @@ def run(
     from edge_apps.camera.run import run as run_camera
     from edge_apps.runtime.signature import trusted_key
 
-    source, options = _understood(given)
-    key = trusted_key(trust)  # read once: --watch trusts the key that the run started with
+    asked = RunOptions(**given)
+    source, options = _understood(asked)
+    key = trusted_key(asked.trust)  # read once: --watch trusts the key that the run started with
 
     def open_again() -> Opened:
-        return open_model(model, target, precision, threads, xnnpack=xnnpack, trust=key)
+        return open_model(asked.model, asked.target, asked.precision, asked.threads, xnnpack=asked.xnnpack, trust=key)
 
-    seen = state_of(model) if watch else ()  # before it is opened: what changes from here on is noticed
+    seen = state_of(asked.model) if asked.watch else ()  # before it is opened: what changes from here on is noticed
     opened = open_again()
     expected = min((n for n in (source.length, options.frames) if n is not None), default=None)
-    output = ForPrograms(quiet=quiet) if as_json else ForPeople(lines=source.has_names, quiet=quiet, expected=expected)
-    run_camera(source, opened, output, replace(options, watch=Watch(model, open_again, seen) if watch else None))
+    output = (
+        ForPrograms(quiet=asked.quiet)
+        if asked.as_json
+        else ForPeople(lines=source.has_names, quiet=asked.quiet, expected=expected)
+    )
+    watch = Watch(asked.model, open_again, seen) if asked.watch else None
+    run_camera(source, opened, output, replace(options, watch=watch))
 
 
-def check(given: Mapping[str, Any]) -> None:
+def check(asked: RunOptions) -> None:
     """Raise what ``run`` would raise before it opens a model, but that a camera is not there (yet)."""
     from edge_apps.camera.sources.parse import takes
     from edge_apps.runtime.signature import trusted_key
 
-    waits = given["wait_for_source"] or takes(given["source_text"], "--wait-for-source")
-    _understood({**given, "wait_for_source": waits})
-    trusted_key(given["trust"])
+    waits = asked.wait_for_source or takes(asked.source_text, "--wait-for-source")
+    _understood(replace(asked, wait_for_source=waits))
+    trusted_key(asked.trust)
 
 
-def _understood(given: Mapping[str, Any]) -> tuple[Source, Options]:
-    """What the parameters of ``run`` mean; everything that their types alone do not check is checked here."""
+def _understood(asked: RunOptions) -> tuple[Source, Options]:
+    """Return what the options mean; everything that their types alone do not check is checked here."""
     from edge_apps.camera.inference.smoothing import parse_smoothing
     from edge_apps.camera.inference.snapshot import snapshot_options
     from edge_apps.camera.run import Options
     from edge_apps.camera.sources.parse import SourceOptions, parse_size, parse_source, stale_after
 
     source_options = SourceOptions(
-        loop=given["loop"],
-        every_frame=given["every_frame"],
-        size=None if given["size"] is None else parse_size(given["size"]),
-        fps=given["fps"],
-        rotate=int(given["rotate"]),
-        mirror=given["mirror"],
-        hang_after=given["hang_after"],
-        wait_for_source=given["wait_for_source"],
+        loop=asked.loop,
+        every_frame=asked.every_frame,
+        size=None if asked.size is None else parse_size(asked.size),
+        fps=asked.fps,
+        rotate=int(asked.rotate),
+        mirror=asked.mirror,
+        hang_after=asked.hang_after,
+        wait_for_source=asked.wait_for_source,
     )
     try:
-        source = parse_source(given["source_text"], source_options)
+        source = parse_source(asked.source_text, source_options)
     except NotThere as error:
         raise BadInput(f"{error} Or give --wait-for-source to wait for it.") from None
-    snapshots = (given[f"snapshot{part}"] for part in ("", "_on", "_every", "_most"))
     return source, Options(
-        warmup=given["warmup"],
-        top_k=given["top_k"],
-        threshold=given["threshold"],
-        smoothing=parse_smoothing(given["smooth"], has_times=not source.has_names),
-        frames=given["frames"],
-        pipelined=given["pipelined"],
-        settings=_settings(source_options, given["pipelined"]),
-        device_name=given["device_name"],
-        log=_log_options(given["log"], given["log_max_size"], given["log_max_age"]),
-        web=_web_options(given["web"], given["web_token_file"]),
-        snapshots=snapshot_options(*snapshots),
+        warmup=asked.warmup,
+        top_k=asked.top_k,
+        threshold=asked.threshold,
+        smoothing=parse_smoothing(asked.smooth, has_times=not source.has_names),
+        frames=asked.frames,
+        pipelined=asked.pipelined,
+        settings=_settings(source_options, asked.pipelined),
+        device_name=asked.device_name,
+        log=_log_options(asked.log, asked.log_max_size, asked.log_max_age),
+        web=_web_options(asked.web, asked.web_token_file),
+        snapshots=snapshot_options(asked.snapshot, asked.snapshot_on, asked.snapshot_every, asked.snapshot_most),
         stale_after=stale_after(source_options),
     )
 
@@ -237,7 +233,7 @@ def _log_options(path: Path | None, size: str | None, age: str | None) -> LogOpt
     from edge_apps.camera.log import check_is_log
     from edge_apps.camera.log.limits import Limits
     from edge_apps.camera.log.quantities import parse_bytes, parse_span
-    from edge_apps.camera.run import LogOptions
+    from edge_apps.camera.log.sink import LogOptions
 
     if path is None:
         if size or age:
@@ -255,10 +251,10 @@ def _web_options(text: str | None, token_file: Path | None) -> WebOptions | None
         return None
     import os
 
-    from edge_apps.camera.run import WebOptions
     from edge_apps.camera.web import check_installed
     from edge_apps.camera.web.address import parse_web
     from edge_apps.camera.web.auth import choose_token
+    from edge_apps.camera.web.sink import WebOptions
 
     check_installed()
     address = parse_web(text)

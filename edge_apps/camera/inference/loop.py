@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.camera.capture.frames import POLL
 from edge_apps.camera.inference.model import Opened
+from edge_apps.camera.inference.session import Session
 from edge_apps.camera.inference.smoothing import Probabilities, Smoother, Unsmoothed
 from edge_apps.camera.sources.parse import Event, Frame, Skipped, Source, TestPattern
 from edge_apps.errors import BadManifest
@@ -22,9 +22,6 @@ from edge_apps.runtime.latency import StageClock
 from edge_apps.runtime.manifest import OutputKind
 from edge_apps.runtime.preprocess import to_batch
 from edge_apps.runtime.runner import Runner
-
-if TYPE_CHECKING:
-    from edge_apps.camera.log.session import Session
 
 NOT_FINITE = "not-finite"
 """Kind of ``Skipped`` for a frame whose logits are not numbers: a label would be an invention."""
@@ -66,7 +63,7 @@ class Classifier:
     def __init__(self, opened: Opened, *, top_k: int, threshold: float = 0.0, smoother: Smoother | None = None) -> None:
         self.opened, self.runner = opened, opened.runner
         self.warmup, self.first_ms = 0, 0.0
-        self.session: Session | None = None  # what the log says of it; set by who knows the source
+        self.session: Session  # set by who knows the source, when it is warm
         self._top_k, self._threshold = top_k, threshold
         self._smoother = smoother or Unsmoothed()
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import cv2
 
-from edge_apps.camera.inference.loop import Result
+from edge_apps.camera.inference.loop import Outcome, Result
+from edge_apps.camera.inference.sink import Sink
 from edge_apps.camera.sources.parse import Event
 from edge_apps.errors import BadInput, first_line
 from edge_apps.files import check_writable, write_whole
@@ -38,7 +39,7 @@ class SnapshotOptions:
     most: int = 1000
 
 
-class Snapshots:
+class Snapshots(Sink):
     """Takes pictures; use it in a ``with`` block.
 
     ``taken`` are handed to the thread, ``kept`` are files, ``failed`` could not be written, ``missed`` found too many
@@ -69,6 +70,10 @@ class Snapshots:
         missed = self.missed + self.taken - self.kept
         if missed:
             self._tell(Event(time.time(), "snapshot", f"{missed} snapshots were not kept; {self.kept} were."))
+
+    def add(self, item: Outcome) -> None:
+        if isinstance(item, Result):
+            self.see(item)
 
     def see(self, result: Result) -> None:
         """Keep this frame if it is one to keep."""

@@ -7,7 +7,10 @@ frames, which the throughput says better.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from edge_apps.runtime.latency import Summary
 
 Figure = TypeVar("Figure")
 
@@ -29,3 +32,8 @@ def for_people(stages: Mapping[str, Figure]) -> dict[str, Figure]:
     """
     names = NAMES if "decode" in stages or "capture" not in stages else {**NAMES, "capture": "capture"}
     return {name: stages[stage] for stage, name in names.items() if stage in stages}
+
+
+def stages_as_json(stages: Mapping[str, Summary]) -> dict[str, dict[str, Any]]:
+    """Return the figures for programs, by the names of the stages on disk."""
+    return {stage: {**asdict(s), "p99_is_indicative": s.p99_is_indicative} for stage, s in stages.items()}

@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from edge_apps.camera.inference.session import Session
 from edge_apps.camera.live.recent import Point
-from edge_apps.camera.log.session import Session
 from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.sensors import Sample
 

@@ -29,7 +29,7 @@ from edge_apps.runtime.latency import STAGES
 from edge_apps.runtime.sensors import Sample
 
 if TYPE_CHECKING:
-    from edge_apps.camera.log import Session
+    from edge_apps.camera.inference.session import Session
 
 EVENTS = 50
 """Happenings that are kept."""

@@ -16,7 +16,6 @@ and windows follow the monotonic clock; the wall clock, which may be set at any 
 """
 
 from edge_apps.camera.log.database import check_is_log, read_log
-from edge_apps.camera.log.session import Session
 from edge_apps.camera.log.writer import Log, LogState, open_log
 
-__all__ = ["Log", "LogState", "Session", "check_is_log", "open_log", "read_log"]
+__all__ = ["Log", "LogState", "check_is_log", "open_log", "read_log"]

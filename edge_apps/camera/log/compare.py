@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from edge_apps.camera.inference.stage_names import stages_as_json
 from edge_apps.camera.log.devices import labels
 from edge_apps.camera.log.merge import merged_logs
 from edge_apps.camera.log.summary import Group, summarize
@@ -76,8 +79,4 @@ def _description(group: Group, device: str) -> dict[str, str]:
 
 def as_json(compared: Sequence[Compared]) -> list[dict[str, Any]]:
     """The figures for programs, stages as in ``log summary --json``."""
-    import msgspec
-
-    from edge_apps.camera.commands.output import stages_as_json
-
     return [{**msgspec.to_builtins(c.group), "stages": stages_as_json(c.group.stages)} for c in compared]

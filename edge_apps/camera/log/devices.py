@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Mapping
 
+from edge_apps.camera.sources.parse import Event
 from edge_apps.runtime.device import Device
-from edge_apps.runtime.identity import short
+from edge_apps.runtime.identity import Identity, short
 
 
 def id_of(session: sqlite3.Row) -> str:
@@ -35,3 +37,8 @@ def described(id_: str, name: str, device: Device) -> str:
     """
     named = "" if name == device.hardware else f"{name} · "
     return f"{named}{device} · device {short(id_)}"
+
+
+def no_stored_id(identity: Identity) -> Event:
+    """Return the event that says what went wrong with the stored id of this device."""
+    return Event(time.time(), "device-id", identity.fault)

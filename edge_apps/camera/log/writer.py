@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from edge_apps.camera.inference.loop import Outcome, Result
+from edge_apps.camera.inference.session import Session
 from edge_apps.camera.log.database import PATIENCE, check_place, is_busy
 from edge_apps.camera.log.disk import Disk
 from edge_apps.camera.log.limits import Limits
 from edge_apps.camera.log.pending import Pending, Running
-from edge_apps.camera.log.session import Session, utc_now
+from edge_apps.camera.log.session import row_of, utc_now
 from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.errors import EdgeError, first_line
 from edge_apps.images import printable
@@ -102,7 +103,7 @@ class Log:
     def begin(self, session: Session) -> None:
         """From now on, what is added is of this session."""
         with self._lock:
-            self._session = Running(session.row(), time.monotonic_ns())
+            self._session = Running(row_of(session), time.monotonic_ns())
             self._inbox.append(("begin", self._session, None))
         self._wake.set()
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,35 @@ class Service:
         return [f"write {self.path}", *(f"run {shlex.join(command)}" for command in self.commands)]
 
 
-FILES = ("model", "trust", "log", "snapshot", "web_token_file")
-"""Options that name files, which may lie on a disk that is mounted late."""
+@dataclass(frozen=True)
+class Configured:
+    """What a configuration sets of what concerns a service; None where it does not."""
+
+    model: str | None = None
+    source_text: str | None = None
+    trust: str | None = None
+    log: str | None = None
+    log_max_size: str | None = None
+    snapshot: str | None = None
+    web: str | None = None
+    web_token_file: str | None = None
+    wait_for_source: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Configured:
+        """Take these out of the options that a file sets (``options_in``)."""
+        return cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
+
+    @property
+    def files(self) -> list[str]:
+        """The files and folders that it names, which may lie on a disk that is mounted late."""
+        named = (self.model, self.trust, self.log, self.snapshot, self.web_token_file)
+        return [name for name in named if name is not None]
 
 
 def plan(
     config: Path,
-    options: Mapping[str, Any],
+    options: Configured,
     *,
     name: str = "edge-camera",
     for_user: bool = False,
@@ -106,7 +128,7 @@ def plan(
 ) -> Service:
     """The service that runs ``edge-camera run --config CONFIG``, of the machine or of the user who asks.
 
-    ``options`` are those that the file sets (``options_in``).
+    ``options`` are those that the file sets.
 
     Raises:
         BadInput: no such file, or a name that is none for a unit.
@@ -136,31 +158,29 @@ def plan(
     )
 
 
-def advice(config: Path, options: Mapping[str, Any]) -> list[str]:
+def advice(config: Path, options: Configured) -> list[str]:
     """What a service had better have in its configuration.
 
     Raises:
         BadInput: a password that other users of the machine can read; no model or source.
     """
-    for key, name in (("model", "model"), ("source_text", "source")):
-        if key not in options:
-            raise BadInput(f"'{config}' sets no {name}: nobody types one when a service starts.")
-    source = str(options["source_text"])
+    model, source = options.model, options.source_text
+    if model is None or source is None:
+        missing = "model" if model is None else "source"
+        raise BadInput(f"'{config}' sets no {missing}: nobody types one when a service starts.")
     kind, _ = split_source(source)
     if kind in NETWORK and parse_uri(source).full != parse_uri(source).shown and config.stat().st_mode & 0o077:
         raise BadInput(f"'{config}' holds a password and others can read it: chmod 600 {config}, then try again.")
     hints = []
-    if not Path(options["model"]).exists():
-        hints.append(
-            f"its model '{options['model']}' is not there: a service that cannot open its model is not tried again."
-        )
-    if takes(source, "--wait-for-source") and not options.get("wait_for_source"):
+    if not Path(model).exists():
+        hints.append(f"its model '{model}' is not there: a service that cannot open its model is not tried again.")
+    if takes(source, "--wait-for-source") and not options.wait_for_source:
         hints.append("without wait-for-source = true it ends for good when its camera is not there at the start.")
-    if "log" not in options:
+    if options.log is None:
         hints.append('without log = "latency.db" nothing is written down.')
-    elif "log_max_size" not in options:
+    elif options.log_max_size is None:
         hints.append('without log-max-size = "1G" the log grows until the disk is full.')
-    if "web_token_file" not in options and "web" in options and not parse_web(str(options["web"])).is_loopback:
+    if options.web_token_file is None and options.web is not None and not parse_web(options.web).is_loopback:
         hints.append(
             "without web-token-file the page's token is another after every start, and viewers are locked out."
         )
@@ -193,11 +213,11 @@ def _write(service: Service) -> None:
         raise BadInput(f"Only root may write '{service.path}': use sudo, or --user for a service of yours.") from error
 
 
-def _files(options: Mapping[str, Any]) -> Iterator[Path]:
+def _files(options: Configured) -> Iterator[Path]:
     """Where the files lie that the service needs."""
-    kind, place = split_source(str(options.get("source_text", "")))
+    kind, place = split_source(options.source_text or "")
     is_file = kind in ("folder", "image", "video") or (not kind and place.startswith("/"))  # or not mounted yet
-    named = [str(options[name]) for name in FILES if name in options] + [place] * is_file
+    named = options.files + [place] * is_file
     for name in named:
         yield Path(os.path.abspath(name))  # noqa: PTH100 - systemd takes no '..', and the disk may be away
 

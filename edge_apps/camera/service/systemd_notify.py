@@ -9,22 +9,38 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
+
+from edge_apps.camera.inference.loop import Classifier, Outcome
+from edge_apps.camera.inference.sink import Sink
 
 FEED_SHARE = 4
 """The watchdog is fed this often within its limit."""
 
 
-class Systemd:
-    """The service manager, if there is one."""
+class Systemd(Sink):
+    """Report to the service manager, if there is one."""
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._every = _watchdog_seconds() / FEED_SHARE
         self._fed = 0.0
+        self._is_ready = False
+
+    def begin(self, classifier: Classifier) -> None:
+        status = f"{classifier.runner.path.name} on {classifier.session.source}"
+        if self._is_ready:
+            self.status(status)
+        else:
+            self.ready(status)
+
+    def add(self, item: Outcome) -> None:  # noqa: ARG002 - the protocol's signature
+        self.alive()
 
     def ready(self, status: str) -> None:
         """The first frame can come."""
+        self._is_ready = True
         self._send("READY=1", f"STATUS={status}")
 
     def status(self, text: str) -> None:
@@ -52,6 +68,14 @@ class Systemd:
             out.setblocking(False)
             message = "\n".join(line.replace("\n", " ") for line in lines)
             out.sendto(message.encode("utf-8", "backslashreplace"), self._address)
+
+
+@contextlib.contextmanager
+def notified() -> Iterator[Systemd]:
+    """Report a run to systemd, and that it ends where it ends in order."""
+    systemd = Systemd()
+    yield systemd
+    systemd.stopping()
 
 
 def _watchdog_seconds() -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
+from rich.console import RenderableType
 from rich.text import Text
 
 from edge_apps.camera.capture import csi, v4l2
 from edge_apps.camera.sources.discovery import Camera, csi_cameras, list_devices
-from edge_apps.console import echo_json, results, table
+from edge_apps.console import table
 
 ALWAYS = (
     ("rtsp://HOST/PATH", "a network camera"),
@@ -37,29 +39,28 @@ def list_sources(root: Path = Path("/"), ioctl: v4l2.Ioctl | None = None) -> Sou
     return Sources(list_devices(root, ioctl), *csi_cameras(root))
 
 
-def print_sources(found: Sources) -> None:
-    """The table source, what it is, formats."""
+def as_parts(found: Sources) -> Iterator[RenderableType]:
+    """Return the table source, what it is, formats; then what is missing, for people."""
     shown = table()
     for heading in ("source", "what it is", "formats"):
         shown.add_column(heading, overflow="fold")
     for source, what, formats in _rows(found):
         shown.add_row(Text(source), Text(what), Text(formats))
-    out = results()
-    out.print(shown)
+    yield shown
     if not found.devices:
-        out.print("No video device: no USB camera is plugged in, or its driver is missing.")
+        yield "No video device: no USB camera is plugged in, or its driver is missing."
     if found.csi_tool is None:
-        out.print("No program for CSI cameras (rpicam-vid, picamera2, or nvarguscamerasrc).")
+        yield "No program for CSI cameras (rpicam-vid, picamera2, or nvarguscamerasrc)."
 
 
-def print_json(found: Sources) -> None:
-    """The same for programs."""
+def as_json(found: Sources) -> str:
+    """Return one document for programs."""
     document = {
         "devices": [asdict(camera) for camera in found.devices],
         "csi": None if found.csi_tool is None else {"tool": found.csi_tool.name, "cameras": found.csi_cameras},
         "always": [{"source": source, "what": what} for source, what in ALWAYS],
     }
-    echo_json(msgspec.json.format(msgspec.json.encode(document)).decode())
+    return msgspec.json.format(msgspec.json.encode(document)).decode()
 
 
 def _rows(found: Sources) -> list[tuple[str, str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import threading
@@ -21,6 +20,7 @@ from edge_apps.camera.web.auth import Token
 from edge_apps.camera.web.connection import HEAD_BYTES, Connection
 from edge_apps.camera.web.routes import Site
 from edge_apps.camera.web.stream import Bell
+from edge_apps.compat.uvicorn import ThreadServer, call_in
 from edge_apps.errors import EdgeError, first_line
 
 KEPT_FOR = 5
@@ -45,7 +45,7 @@ class WebServer:
         self._live, self._address, self._token = live, address, token
         self._tell = tell or live.event
         self._listener: socket.socket | None = None
-        self._server: _Server | None = None
+        self._server: ThreadServer | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._fault = ""
@@ -115,49 +115,13 @@ class WebServer:
             f"edge-camera-{self._address.port}",  # cookies of one host are shared by all its ports
             self._failed,
         )
-        self._server = _Server(_config(gate), self._ready)
-        with self._live.preview.telling(lambda: _call(loop, bell.ring)):
+        self._server = ThreadServer(_config(gate), self._ready)
+        with self._live.preview.telling(lambda: call_in(loop, bell.ring)):
             await self._server.serve(sockets=[self._listener])
 
     def _failed(self, error: Exception) -> None:
         reason = f"A request could not be answered: {type(error).__name__}: {first_line(error)}."
         self._live.event(Event(time.time(), FAULT, reason))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's, which says when it serves, and at the end lets go of viewers who do not read."""
-
-    def __init__(self, config: uvicorn.Config, ready: threading.Event) -> None:
-        super().__init__(config)
-        self._ready, self._end, self._loop = ready, asyncio.Event(), asyncio.get_running_loop()
-
-    def end(self) -> None:
-        """From another thread: stop serving."""
-        _call(self._loop, self._end.set)
-
-    async def main_loop(self) -> None:
-        """As uvicorn's, without waking up ten times a second to see whether it is over."""
-        tick = 0
-        while not self._end.is_set():
-            await self.on_tick(tick)  # writes the date that answers bear
-            tick += 10
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._end.wait(), 1.0)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for connection in list(self.server_state.connections):
-            assert isinstance(connection, Connection)
-            connection.abort()
-        await super().shutdown(sockets)
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has just been closed: nobody looks any more
-        loop.call_soon_threadsafe(function)
 
 
 def _config(app: Gate) -> uvicorn.Config:

@@ -18,7 +18,7 @@ import pytest
 
 from edge_apps.camera.commands.main import main
 from edge_apps.images import write_png
-from edge_apps.runtime import runner
+from edge_apps.runtime import registry
 
 SCRIPT = Path(__file__).with_name("fake_camera.py")
 
@@ -36,8 +36,8 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """``fake_camera.py`` as a module: ``FakeRunner``, ``write_fake``. Its runtime is known to this test alone."""
-    runner.known_suffixes()  # the real runtimes register once, on import: not into the copy
-    monkeypatch.setattr(runner, "_factories", dict(runner._factories))
+    registry.known_suffixes()  # the real runtimes register once, on import: not into the copy
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
     spec = importlib.util.spec_from_file_location("fake_camera", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

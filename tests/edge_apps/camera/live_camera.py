@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge_apps.camera.inference.loop import Result
+from edge_apps.camera.inference.session import Session
 from edge_apps.camera.live.schema import Facts, LogState
 from edge_apps.camera.live.state import LiveState, facts_of
-from edge_apps.camera.log import Session
 from edge_apps.camera.sources.parse import Event, Skipped, TestPattern
 from edge_apps.camera.web.address import parse_web
 from edge_apps.camera.web.auth import choose_token

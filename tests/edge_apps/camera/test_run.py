@@ -15,8 +15,9 @@ from edge_apps.camera.inference.model import open_model
 from edge_apps.camera.inference.model_watcher import Watcher, state_of
 from edge_apps.camera.inference.snapshot import SnapshotOptions
 from edge_apps.camera.log import Log
+from edge_apps.camera.log.sink import LogOptions
 from edge_apps.camera.log.summary import summarize_log
-from edge_apps.camera.run import LogOptions, Options, Tally, Watch, labels_shown, run
+from edge_apps.camera.run import Options, Tally, Watch, labels_shown, run
 from edge_apps.camera.service.systemd_notify import Systemd
 from edge_apps.camera.sources.parse import Event, Skipped, SourceOptions, parse_source
 from edge_apps.errors import BadInput, EdgeError

@@ -17,7 +17,7 @@ from edge_apps.camera.commands.config import options_in
 from edge_apps.camera.commands.main import main
 from edge_apps.camera.commands.output import ForPrograms
 from edge_apps.camera.inference.model_watcher import Watcher, state_of
-from edge_apps.camera.service.install import plan
+from edge_apps.camera.service.install import Configured, plan
 
 ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
 serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
@@ -166,7 +166,7 @@ def test_the_key_of_a_configuration_counts_from_its_folder(
     assert edge_camera("run", "--config", "../camera.toml").returncode == 0
     options = options_in(config, main.commands["run"])
     assert options["trust"] == str(key)
-    assert f'"{key}"' in plan(config, options).unit, "its disk is mounted first"
+    assert f'"{key}"' in plan(config, Configured.of(options)).unit, "its disk is mounted first"
     (bundle / "manifest.json.sig").unlink()
     assert "is not signed" in error(edge_camera("run", "--config", "../camera.toml"))
     assert edge_camera("run", "--config", "../camera.toml", "--without", "trust").returncode == 0

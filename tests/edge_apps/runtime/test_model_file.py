@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
-from edge_apps.runtime import model_file, runner
+from edge_apps.runtime import model_file, registry
 from edge_apps.runtime.content import Content, sha256_of, size_of
 from edge_apps.runtime.manifest import load_bundle, parse_file_manifest
 from edge_apps.runtime.model_file import contradiction, read_model, vanished
+from edge_apps.runtime.runner import open_runner
 
 ABOUT = {
     "format": 1,
@@ -47,7 +48,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, bool]]:
     """What was tried out in another process."""
     seen: list[tuple[Path, bool]] = []
     for suffix in (".tflite", ".pte", ".mlpackage"):
-        monkeypatch.setitem(runner._elsewhere, suffix, lambda: None)
+        monkeypatch.setitem(registry._elsewhere, suffix, lambda: None)
     monkeypatch.setattr(model_file, "try_out", lambda content, *, xnnpack: seen.append((content.path, xnnpack)))
     return seen
 
@@ -210,12 +211,12 @@ def test_a_path_is_read_and_held_to_its_bundle_before_it_is_opened(
     bundle: Path, tried: list[tuple[Path, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a script opens a file: the same care as behind the commands."""
-    monkeypatch.setitem(runner._factories, ".tflite", lambda content, threads: (content.data, threads))
-    assert runner.open_runner(bundle / "m.tflite", 2) == (b"m.tflite", 2)
+    monkeypatch.setitem(registry._factories, ".tflite", lambda content, threads: (content.data, threads))
+    assert open_runner(bundle / "m.tflite", 2) == (b"m.tflite", 2)
     assert not tried
     (bundle / "m.tflite").write_bytes(b"changed")
     with pytest.raises(ChangedFile, match="was changed after export"):
-        runner.open_runner(bundle / "m.tflite")
+        open_runner(bundle / "m.tflite")
     (bundle / "m.tflite").rename(bundle.parent / "alone.tflite")
-    assert runner.open_runner(bundle.parent / "alone.tflite") == (b"changed", 1)
+    assert open_runner(bundle.parent / "alone.tflite") == (b"changed", 1)
     assert tried == [(bundle.parent / "alone.tflite", True)]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from edge_apps.errors import BadInput, BadManifest
-from edge_apps.runtime import runner
+from edge_apps.runtime import registry
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest, parse_file_manifest
-from edge_apps.runtime.runner import check_batch, check_outputs, known_suffixes, open_runner
+from edge_apps.runtime.runner import check_batch, check_outputs, known_suffixes, open_runner, register_runner
 
 ABOUT = {
     "format": 1,
@@ -61,8 +61,8 @@ def test_no_threads(tmp_path: Path, threads: int) -> None:
 
 def test_a_runtime_is_given_the_file_and_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known_suffixes()
-    monkeypatch.setattr(runner, "_factories", dict(runner._factories))
-    runner.register_runner(".mine", lambda content, threads: (content, threads))  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    register_runner(".mine", lambda content, threads: (content, threads))  # type: ignore[arg-type,return-value]
     content = Content(tmp_path / "m.mine", {"": b"bytes"})
     assert open_runner(content) == (content, 1)
     assert open_runner(content, 3) == (content, 3)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edge_apps.runtime import runner
+from edge_apps.runtime import registry
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.benchmarking import latency
@@ -38,8 +38,8 @@ class Sleeper:
 
 @pytest.fixture
 def sleepers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Content]:
-    runner.known_suffixes()  # the real ones first
-    monkeypatch.setitem(runner._factories, ".sleep", Sleeper)  # type: ignore[arg-type]
+    registry.known_suffixes()  # the real ones first
+    monkeypatch.setitem(registry._factories, ".sleep", Sleeper)  # type: ignore[arg-type]
     monkeypatch.setattr(Sleeper, "turns", [])
     monkeypatch.setattr(Sleeper, "closed", [])
     paths = [tmp_path / "2.sleep", tmp_path / "6.sleep"]

@@ -23,7 +23,7 @@ from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.console import print_parts
 from edge_apps.images import open_images
-from edge_apps.runtime import runner
+from edge_apps.runtime import registry
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest, load_bundle, parse_file_manifest, to_json
 from edge_apps.runtime.search_record import SearchRecord
@@ -125,8 +125,8 @@ def loaded(sure: Any) -> Iterator[Calibration]:
 @pytest.fixture
 def laboratory(monkeypatch: pytest.MonkeyPatch, small_family: Any, loaded: Calibration) -> None:  # noqa: ARG001
     """The target and its runtime; nothing is captured again, and latency is measured in no time."""
-    runner.known_suffixes()
-    monkeypatch.setitem(runner._factories, ".fake", SimulatedRunner)
+    registry.known_suffixes()
+    monkeypatch.setitem(registry._factories, ".fake", SimulatedRunner)
     monkeypatch.setitem(targets.targets(), "fake", Simulated())
     monkeypatch.setattr(preparing, "capture", lambda _checkpoint, _image: CAPTURED[0])
     monkeypatch.setattr(job, "measure", partial(job.measure, seconds=0.001, least=2))
@@ -318,7 +318,7 @@ def test_the_pictures_that_trained_the_network_do_not_judge(
 def test_files_that_run_elsewhere_are_not_searched_for(
     export: Any, ranges: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(runner._elsewhere, ".fake", lambda: "fakes run on the moon only")
+    monkeypatch.setitem(registry._elsewhere, ".fake", lambda: "fakes run on the moon only")
     refused = export(ranges(None)).error(2)
     assert "Nothing can be judged here: fakes run on the moon only. Add another --target." in refused
 
@@ -338,7 +338,7 @@ def second(laboratory: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[Excep
             raise error
 
         monkeypatch.setitem(targets.targets(), "lunar", Lunar())
-        monkeypatch.setitem(runner._factories, ".lunar", factory)
+        monkeypatch.setitem(registry._factories, ".lunar", factory)
 
     return fails
 
@@ -360,7 +360,7 @@ def test_a_target_that_cannot_run_on_this_machine_is_not_judged(
     export: Any, ranges: Any, second: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second(NotRunHere("on the moon only"))
-    monkeypatch.setitem(runner._elsewhere, ".lunar", lambda: "on the moon only")
+    monkeypatch.setitem(registry._elsewhere, ".lunar", lambda: "on the moon only")
     ended = export(ranges(None), "--target", "lunar", "--json")
     assert ended.status == 0, ended.err
     judged = {file["path"]: file["verdict"] for file in json.loads(ended.out)["search"]["judged"]}
@@ -382,7 +382,7 @@ def test_a_runtime_that_breaks_during_the_search_leaves_the_gate_undecided(
         raise MissingExtra("gone") if content.size else BadInput("no file of this kind")
 
     monkeypatch.setitem(targets.targets(), "lunar", Lunar())
-    monkeypatch.setitem(runner._factories, ".lunar", factory)
+    monkeypatch.setitem(registry._factories, ".lunar", factory)
     ended = export(ranges(None), "--target", "lunar")
     assert ended.status == 4, ended.err
     assert "small-int8.lunar" in ended.out

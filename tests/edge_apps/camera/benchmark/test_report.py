@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_apps import console
 from edge_apps.camera.benchmark import show
 from edge_apps.camera.benchmark.measure import Measured, Plan, Warmup
 from edge_apps.camera.benchmark.report import Report, report, throttling
-from edge_apps.camera.log import Session
+from edge_apps.camera.inference.session import Session
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.sensors import Sample
 
@@ -173,7 +174,7 @@ def test_throttling_that_nobody_can_know(session: Session) -> None:
 
 def shown(session: Session, said: Report, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    show.show(session, said)
+    console.show(show.as_parts(session, said))
     return capsys.readouterr().out
 
 

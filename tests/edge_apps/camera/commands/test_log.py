@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_apps.camera.inference.loop import Result
-from edge_apps.camera.log import Session, open_log
+from edge_apps.camera.inference.session import Session
+from edge_apps.camera.log import open_log
 from edge_apps.camera.sources.parse import Event
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.sensors import Sample

@@ -9,7 +9,7 @@ import pytest
 from edge_apps.camera.commands import output as output_module
 from edge_apps.camera.commands.output import ForPeople, print_stages
 from edge_apps.camera.inference.loop import Result
-from edge_apps.camera.log import Session
+from edge_apps.camera.inference.session import Session
 from edge_apps.camera.run import Tally
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.latency import summarize

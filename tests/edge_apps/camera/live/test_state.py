@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_apps.camera.inference.session import Session
 from edge_apps.camera.live import state as live_state
 from edge_apps.camera.live.schema import Facts, Happening, Health, LogState, State
 from edge_apps.camera.live.state import EVENTS, LiveState, facts_of
-from edge_apps.camera.log import Session
 from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.latency import STAGES

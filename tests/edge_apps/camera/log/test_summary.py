@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_apps.camera.inference.loop import Result
-from edge_apps.camera.log import Session, open_log
+from edge_apps.camera.inference.session import Session
+from edge_apps.camera.log import open_log
 from edge_apps.camera.log.summary import summarize_log
 from edge_apps.camera.sources.parse import Skipped
 from edge_apps.errors import BadInput

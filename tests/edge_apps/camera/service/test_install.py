@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from edge_apps.camera.commands.config import options_in
 from edge_apps.camera.commands.main import main
 from edge_apps.camera.service import install as service
-from edge_apps.camera.service.install import advice, install, plan
+from edge_apps.camera.service.install import Configured, advice, install, plan
 from edge_apps.errors import BadInput, EdgeError, MissingExtra
 from edge_apps.images import write_png
 
@@ -61,7 +61,7 @@ def not_root() -> Iterator[None]:
 @pytest.mark.parametrize("for_user", [False, True])
 def test_systemd_finds_nothing_wrong_with_the_unit(config: Path, tmp_path: Path, for_user: bool) -> None:
     path = tmp_path / "edge-camera.service"
-    path.write_text(plan(config, {}, for_user=for_user).unit)
+    path.write_text(plan(config, Configured(), for_user=for_user).unit)
     ended = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *(["--user"] if for_user else []), path],
         capture_output=True,
@@ -75,7 +75,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(config: Path, tmp_path: Path,
 
 def test_what_the_unit_says(config: Path) -> None:
     config.write_text('model = "/mnt/usb/bundle"\nlog = "latency.db"\nsource = "Folder:../pictures"\n')
-    unit = plan(config, options_in(config, main.commands["run"])).unit
+    unit = plan(config, Configured.of(options_in(config, main.commands["run"]))).unit
     folder, pictures = (str(path).replace("%", "%%") for path in (config.parent, config.parent.parent / "pictures"))
     assert f'RequiresMountsFor="{folder}" "/mnt/usb/bundle" "{folder}/latency.db" "{pictures}"\n' in unit
     assert "Type=notify\n" in unit
@@ -85,7 +85,7 @@ def test_what_the_unit_says(config: Path) -> None:
     assert "my camera 100%%/camera.toml" in unit
     assert "\nUser=" in unit
     assert "WantedBy=multi-user.target" in unit
-    user = plan(config, {}, for_user=True).unit
+    user = plan(config, Configured(), for_user=True).unit
     assert "\nStateDirectory=edge-pipeline\nStateDirectoryMode=0700\n" in unit, "for the id of the device"
     assert "StateDirectory" not in user, "a user's own folder can be written"
     assert "\nUser=" not in user
@@ -95,17 +95,19 @@ def test_what_the_unit_says(config: Path) -> None:
 
 def test_the_service_is_not_roots_because_sudo_installs_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "anna")
-    assert "\nUser=anna\n" in plan(config, {}).unit
+    assert "\nUser=anna\n" in plan(config, Configured()).unit
 
 
 def test_the_unit_is_the_same_wherever_it_is_made(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by a path with '..' in it, which systemd does not take."""
-    options = options_in(config, main.commands["run"])
+    options = Configured.of(options_in(config, main.commands["run"]))
     elsewhere = config.parent.parent / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     by_another = Path("..", config.parent.name, config.name)
-    assert plan(by_another, options_in(by_another, main.commands["run"])).unit == plan(config, options).unit
+    assert (
+        plan(by_another, Configured.of(options_in(by_another, main.commands["run"]))).unit == plan(config, options).unit
+    )
 
 
 def test_a_configuration_of_relative_paths_is_installed_from_elsewhere(
@@ -128,7 +130,7 @@ def test_a_configuration_of_relative_paths_is_installed_from_elsewhere(
 
 
 def test_installing_writes_the_unit_and_starts_it(config: Path, systemctl: Path, tmp_path: Path) -> None:
-    planned = plan(config, {}, name="door", root=tmp_path)
+    planned = plan(config, Configured(), name="door", root=tmp_path)
     assert planned.steps() == [
         f"write {tmp_path}/etc/systemd/system/door.service",
         "run systemctl daemon-reload",
@@ -150,7 +152,7 @@ def test_who_may_not_write_the_unit_is_told_what_to_do(
     locked.mkdir(mode=0o500)
     monkeypatch.setenv("HOME", str(locked))
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/systemctl")
-    service = plan(config, {}, for_user=for_user, root=locked)
+    service = plan(config, Configured(), for_user=for_user, root=locked)
     with not_root(), pytest.raises(BadInput, match=f"{words}.*"):
         install(service)
 
@@ -158,25 +160,25 @@ def test_who_may_not_write_the_unit_is_told_what_to_do(
 def test_what_systemd_refuses_is_said(config: Path, systemctl: Path, tmp_path: Path) -> None:
     (systemctl / "refuse").touch()
     with pytest.raises(EdgeError, match="'systemctl daemon-reload' failed: Failed to enable unit: Access denied"):
-        install(plan(config, {}, root=tmp_path))
+        install(plan(config, Configured(), root=tmp_path))
 
 
 def test_without_systemd_nothing_is_written(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingExtra, match="not run by systemd"):
-        install(plan(config, {}, root=tmp_path))
+        install(plan(config, Configured(), root=tmp_path))
     assert not (tmp_path / "etc").exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 200])
 def test_names_that_are_none(config: Path, name: str) -> None:
     with pytest.raises(BadInput, match="is no name for a unit"):
-        plan(config, {}, name=name)
+        plan(config, Configured(), name=name)
 
 
 def test_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No such configuration.*edge-camera config >"):
-        plan(tmp_path / "none.toml", {})
+        plan(tmp_path / "none.toml", Configured())
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_no_configuration(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_service_had_better_have(config: Path, options: dict, hints: list[str]) -> None:
-    said = advice(config, {"model": str(config.parent / "bundle"), **options})
+    said = advice(config, Configured(**{"model": str(config.parent / "bundle"), **options}))
     assert len(said) == len(hints)
     assert all(hint in line for hint, line in zip(hints, said, strict=True))
 
@@ -203,10 +205,10 @@ def test_a_password_is_for_one_reader(config: Path, scheme: str) -> None:
     options = {"model": "m", "source_text": f"{scheme}://user:secret@host/", "wait_for_source": True}
     config.chmod(0o644)
     with pytest.raises(BadInput, match="others can read it: chmod 600") as caught:
-        advice(config, options)
+        advice(config, Configured(**options))
     assert "secret" not in str(caught.value)
     config.chmod(0o600)
-    assert advice(config, options)
+    assert advice(config, Configured(**options))
 
 
 @pytest.mark.parametrize("source", ["clip", "video:clip", "photo", "folder:photos", "not-mounted/clip.mp4"])
@@ -214,7 +216,7 @@ def test_the_disk_of_its_source_is_mounted_first(config: Path, source: str) -> N
     (config.parent / "clip").write_bytes(b"a video?")
     (config.parent / "photo").write_bytes(b"\x89PNG\r\n\x1a\n")
     config.write_text(f'model = "bundle"\nsource = "{source}"\n')
-    unit = plan(config, options_in(config, main.commands["run"])).unit
+    unit = plan(config, Configured.of(options_in(config, main.commands["run"]))).unit
     place = str(config.parent / source.rpartition(":")[2]).replace("%", "%%")
     (line,) = [line for line in unit.splitlines() if line.startswith("RequiresMountsFor")]
     assert f'"{place}"' in line
@@ -222,7 +224,7 @@ def test_the_disk_of_its_source_is_mounted_first(config: Path, source: str) -> N
 
 def test_a_service_needs_a_model_and_a_source(config: Path) -> None:
     with pytest.raises(BadInput, match="sets no source"):
-        advice(config, {"model": "m"})
+        advice(config, Configured(model="m"))
 
 
 def test_words_that_systemd_would_expand() -> None:

@@ -302,7 +302,7 @@ def test_a_page_that_dies_is_told_to_the_program(live_camera, monkeypatch: pytes
     async def dies(*_: object) -> None:
         raise OSError("the machine is out of sockets")
 
-    monkeypatch.setattr(server._Server, "main_loop", dies)
+    monkeypatch.setattr(server.ThreadServer, "main_loop", dies)
     with LiveState(live_camera.some_facts()) as live, WebServer(live, Address("127.0.0.1", 0), None, tell):
         assert heard.wait(10)
     (event,) = told

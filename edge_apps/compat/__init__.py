@@ -1,0 +1,1 @@
+"""Uses of names that libraries do not document, one file per library, each with a contract test."""

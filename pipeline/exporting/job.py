@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from calibration.algorithms.adaround import OnLayer
+from calibration.algorithms.algorithm import OnLayer
 from calibration.dataset.dataset import CalibrationSet
 from calibration.quantizer import WEIGHTED, TensorKeys
 from calibration.ranges import Ranges

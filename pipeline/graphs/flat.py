@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from operator import attrgetter
+from operator import attrgetter, getitem
 from typing import Any, NamedTuple
 
 import torch
@@ -17,12 +17,6 @@ from torch.fx import Graph, Interpreter, Node
 from torch.fx.node import map_arg
 
 from pipeline.graphs.whole_graphs import check_graph
-
-
-def arguments_of(node: Node, *defaults: Any) -> list[Any]:
-    """Return an operator's arguments in order; a graph leaves those out that have their default."""
-    given: list[Any] = list(node.args)
-    return [*given, *defaults[len(given) :]]
 
 
 class Place(nn.Module):
@@ -94,12 +88,6 @@ class FlatNetwork(nn.Module):
             return found
         return None
 
-    def sides(self, node: Any) -> tuple[int, ...]:
-        """Return the shape of a node's tensor; a side that is free (the batch) is −1."""
-        constant = self.constant(node)
-        shape = (node.meta["val"] if constant is None else constant).shape
-        return tuple(side if isinstance(side, int) else -1 for side in shape)
-
     def keep(self, path: str, tensor: torch.Tensor) -> None:
         """Hold a tensor under a path, in place of what was there.
 
@@ -115,6 +103,11 @@ class FlatNetwork(nn.Module):
         else:
             place.register_buffer(name, tensor)
 
+    def change(self, node: Node, tensor: torch.Tensor) -> None:
+        """Give a constant another value, for all who read it; its shape may be another."""
+        self.keep(str(node.target), tensor)
+        node.meta["val"] = self._noted_tensor(tensor)
+
     def add_constant(self, name: str, tensor: torch.Tensor, before: Node) -> Node:
         """A node for a new tensor, held where the operator ``before`` was written, under this name or one like it."""
         path = f"{before.meta['path']}.{name}".removeprefix(".")
@@ -122,13 +115,17 @@ class FlatNetwork(nn.Module):
         self.keep(free, tensor)
         with self._flat.inserting_before(before):
             node = self._flat.create_node("get_attr", free)
-        node.meta = {"path": before.meta["path"], "val": self._fake_mode().from_tensor(tensor, static_shapes=True)}
+        node.meta = {"path": before.meta["path"], "val": self._noted_tensor(tensor)}
         return node
 
     def _fake_mode(self) -> Any:
         """What capture notes results with: tensors without memory."""
         image = next(node for node in self._flat.nodes if node.op == "placeholder")
         return image.meta["val"].fake_mode
+
+    def _noted_tensor(self, tensor: torch.Tensor) -> Any:
+        """What capture notes of a constant."""
+        return self._fake_mode().from_tensor(tensor, static_shapes=True)
 
     def note(self, path: str, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> None:
         """Remember that a tensor is what ``compute`` makes of those that these nodes stand for; None stays None."""
@@ -202,20 +199,20 @@ class FlatNetwork(nn.Module):
         Computed as capture does. Otherwise C++ would ask for the size of a free batch, and the program that was
         captured, which has the same symbol, would hold that one size for good.
         """
-        mode = self._fake_mode()
-
-        def of(node: Node) -> Any:
-            constant = self.constant(node)  # rewriting may have given it another shape than was captured
-            return node.meta["val"] if constant is None else mode.from_tensor(constant, static_shapes=True)
-
-        symbols = mode.shape_env
+        symbols = self._fake_mode().shape_env
         with enable_python_dispatcher(), nullcontext() if symbols is None else symbols.suppress_guards():
-            return operator(*map_arg(arguments, of))
+            return operator(*map_arg(arguments, lambda node: node.meta["val"]))
 
     def redirect(self, node: Node, new: Node) -> None:
         """Let the readers of a node read another, and drop it."""
         node.replace_all_uses_with(new)
         self._flat.erase_node(node)
+
+    def replace_first_result(self, node: Node, operator: Any, arguments: tuple[Any, ...]) -> None:
+        """Let the readers of a node's first result read that of another operator, which gives nothing else."""
+        new = self.add_call(operator, arguments, node)
+        for reader in list(node.users):
+            self.redirect(reader, new)
 
     def end_at(self, node: Node, most: int) -> None:
         """Return the result of ``node`` instead of the logits, flattened to ``[N, K]``; of at most ``most`` values.
@@ -292,6 +289,11 @@ def path_of(node: Node) -> str:
     if path.startswith("_empty_nn_module_stack"):
         return ""
     return re.sub(r"[^\w.@-]+", "_", path.removeprefix("L['self']")).strip(".")
+
+
+def reads_first_result_only(node: Node) -> bool:
+    """Whether of an operator with several results the first is read, and no other."""
+    return all(reader.target is getitem and reader.args[1] == 0 for reader in node.users)
 
 
 def writes(node: Node) -> bool:

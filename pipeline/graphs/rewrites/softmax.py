@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.graphs.arguments import shape_of, with_defaults
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
@@ -48,7 +49,7 @@ class SliceSoftmax(nn.Module):
 
 
 def _softmax(node: Node) -> nn.Module | None:
-    source, axis, dtype = with_defaults(node, None, -1, None)
+    source, axis, dtype = arguments_of(node, None, -1, None)
     rank = len(shape_of(source))
     axis %= rank
     if axis == 0 or dtype not in (None, source.meta["val"].dtype) or (rank < 4 and axis == rank - 1):

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.graphs.flat import FlatNetwork, arguments_of
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 

@@ -11,7 +11,7 @@ from calibration.float_operators import computes_in_float, float_sources
 from calibration.float_region import in_float_region
 from calibration.moved import MOVES
 from calibration.quantizer import BINARY, WEIGHTED
-from pipeline.graphs.rewrites.scaling import NOTHING
+from pipeline.graphs.rewrites.expansions import NOTHING
 
 aten: Any = torch.ops.aten
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule
 
-from pipeline.graphs.arguments import with_defaults
+from pipeline.graphs.arguments import arguments_of
 
 aten: Any = torch.ops.aten
 
@@ -17,7 +17,7 @@ def plain_subtractions(graph: GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.target != aten.rsub.Scalar:
             continue
-        source, number, times = with_defaults(node, None, None, 1)
+        source, number, times = arguments_of(node, None, None, 1)
         with graph.graph.inserting_before(node):
             negative = graph.graph.call_function(aten.mul.Tensor, (source, -float(times)))
             result = graph.graph.call_function(aten.add.Tensor, (negative, float(number)))

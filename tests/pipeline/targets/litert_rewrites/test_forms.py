@@ -16,7 +16,7 @@ from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of, input_range
 from pipeline.graphs.prepare import prepare
-from pipeline.graphs.rewrites.scaling import NOTHING
+from pipeline.graphs.rewrites.expansions import NOTHING
 from pipeline.targets.litert_rewrites.float_operators import keep_in_float
 from pipeline.targets.litert_rewrites.forms import plain_subtractions
 

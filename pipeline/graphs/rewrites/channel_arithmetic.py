@@ -18,53 +18,11 @@ import torch
 from torch.fx import Node
 
 from calibration.axes import channel_axis
-from pipeline.graphs.flat import FlatNetwork, arguments_of
-from pipeline.graphs.folding import own_tensor
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.arithmetic import COMMUTING, PRODUCTS, SUMS
+from pipeline.graphs.flat import FlatNetwork
 from pipeline.graphs.layer_before import LayerBefore, layer_before
-
-aten: Any = torch.ops.aten
-
-SUMS = {aten.add.Tensor, aten.sub.Tensor}
-PRODUCTS = {aten.mul.Tensor, aten.div.Tensor}
-COMMUTING = {aten.add.Tensor, aten.mul.Tensor}
-
-EXPANSIONS = {aten.expand.default, aten.expand_as.default, aten.broadcast_to.default}
-
-NOTHING = 1e-30
-"""Changes no value, and is not folded away: of 0, or of a product with 1, LiteRT's converter makes an int8 operator."""
-
-
-def drop_expansions(network: FlatNetwork) -> None:
-    """Let arithmetic broadcast itself: ``x + p.expand(N, −1, −1)`` is ``x + p``, ``v * c.expand_as(v)`` is ``v * c``.
-
-    LiteRT's converter turns the axes of what it broadcasts, but not of the shape that it broadcasts to. Where something
-    else reads the broadcast, it is a sum with values too small to change any.
-    """
-    for node in network.nodes:
-        if node.target not in SUMS | PRODUCTS:
-            continue
-        for source in node.all_input_nodes:
-            others = [other for other in node.all_input_nodes if other is not source]
-            same = any(network.sides(other) == network.sides(node) for other in others)
-            if source.target in EXPANSIONS and same:
-                node.replace_input_with(source, source.all_input_nodes[0])
-    for node in network.nodes:
-        if node.target in EXPANSIONS and (sides := _expanded(network, node)) is not None:
-            nothing = network.add_constant("nothing", torch.full(sides, NOTHING), node)
-            broadcast = (node.all_input_nodes[0], nothing)
-            network.redirect(node, network.add_call(aten.add.Tensor, broadcast, node, value=node.meta["val"]))
-    network.clean()
-
-
-def _expanded(network: FlatNetwork, node: Node) -> list[int] | None:
-    """How often an expansion repeats each axis; None where it is of a constant, of the batch, or adds axes."""
-    source = node.all_input_nodes[0]
-    if network.constant(source) is not None or not node.meta["val"].is_floating_point():
-        return None
-    before, after = network.sides(source), network.sides(node)
-    if len(before) != len(after) or before[0] != after[0]:
-        return None
-    return [1 if one == other else other for one, other in zip(before, after, strict=True)]
+from pipeline.graphs.layer_tensors import own_tensor
 
 
 def fold_channel_arithmetic(network: FlatNetwork) -> None:
@@ -97,7 +55,7 @@ def _is_per_channel(constant: torch.Tensor, source: Any, node: Node, found: Laye
 
 
 def _folded(network: FlatNetwork, node: Node, layer: Node, index: int, constant: Any) -> Node | None:
-    """The layer's weight (1) or bias (2) with the constant in it."""
+    """Return the layer's weight (1) or bias (2) with the constant in it."""
     old: Node | None = arguments_of(layer, None, None, None)[index]
     is_sum = node.target in SUMS
     if (index == 1 and is_sum) or (old is None and not is_sum):

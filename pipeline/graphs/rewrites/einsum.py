@@ -20,11 +20,12 @@ import torch
 from torch.fx import Node
 
 from pipeline.graphs.flat import FlatNetwork
+from pipeline.graphs.shapes import sides_of
 
 aten: Any = torch.ops.aten
 
 
-def plain_products(network: FlatNetwork) -> None:
+def contract_einsums(network: FlatNetwork) -> None:
     """Rewrite einsum of one or two tensors, and matrix products with a constant on the left."""
     for node in network.nodes:
         if node.target == aten.einsum.default:
@@ -38,7 +39,7 @@ def plain_products(network: FlatNetwork) -> None:
 def _from_the_left(network: FlatNetwork, node: Node) -> str | None:
     """The equation of ``W @ x`` with a constant matrix; on the right a linear layer has it as it is."""
     left, right = node.all_input_nodes if len(node.all_input_nodes) == 2 else (node, node)
-    matrix, rank = network.constant(left), len(network.sides(right))
+    matrix, rank = network.constant(left), len(sides_of(right))
     if matrix is None or matrix.dim() != 2 or rank < 3 or network.constant(right) is not None:
         return None
     front = "abcdefgh"[: rank - 2]
@@ -74,7 +75,7 @@ class _Terms(NamedTuple):
 
 
 def _contract(network: FlatNetwork, node: Node, equation: str, tensors: Sequence[Node]) -> None:
-    terms = _letters(equation, [len(network.sides(tensor)) for tensor in tensors])
+    terms = _letters(equation, [len(sides_of(tensor)) for tensor in tensors])
     if terms is None:
         return
     *inputs, out = terms
@@ -127,7 +128,7 @@ def _summed(network: FlatNetwork, node: Node, tensor: Node, letters: str, elsewh
 
 def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: _Terms) -> Node:
     """With a constant: a 1×1 convolution over channels, or a linear layer over the last axis."""
-    lengths = dict(zip(terms.right, network.sides(weight), strict=True))
+    lengths = dict(zip(terms.right, sides_of(weight), strict=True))
     order = [terms.right.index(letter) for letter in terms.columns + terms.summed]
     outputs, inputs = (math.prod(lengths[letter] for letter in part) for part in (terms.columns, terms.summed))
     at_channels = len(terms.left) == 4 and terms.summed == terms.left[1] and len(terms.columns) == 1
@@ -136,7 +137,7 @@ def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: 
         return network.add_call(aten.conv2d.default, (source, kernel), node)
     matrix = _constant(network, node, weight, lambda value: value.permute(order).reshape(outputs, inputs))
     last = _arranged(network, node, source, terms.left, terms.rows + terms.summed)
-    rows = network.sides(last)[: len(terms.rows)]
+    rows = sides_of(last)[: len(terms.rows)]
     if len(terms.summed) != 1:
         last = network.add_call(aten.reshape.default, (last, [*rows, inputs]), node)
     product = network.add_call(aten.linear.default, (last, matrix), node)
@@ -148,7 +149,7 @@ def _layer(network: FlatNetwork, node: Node, source: Node, weight: Node, terms: 
 
 def _product(network: FlatNetwork, node: Node, left: Node, right: Node, terms: _Terms) -> Node:
     """Of two tensors: a matrix product for each entry of the axes that all three have."""
-    lengths = dict(zip(terms.left + terms.right, network.sides(left) + network.sides(right), strict=True))
+    lengths = dict(zip(terms.left + terms.right, sides_of(left) + sides_of(right), strict=True))
 
     def length(letters: str) -> int:
         known = [lengths[letter] for letter in letters]

@@ -54,9 +54,9 @@ class TFLiteTarget:
         from calibration.float_operators import float_operators
         from calibration.quantize import quantize
         from pipeline.graphs.front_ends import BytesInput, capture_bytes, graph_of
-        from pipeline.targets.litert_rewrites.float_operators import keep_in_float
-        from pipeline.targets.litert_rewrites.forms import plain_subtractions
+        from pipeline.targets.litert_rewrites.kept_in_float import keep_in_float
         from pipeline.targets.litert_rewrites.padding import pad_before_pooling
+        from pipeline.targets.litert_rewrites.subtractions import plain_subtractions
 
         program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
         graph = pad_before_pooling(graph_of(program))

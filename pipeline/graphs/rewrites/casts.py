@@ -1,4 +1,9 @@
-"""Casts that do nothing in a float32 network: ``x.float()``, ``y.type_as(x)``, ``softmax(x, dtype=torch.float32)``.
+"""Casts that do nothing in a float32 network.
+
+::
+
+    x.float(), y.type_as(x)            →   x, y
+    softmax(x, dtype=torch.float32)    →   softmax(x)
 
 Left in, they pin float32 in a network that is captured again in float16 or float64.
 """

@@ -2,8 +2,7 @@
 
 ::
 
-    x [N, C, L] → conv1d → relu → max_pool1d → y
-    x → unsqueeze [N, C, 1, L] → conv2d → relu → max_pool2d → squeeze → y
+    x [N, C, L]: conv1d, relu, max_pool1d   →   unsqueeze [N, C, 1, L], conv2d, relu, max_pool2d, squeeze [N, C, L]
 
 int8 kernels, delegates and the calibration know two-dimensional convolution only. Weights get an axis of one value.
 """

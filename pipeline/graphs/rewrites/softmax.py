@@ -1,4 +1,10 @@
-"""Softmax over the last axis of matrices: the one form that delegates take."""
+"""Softmax over the last axis of matrices, which is the one form that delegates take.
+
+::
+
+    softmax(x [N, C, H, W], 1)       →  permute [N, H, W, C] → reshape [·, C] → softmax → reshape → permute
+    softmax(x of five axes or more)  →  reshape [before, K, after] → transpose → softmax → transpose → reshape
+"""
 
 from __future__ import annotations
 

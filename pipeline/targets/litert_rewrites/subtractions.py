@@ -1,4 +1,4 @@
-"""Operators that LiteRT's converter gets wrong, in a form that it gets right."""
+"""Subtractions from a number, which LiteRT's converter gets wrong, in a form that it gets right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ aten: Any = torch.ops.aten
 
 
 def plain_subtractions(graph: GraphModule) -> None:
-    """Replace ``n − x`` (``rsub``), of which the converter makes ``x − n``, by ``−x + n``; changes the graph."""
+    """Replace ``rsub``, of which the converter makes ``x − n``; changes the graph.
+
+    ::
+
+        rsub(x, n, times)   →   mul(x, −times) → add(n)
+    """
     for node in list(graph.graph.nodes):
         if node.target != aten.rsub.Scalar:
             continue

@@ -17,8 +17,7 @@ from edge_apps.chatter import hushed
 from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of, input_range
 from pipeline.graphs.prepare import prepare
 from pipeline.graphs.rewrites.expansions import NOTHING
-from pipeline.targets.litert_rewrites.float_operators import keep_in_float
-from pipeline.targets.litert_rewrites.forms import plain_subtractions
+from pipeline.targets.litert_rewrites.kept_in_float import keep_in_float
 
 aten = torch.ops.aten
 
@@ -49,17 +48,3 @@ def test_a_number_that_changes_nothing_where_the_converter_would_take_int8(name:
     numbers = [node for node in graph.graph.nodes if node.target == aten.add.Tensor and node.args[1] == NOTHING]
     assert len(numbers) == ADDED[name]
     assert torch.equal(graph(images(4)), before)
-
-
-@pytest.mark.parametrize("times", [1, 2.5])
-def test_a_subtraction_from_a_number(times: float) -> None:
-    class Rest(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.rsub(x, 3, alpha=times)
-
-    x = torch.linspace(-2, 5, 12).reshape(3, 4)
-    graph: Any = torch.export.export(Rest(), (x,)).module()
-    assert any(node.target == aten.rsub.Scalar for node in graph.graph.nodes)
-    plain_subtractions(graph)
-    assert not any(node.target == aten.rsub.Scalar for node in graph.graph.nodes)
-    torch.testing.assert_close(graph(x), 3 - times * x)

@@ -103,15 +103,3 @@ def test_one_learned_query_is_computed_once() -> None:
         torch.testing.assert_close(found(x), network(x))
     for path, tensor in found.named_parameters():
         assert tensor.stride() == torch.empty(tensor.shape).stride(), path
-
-
-def test_joined_zeros_are_padding_alone() -> None:
-    found = same(lambda x, p: torch.cat([x * p, torch.zeros(2, 6, 6).expand(x.shape[0], -1, -1, -1)], 1), 4, 1, 1)
-    assert not {aten.cat.default, aten.add.Tensor} & targets(found)
-
-
-def test_joined_parameters_are_added_even_if_they_are_zeros() -> None:
-    """They learn."""
-    torch.manual_seed(0)
-    network = Around(lambda x, p: torch.cat([x, p.expand(x.shape[0], -1, -1, -1)], 1), torch.zeros(1, 2, 6, 6)).eval()
-    assert any(path.endswith("joined") for path, _ in prepare(network, INPUT).network.named_parameters())

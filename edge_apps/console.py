@@ -22,10 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_apps.errors import EdgeError, first_line
+from edge_apps.settings import as_options
 from edge_apps.visible import visible, visible_json, visible_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
+
+SEE_TRACEBACK = " Run with --debug for the traceback."
 
 WIDTH_OF_A_PIPE = 160
 """Columns for tables when stdout is no terminal: nothing is cut to 80 in a log."""
@@ -39,8 +42,8 @@ class SafeConsole(Console):
     """A console on which what others wrote cannot steer the terminal; rich's own control codes can."""
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """As rich's, made visible before it is measured: a replacement takes room that a control character does not."""
-        return super().render_str(visible_lines(text), **how)
+        """As rich's, with settings shown as options, and made visible before it is measured: that takes more room."""
+        return super().render_str(visible_lines(as_options(text)), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """As rich's, with all text made visible."""
@@ -203,7 +206,7 @@ class Program(click.Group):
         except EdgeError as error:
             if debug:
                 traceback.print_exc()
-            _say(str(error))
+            _say(f"{error}{SEE_TRACEBACK if error.traceback_helps and not debug else ''}")
             sys.exit(error.exit_status)
         except BrokenPipeError:
             # What is still buffered has no reader; without this the interpreter would complain at its end.
@@ -280,4 +283,4 @@ def _fault(error: Exception, debug: bool) -> NoReturn:
 
 def _say(message: str) -> None:
     """One line of characters that can be seen, whatever a library or a hostile file put into the message."""
-    sys.stderr.write(f"Error: {visible(' '.join(message.splitlines()))}\n")
+    sys.stderr.write(f"Error: {visible(as_options(' '.join(message.splitlines())))}\n")

@@ -8,9 +8,17 @@ import re
 
 
 class EdgeError(Exception):
-    """Something failed that the user should read about in one line."""
+    """Something failed that the user should read about in one line.
+
+    Settings are named as in Python, in backticks (`out`, `precision=fp32`): the command line shows them as options.
+    ``traceback_helps`` says that the cause lies in a library or in the user's own code, where the line matters.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str = "", *, traceback_helps: bool = False) -> None:
+        super().__init__(message)
+        self.traceback_helps = traceback_helps
 
 
 class BadInput(EdgeError):

@@ -79,7 +79,7 @@ def evaluate_and_gate(place: Place) -> tuple[EvaluationResult, GateResult]:
 def check_frames(place: Place) -> None:
     """Refuse, before work starts, a ``frames`` folder that an earlier demo did not write; ``BadInput``."""
     if place.frames.exists() and not (place.frames / MARK).is_file() and any(place.frames.iterdir()):
-        raise BadInput(f"'{place.frames}' exists and is not a demo's: it is not replaced. Choose another --out.")
+        raise BadInput(f"'{place.frames}' exists and is not a demo's: it is not replaced. Choose another `out`.")
 
 
 def write_frames(place: Place) -> int:

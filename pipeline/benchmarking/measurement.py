@@ -124,4 +124,4 @@ def load_measurement(path: Path) -> Measurement:
     except OSError as error:
         raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
     except ValueError as error:
-        raise BadInput(f"'{path}' is no benchmark ({error}): remove it, or choose another --out.") from error
+        raise BadInput(f"'{path}' is no benchmark ({error}): remove it, or choose another `out`.") from error

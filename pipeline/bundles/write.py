@@ -39,7 +39,7 @@ def check_free(out: Path, force: bool) -> None:
         BadInput: it exists and ``force`` is not given; it exists and is no bundle; it cannot be written.
     """
     if out.suffix in known_suffixes():
-        raise BadInput(f"--out is '{out}'; a bundle is a folder of files, and '{out.suffix}' is the name of one file.")
+        raise BadInput(f"`out` is '{out}'; a bundle is a folder of files, and '{out.suffix}' is the name of one file.")
     try:
         place = out.resolve()
         if place.exists():
@@ -48,7 +48,7 @@ def check_free(out: Path, force: bool) -> None:
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
-        raise BadInput(f"Cannot write '{out}': {error.strerror}. Choose an --out that you can write to.") from error
+        raise BadInput(f"Cannot write '{out}': {error.strerror}. Choose an `out` that you can write to.") from error
 
 
 @contextmanager
@@ -143,13 +143,13 @@ def change_manifest(root: Path, **changed: Any) -> None:
 
 def _check_replaceable(out: Path, place: Path, force: bool) -> None:
     if Path.cwd().is_relative_to(place) or place.is_mount():
-        raise BadInput(f"'{out}' is a folder in use: it cannot be replaced. Choose an --out inside it.")
+        raise BadInput(f"'{out}' is a folder in use: it cannot be replaced. Choose an `out` inside it.")
     if place.is_dir() and not any(place.iterdir()):
         return
     if not _is_bundle(place):
-        raise BadInput(f"'{out}' exists and is not a bundle: it is not replaced. Choose another --out.")
+        raise BadInput(f"'{out}' exists and is not a bundle: it is not replaced. Choose another `out`.")
     if not force:
-        raise BadInput(f"Bundle '{out}' exists. Pass --force to replace it, or choose another --out.")
+        raise BadInput(f"Bundle '{out}' exists. Pass `force` to replace it, or choose another `out`.")
 
 
 def _is_bundle(path: Path) -> bool:
@@ -166,7 +166,7 @@ def _appear(folder: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(place)  # onto nothing or an empty folder; the system refuses anything else
     except OSError as error:
-        raise BadInput(f"Cannot put the bundle at '{place}': {error.strerror}. Choose another --out.") from error
+        raise BadInput(f"Cannot put the bundle at '{place}': {error.strerror}. Choose another `out`.") from error
 
 
 def _replace(folder: Path, place: Path) -> None:

@@ -149,13 +149,13 @@ def load(
         from pipeline.checkpoints import programs
 
         if ema:
-            raise BadCheckpoint(f"'{path}' is an exported program, which holds one set of weights: leave --ema out.")
+            raise BadCheckpoint(f"'{path}' is an exported program, which holds one set of weights: leave `ema` out.")
         return programs.load(path, contents.data, given)
     metadata = contents.metadata
     if metadata is None and (model is None or not labels):
         raise BadCheckpoint(
             f"'{path}' does not say what it is (no {METADATA_KEY} metadata): name its model and its labels with "
-            f"--model and --labels. Of torchvision or timm: pipeline import-weights {path} --as MODEL --out FILE."
+            f"`model` and `labels`. 'pipeline import-weights' imports weights of torchvision or timm."
         )
     named = None
     if model is not None and (metadata is None or user_networks.is_reference(model)):
@@ -169,7 +169,7 @@ def load(
     check(metadata, given, path)
     if named is None and user_networks.is_reference(metadata.model):
         # The user's own file is run because they name it, never because a checkpoint does.
-        raise BadCheckpoint(f"'{path}' is of your own network: say where that is, as in --model …/{metadata.model}.")
+        raise BadCheckpoint(f"'{path}' is of your own network: say where that is, as in `model=…/{metadata.model}`.")
     spec = named or zoo.get(metadata.model)
     chosen = spec.with_defaults(metadata.options)
     for side in (metadata.preprocess.height, metadata.preprocess.width):

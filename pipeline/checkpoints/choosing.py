@@ -156,7 +156,7 @@ def take(sources: Sequence[StateDict], wanted: Wanted, averaged: bool | None, wh
     asked = [match for match in matches if averaged in (None, match.averaged)]
     if not asked:
         raise BadCheckpoint(
-            f"{where} holds averaged weights (EMA) only, under '{matches[0].where}': leave --no-ema out."
+            f"{where} holds averaged weights (EMA) only, under '{matches[0].where}': leave `ema=False` out."
         )
     taken = asked[0]
     rivals = [match for match in asked[1:] if match.rank() == taken.rank() and not _equal(match.tensors, taken.tensors)]
@@ -178,9 +178,9 @@ def _about_unnamed(place: str) -> str:
 
 def _check_asked(averaged: bool | None, any_averaged: bool, unnamed: Sequence[str], where: str) -> None:
     if averaged and not any_averaged and unnamed:
-        raise BadCheckpoint(f"{where} cannot be read with --ema. {_about_unnamed(unnamed[0])}.")
+        raise BadCheckpoint(f"{where} cannot be read with `ema`. {_about_unnamed(unnamed[0])}.")
     if averaged and not any_averaged:
-        raise BadCheckpoint(f"{where} holds no averaged weights (EMA): leave --ema out.")
+        raise BadCheckpoint(f"{where} holds no averaged weights (EMA): leave `ema` out.")
 
 
 def _check_strange(found: Sequence[_Match], where: str) -> None:
@@ -315,7 +315,7 @@ def _notes(taken: _Match, matches: Sequence[_Match]) -> Iterator[str]:
     other_kind = [match for match in others if match.averaged != taken.averaged]
     if other_kind:
         mine, theirs = (RAW, AVERAGE) if not taken.averaged else (AVERAGE, RAW)
-        option = "--no-ema" if taken.averaged else "--ema"
+        option = "`ema=False`" if taken.averaged else "`ema`"
         yield f"The {mine}{_under(taken)} are taken; {option} takes the {theirs}{_under(other_kind[0])}."
     elif taken.averaged:
         yield f"These are {AVERAGE}{_under(taken)}; the checkpoint holds no raw ones."

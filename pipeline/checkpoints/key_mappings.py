@@ -164,8 +164,8 @@ def check_hidden(path: Path, spec: ModelSpec, names: Collection[str], given: Map
         hidden = {name: value for name, value in fixed.items() if name not in given and value != defaults[name]}
         if hidden:
             differ = ", ".join(f"{name} is {value}, not {defaults[name]}" for name, value in hidden.items())
-            say = " ".join(f"--{name.replace('_', '-')} …" for name in hidden)
+            say = " ".join(f"`{name}=…`" for name in hidden)
             raise BadCheckpoint(
                 f"'{path}' does not say what it is, and may be {spelling.name}'s '{spec.name}', whose {differ}. Import "
-                f"it: pipeline import-weights {path} --as {spec.name} --out FILE; or say which, with {say}."
+                f"it as '{spec.name}' with 'pipeline import-weights', or say which, with {say}."
             )

@@ -46,9 +46,9 @@ def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
             )
         spec = dataclasses.replace(spec, name=metadata.model, title=metadata.model)
     elif given["model"] is not None or given["options"]:
-        raise BadCheckpoint(f"'{path}' brings its network along: leave --model and its options out.")
+        raise BadCheckpoint(f"'{path}' brings its network along: leave `model` and its options out.")
     elif not given["labels"]:
-        raise BadCheckpoint(f"'{path}' does not say what its classes are: give --labels.")
+        raise BadCheckpoint(f"'{path}' does not say what its classes are: give `labels`.")
     else:
         metadata = describe(spec, Preprocess(height=height, width=width), given)
         check(metadata, {**given, "model": None}, path)

@@ -126,7 +126,7 @@ def build(factory: Callable[..., Any], name: str, classes: int) -> nn.Module:
             " A device is not needed: leave .cuda() and .to('cuda') out of the factory." if _is_of_a_gpu(error) else ""
         )
         raise BadInput(
-            f"'{name}' failed with {type(error).__name__}: {first_line(error)}.{gpu} See --debug."
+            f"'{name}' failed with {type(error).__name__}: {first_line(error)}.{gpu}", traceback_helps=True
         ) from error
     if not isinstance(network, nn.Module):
         raise BadInput(f"'{name}' returned a {type(network).__name__}, not a torch.nn.Module.")
@@ -204,7 +204,7 @@ def _check_parameters(network: nn.Module, name: str) -> None:
             raise BadInput(
                 f"'{name}' computes in {_dtype(parameter)} ('{path}'), and networks are calibrated and exported from "
                 "float32: let the factory return network.float(). A checkpoint with weights of another precision is "
-                "read as it is; smaller files are --precision fp16 or int8."
+                "read as it is; smaller files are `precision=fp16` or int8."
             )
 
 
@@ -228,11 +228,12 @@ def check_logits(network: nn.Module, name: str, classes: int, preprocess: Prepro
     except Exception as error:
         line = first_line(error)
         channels = CHANNELS.search(str(error))
-        size = "; another size is --input" if not channels and re.search("size|shape", line, re.IGNORECASE) else ""
-        size += "" if channels is None else f". {_of_channels(int(channels[1]))}"
+        size = " Another size is `input`." if not channels and re.search("size|shape", line, re.IGNORECASE) else ""
+        size += "" if channels is None else f" {_of_channels(int(channels[1]))}."
         raise BadInput(
-            f"'{name}' fails on {given} {shape} with {type(error).__name__}: {line}{where_failed(error, network)}. "
-            f"See --debug{size}."
+            f"'{name}' fails on {given} {shape} with {type(error).__name__}: "
+            f"{line}{where_failed(error, network)}.{size}",
+            traceback_helps=True,
         ) from error
     finally:
         network.train(was_training)
@@ -317,5 +318,6 @@ def _from_package(name: str) -> ModuleType:
 def _failed(what: str, error: BaseException) -> BaseException:
     """Errors in the user's file, ``sys.exit`` too, are theirs; Ctrl-C is nobody's."""
     if isinstance(error, (Exception, SystemExit)):
-        return BadInput(f"'{what}' failed with {type(error).__name__}: {first_line(error)}. See --debug.")
+        said = f"'{what}' failed with {type(error).__name__}: {first_line(error)}."
+        return BadInput(said, traceback_helps=True)
     return error

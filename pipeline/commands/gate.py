@@ -11,6 +11,7 @@ import click
 
 from edge_apps.console import echo_json, progress, results
 from edge_apps.errors import EdgeError, first_line
+from edge_apps.settings import as_options
 from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra, trust_option
 
 if TYPE_CHECKING:
@@ -146,7 +147,9 @@ def _reported(junit: Path | None, markdown: Path | None) -> Iterator[None]:
         from edge_apps.files import write_whole
         from pipeline.gating import refused
 
-        reason = str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {first_line(error)}"
+        reason = (
+            as_options(str(error)) if isinstance(error, EdgeError) else f"{type(error).__name__}: {first_line(error)}"
+        )
         for report, written in ((junit, refused.junit), (markdown, refused.markdown)):
             if report is not None:
                 with suppress(EdgeError):  # perhaps it is the report that cannot be written

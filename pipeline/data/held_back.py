@@ -86,7 +86,7 @@ def _read(images: ImageSet, preprocess: Preprocess, on: JudgedOn) -> JudgedImage
     try:
         pixels = to_batch([images.image(index) for index in range(len(images))], preprocess)
     except BadImage as error:
-        raise BadImage(f"{error} Or leave such images out with --skip-corrupt.") from error
+        raise BadImage(f"{error} Or leave such images out with `skip_corrupt`.") from error
     return JudgedImages(pixels, on, tuple(images.classes[label] for label in images.labels))
 
 

@@ -74,7 +74,7 @@ def load_all(images: ImageSet, preprocess: Preprocess) -> Pixels:
     if size > free:
         raise BadInput(
             f"'{images.name}' is {size / 1e9:.1f} GB as {preprocess.height}×{preprocess.width} pixels; "
-            f"{free / 1e9:.1f} GB of memory are free. Choose a smaller --input or fewer pictures."
+            f"{free / 1e9:.1f} GB of memory are free. Choose a smaller `input` or fewer pictures."
         )
     pixels = np.empty(shape, np.uint8)
 
@@ -99,7 +99,7 @@ def _decoded(images: ImageSet, index: int) -> Image:
     try:
         return images.image(index)
     except BadImage as error:
-        raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
+        raise BadImage(f"{error} Or leave such pictures out with `skip_corrupt`.") from error
 
 
 def in_threads(work: Callable[[int], T], count: int, title: str) -> Iterator[T]:

@@ -131,7 +131,7 @@ def counterparts_in(other: Bundle, bundle: Bundle) -> tuple[dict[str, Candidate]
         raise BadInput(
             f"'{other.root}' has no {' and no '.join(missing)} to compare with; it has "
             f"{', '.join(map(_kind, kinds.values())) or 'no model'}. Export the same kinds into both, or gate without "
-            "--against."
+            "`against`."
         )
     found = {}
     for file in bundle.models():

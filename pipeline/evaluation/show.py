@@ -239,7 +239,7 @@ def _level(confidence: float) -> str:
 def _legend(result: EvaluationResult, wide: bool) -> list[str]:
     lines = []
     if result.reference is None:
-        lines.append("No reference, so no drop: give --reference CHECKPOINT to see what was lost.")
+        lines.append("No reference, so no drop: give `reference` CHECKPOINT to see what was lost.")
     else:
         lines.append(
             f"drop: top-1 lost against the float network on the same images, with its {_level(result.confidence)} "

@@ -240,7 +240,7 @@ def check_int8(captured: Captured, recipe: Recipe) -> None:
         patterns = ", ".join(f"'{pattern}'" for pattern in recipe.float_layers) or "none"
         raise BadRecipe(
             f"int8: every convolution and linear layer is to stay in float (float_layers: {patterns}), and that is "
-            "fp32. Ask for --precision fp32, or name fewer layers in the recipe."
+            "fp32. Ask for `precision=fp32`, or name fewer layers in the recipe."
         )
 
 

@@ -29,7 +29,7 @@ def check_mismatches(files: Sequence[BundleFile]) -> None:
     if not bad:
         return
     said = "; ".join(_mismatch(file) for file in bad)
-    allowing = " ".join(f"--allow-mismatch {file.path}" for file in bad)
+    allowing = " ".join(f"`allow_mismatch={file.path}`" for file in bad)
     raise Mismatch(f"{said}. No bundle was written. To keep such a file all the same: {allowing}.")
 
 

@@ -56,7 +56,7 @@ class GatePolicy(msgspec.Struct, frozen=True, kw_only=True):
         if self.class_drop is not None and not 0 <= self.class_drop < 100:
             raise BadInput(
                 f"class-drop is {self.class_drop}; it is in points of a class's accuracy, 0 to below 100. "
-                "To look at no class, give --no-class-flags."
+                "To look at no class, give `no_class_flags`."
             )
         if not 0 < self.confidence < 1:
             raise BadInput(f"confidence is {self.confidence}; it must lie between 0 and 1.")
@@ -187,7 +187,7 @@ def _check_targets(evaluation: EvaluationResult, policy: GatePolicy) -> None:
     targets = {file.target for file in evaluation.files if file.target}
     if targets and targets <= set(policy.allow_not_run):
         raise BadInput(
-            f"--allow-not-run names every target of the bundle ({', '.join(sorted(targets))}): then nothing needs to "
+            f"`allow_not_run` names every target of the bundle ({', '.join(sorted(targets))}): then nothing needs to "
             "run. Name only those that this machine cannot run."
         )
 
@@ -224,7 +224,7 @@ def check_limit(
     if policy.max_drop >= most:
         raise BadInput(
             f"A limit of {policy.max_drop:g} points would pass a file that lost half of what the network knows: "
-            f"{found}. Choose a --max-drop below {most:.1f}."
+            f"{found}. Choose a `max_drop` below {most:.1f}."
         )
 
 

@@ -9,11 +9,11 @@ from pipeline.evaluation.per_class import NAMED, ClassLoss, Suspects
 from pipeline.evaluation.results import Drift
 from pipeline.metrics.paired import MOST_IMAGES, Interval, PairedTable
 
-NO_CLASSES = "Classes were not looked at (--no-class-flags): a class that vanished can hide in top-1."
+NO_CLASSES = "Classes were not looked at (`no_class_flags`): a class that vanished can hide in top-1."
 
 HOLD_BACK = (
-    "Gate with --data of images that it has not seen: hold some back before training, as docs/training.md shows, and "
-    "train and export with --data of the others."
+    "Gate with `data` of images that it has not seen: hold some back before training, as docs/training.md shows, and "
+    "train and export with `data` of the others."
 )
 
 KINDS = ("passed", "failed", "undecided", "not run", "not run (allowed)")
@@ -78,7 +78,7 @@ def about_drift(drift: Drift | None) -> tuple[str, ...]:
 def fraction(limit: float, images: int) -> str:
     """For who thinks in fractions."""
     return (
-        f"A limit of {limit:g} points is {limit * images / 100:.2g} of these {images} images. --max-drop is in "
+        f"A limit of {limit:g} points is {limit * images / 100:.2g} of these {images} images. `max_drop` is in "
         "points: one percent is 1."
     )
 
@@ -130,7 +130,7 @@ def trained_on_some(names: Sequence[str], data: str) -> str:
     count = "1 image" if len(names) == 1 else f"{len(names):,} images"
     return (
         f"The network was trained on {count} of '{data}', by content (first: '{names[0]}'): a drop on training images"
-        f" says nothing about others. {HOLD_BACK} 'pipeline evaluate --json' lists these images."
+        f" says nothing about others. {HOLD_BACK} The JSON of 'pipeline evaluate' lists these images."
     )
 
 

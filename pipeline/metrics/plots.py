@@ -23,12 +23,12 @@ BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
 def check_plot(path: Path) -> None:
     """Refuse, before work starts, a plot that could not be drawn or written; ``BadInput``, ``MissingExtra``."""
     if path.suffix not in SUFFIXES:
-        raise BadInput(f"--plot is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
+        raise BadInput(f"`plot` is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
     check_writable(path)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise MissingExtra(f"--plot needs matplotlib, which is not installed: {install('export')}.") from error
+        raise MissingExtra(f"`plot` needs matplotlib, which is not installed: {install('export')}.") from error
 
 
 def write_plot(path: Path, figure: Callable[[], Figure]) -> None:

@@ -114,7 +114,7 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
     """
     job, policy = asked.job, asked.policy
     if job.checkpoint.trained_on(asked.judge):
-        raise BadInput(f"The network was trained on --judge '{asked.judge.name}': judge on pictures of no other use.")
+        raise BadInput(f"The network was trained on `judge` '{asked.judge.name}': judge on pictures of no other use.")
     if seen := trained_images(asked.judge, job.checkpoint):
         raise BadInput(trained_on_some(seen, asked.judge.name))
     check_installed(job.files)
@@ -150,15 +150,15 @@ def search(asked: SearchJob, announce: Announce, phases: Phases) -> Outcome:
         raise EdgeError(
             "Even with every convolution and linear layer in float the drop is expected to reach "
             f"{found.chosen.expected_upper_points:.2f} points on the judging pictures; the limit is "
-            f"{policy.max_drop:g}. Nothing was judged or written: give --judge and --rank more pictures, or choose a "
-            "higher --max-drop."
+            f"{policy.max_drop:g}. Nothing was judged or written: give `judge` and `rank` more pictures, or choose a "
+            "higher `max_drop`."
         )
     mixed = calibration.with_float(captured, found.float_layers)
     if not any_in_int8(captured, mixed.ranges.recipe):
         raise EdgeError(
             "No int8 file was found that holds the limit: only with every convolution and linear layer in float is the "
             f"drop expected to stay within {policy.max_drop:g} points on the judging pictures. Nothing was judged or "
-            "written: export --precision fp32, try --repair or another --observer, or choose a higher --max-drop."
+            "written: export `precision=fp32`, try `repair` or another `observer`, or choose a higher `max_drop`."
         )
     with tempfile.TemporaryDirectory() as scratch:
         made = build(replace(_using(job, mixed, job.files, Path(scratch) / "mixed"), stop_on_mismatch=False), announce)
@@ -209,11 +209,11 @@ def check_files(files: Sequence[tuple[Target, Precision]]) -> None:
         BadInput: no int8 file, or no file of a kind that can run here. MissingExtra: a file's runtime is not installed.
     """
     if not any(precision == "int8" for _, precision in files):
-        raise BadInput("--search is for int8 files, and none is asked for: leave it out.")
+        raise BadInput("`search` is for int8 files, and none is asked for: leave it out.")
     reasons = [runs_elsewhere(target.suffix) for target, _ in files]
     if all(reasons):
         why = "; ".join(dict.fromkeys(map(str, reasons)))
-        raise BadInput(f"Nothing can be judged here: {why}. Add another --target.")
+        raise BadInput(f"Nothing can be judged here: {why}. Add another `target`.")
     for target in dict.fromkeys(target for target, _ in files):
         if runs_elsewhere(target.suffix) is None:
             _check_runtime(target)
@@ -224,7 +224,7 @@ def _check_runtime(target: Target) -> None:
     try:
         open_runner(Content(Path(f"empty{target.suffix}"), {"": b""})).close()
     except MissingExtra as error:
-        raise MissingExtra(f"--search judges every file, and those for '{target.name}' cannot run: {error}") from error
+        raise MissingExtra(f"`search` judges every file, and those for '{target.name}' cannot run: {error}") from error
     except BadInput:
         pass  # it is there, and says that this is no file of its kind
 
@@ -239,7 +239,7 @@ def _check(job: Job, policy: GatePolicy, judging: ImageSet) -> None:
         needed = images_to_decide(faultless, policy.max_drop / 100, policy.confidence)
         enough = "no number of pictures is enough" if needed is None else f"at least {needed:,} are needed"
         raise BadInput(
-            f"--judge has {len(judging)} different pictures: too few to show a drop of at most {policy.max_drop:g} "
+            f"`judge` has {len(judging)} different pictures: too few to show a drop of at most {policy.max_drop:g} "
             f"points even for files without a single loss; {enough}."
         )
 
@@ -250,7 +250,7 @@ def _check_apart(ranked_on: ImageSet, judged_on: ImageSet) -> None:
     for index in range(len(judged_on)):
         if (name := ranked.get(sha256(judged_on, index))) is not None:
             raise BadCalibration(
-                f"Layers would be ranked on pictures that judge: '{judged_on.item_name(index)}' of --judge is '{name}' "
+                f"Layers would be ranked on pictures that judge: '{judged_on.item_name(index)}' of `judge` is '{name}' "
                 f"of '{ranked_on.name}'. Judge on pictures that were used for nothing else."
             )
 

@@ -54,7 +54,7 @@ def show_rejected(outcome: Outcome, console: Console) -> None:
     for line in _layers({"float_layers": outcome.found.float_layers, "ranking": outcome.found.ranking}):
         console.print(line, markup=False, soft_wrap=True)
     console.print(
-        "No bundle was written. These pictures have judged: search again with a lower --max-drop or more --rank-images "
+        "No bundle was written. These pictures have judged: search again with a lower `max_drop` or more `rank_images` "
         "and judge on others.",
         markup=False,
         soft_wrap=True,

@@ -120,7 +120,7 @@ def draw(
         chosen, indices = choose(images, recipe, features, labels=names_in(images, captured.checkpoint.labels))
         return Pictures(chosen, read(indices), _unseen(captured, images, recipe, chosen))
     except BadImage as error:
-        raise BadImage(f"{error} Or leave such pictures out with --skip-corrupt.") from error
+        raise BadImage(f"{error} Or leave such pictures out with `skip_corrupt`.") from error
 
 
 def _unseen(captured: Captured, images: ImageSet, recipe: Recipe, chosen: CalibrationSet) -> NDArray[np.uint8] | None:

@@ -63,7 +63,7 @@ def remarks(curve: CalibrationCurve) -> list[str]:
     if enough is not None:
         lines.append(
             f"{enough} images are enough here: from there on no draw is more than {NEAR_DB:g} dB below the median of "
-            f"{largest:,}. Use it: --calibration-size {enough}."
+            f"{largest:,}. Use it: `calibration_size={enough}`."
         )
     elif len(curve.sizes()) > 1:
         lines.append(

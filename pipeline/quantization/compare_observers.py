@@ -185,10 +185,10 @@ def _legend(result: ObserversCompared) -> list[str]:
     higher = [row.observer for row in result.observers if row.judged.top1 > best.top1]
     if higher:
         lines.append(
-            f"Higher top-1 on these images: {', '.join(higher)}. More of them (--images) say whether that lasts."
+            f"Higher top-1 on these images: {', '.join(higher)}. More of them (`images`) say whether that lasts."
         )
     lines.append(
-        f"Use the best: --observer {result.best}, with 'pipeline calibrate' or 'pipeline export'; or "
+        f"Use the best: `observer={result.best}`, with 'pipeline calibrate' or 'pipeline export'; or "
         f'observer = "{result.best}" in a recipe.'
     )
     return lines

@@ -27,8 +27,8 @@ def check_count(judged_on: ImageSet, count: int | None) -> None:
     """``BadInput`` where fewer pictures can be judged on than a user asked for; None: they asked for no number."""
     if count is not None and len(judged_on) < count:
         raise BadInput(
-            f"{len(judged_on)} different pictures of '{judged_on.name}' can be judged on; --images is {count}. Give a "
-            "smaller number, or other pictures with --test."
+            f"{len(judged_on)} different pictures of '{judged_on.name}' can be judged on; `images` is {count}. Give a "
+            "smaller number, or other pictures with `test`."
         )
 
 

@@ -162,7 +162,7 @@ def open_int8(root: Path) -> Rebuilt:
     """A bundle's graphs; ``BadInput`` where it has no int8 file. Also raises what ``rebuild`` does."""
     rebuilt = rebuild(load_bundle(root))
     if rebuilt is None:
-        raise BadInput(f"Bundle '{root}' has no int8 file: export one with --precision int8.")
+        raise BadInput(f"Bundle '{root}' has no int8 file: export one with `precision=int8`.")
     return rebuilt
 
 

@@ -42,7 +42,7 @@ def choose_device(asked: str) -> torch.device:
     """``auto`` takes a GPU where there is one; ``BadInput`` where ``cuda`` is asked for and there is none."""
     present = torch.cuda.is_available()
     if asked == "cuda" and not present:
-        raise BadInput("Device 'cuda' was asked for, but torch sees no GPU here: use --device cpu or auto.")
+        raise BadInput("Device 'cuda' was asked for, but torch sees no GPU here: use `device=cpu` or auto.")
     return torch.device("cuda" if present and asked != "cpu" else "cpu")
 
 

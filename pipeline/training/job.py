@@ -212,7 +212,7 @@ def _decided(job: Job, network: nn.Module, data: Pixels, device: torch.device) -
     if asked == "bf16":
         fault = bf16_fault(on_device, batch)
         if fault is not None:
-            raise BadInput(f"--precision bf16 was asked for, but {fault}: use --precision fp32 or auto.")
+            raise BadInput(f"`precision=bf16` was asked for, but {fault}: use `precision=fp32` or auto.")
         return job.settings, "as asked"
     precision, reason = choose_precision(on_device, batch)
     return msgspec.structs.replace(job.settings, precision=precision), reason

@@ -58,11 +58,11 @@ def about_gap(
     """
     if not is_gap(correct, images, in_training):
         return None
-    averaging = ", or --ema 0 to save the last weights instead of their moving average" if ema else ""
+    averaging = ", or `ema=0` to save the last weights instead of their moving average" if ema else ""
     cause = _cause(other or OtherStatistics())
     return (
         f"The saved network is right on {correct / images:.1%} of the training images; in the last epoch of training it"
-        f" was right on {in_training:.1%}. {cause} try more --epochs, a smaller --batch-size{averaging}."
+        f" was right on {in_training:.1%}. {cause} try more `epochs`, a smaller `batch_size`{averaging}."
     )
 
 

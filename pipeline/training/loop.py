@@ -196,9 +196,9 @@ class Training:
 
     def _diverged(self, what: str) -> Diverged:
         kept = f" The state after epoch {self.epochs_done} is kept until then." if self.epochs_done else ""
-        or_fp32 = ", or with --precision fp32" if self.settings.precision == "bf16" else ""
+        or_fp32 = ", or with `precision=fp32`" if self.settings.precision == "bf16" else ""
         return Diverged(
-            f"{what} in epoch {self.epochs_done + 1}: train again with --restart and an --lr below "
+            f"{what} in epoch {self.epochs_done + 1}: train again with `restart` and an `lr` below "
             f"{self.settings.lr:g}{or_fp32}.{kept}"
         )
 

@@ -73,7 +73,7 @@ def check_same(asked: Settings, saved: Settings) -> None:
         if want != have.get(name) and not (name == "precision" and want == "auto"):
             raise BadInput(
                 f"The interrupted training has {name.replace('_', '-')} {have.get(name)}, asked is {want}: repeat its "
-                "settings to resume it, or discard it with --restart."
+                "settings to resume it, or discard it with `restart`."
             )
 
 

@@ -76,4 +76,4 @@ def read_state(path: Path) -> State | None:
             content["optimizer"],
         )
     except Exception as error:  # whatever a foreign file makes the unpickler raise
-        raise BadInput(f"'{path}' is not the state of a training; discard it with --restart.") from error
+        raise BadInput(f"'{path}' is not the state of a training; discard it with `restart`.") from error

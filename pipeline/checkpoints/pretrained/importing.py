@@ -109,7 +109,7 @@ def import_file(
     if contents.format is Format.PROGRAM:
         raise BadCheckpoint(
             f"'{path}' is an exported program, which brings its network along and needs no import: "
-            f"pipeline export {path} --labels … --data …."
+            "'pipeline export' reads it."
         )
     if contents.metadata is not None:
         raise BadCheckpoint(
@@ -228,7 +228,7 @@ def _labels(
     if given is None and outputs == imagenet.CLASSES:
         return imagenet.labels()
     if given is None:
-        raise BadInput(f"'{path}' tells {outputs} classes apart, ImageNet has 1,000: name them with --labels FILE.")
+        raise BadInput(f"'{path}' tells {outputs} classes apart, ImageNet has 1,000: name them with `labels` FILE.")
     if len(given) != outputs:
         raise BadInput(f"'{path}' tells {outputs} classes apart, and {len(given)} labels were given.")
     return given

@@ -84,7 +84,7 @@ def show_layers(cost: Cost, every_layer: bool) -> None:
         lines = [_line(layer) for layer in cost.layers]
         lines += [_Line("batch norms", "", (), rest, 0)] if rest else []
     else:
-        _heading("Units (--layers shows every layer)")
+        _heading("Units (`layers` shows every layer)")
         lines = [_together(list(run)) for _, run in groupby(cost.units, key=lambda unit: replace(unit, path=""))]
     listed = _table("\npath", "\nkind", "\noutput", "\nparams", "\n%", "mult-adds\nM", "\n% ", left=("\nkind",))
     for line in lines:

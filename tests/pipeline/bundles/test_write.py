@@ -95,7 +95,7 @@ def test_an_empty_folder_is_free(out: Path) -> None:
 
 
 def test_a_bundle_needs_force(old: Path) -> None:
-    with pytest.raises(BadInput, match=f"Bundle '{old}' exists. Pass --force to replace it, or choose another --out"):
+    with pytest.raises(BadInput, match=f"Bundle '{old}' exists. Pass `force` to replace it, or choose another `out`"):
         check_free(old, force=False)
     check_free(old, force=True)
     assert content(old) == "old"
@@ -133,13 +133,13 @@ def test_what_is_no_bundle_is_not_replaced(out: Path, put: Callable[[Path], None
 @pytest.mark.parametrize("where", ["file/bundle", "file/a/bundle"])
 def test_a_place_that_cannot_be_written(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=f"Cannot write '.*{where}': Not a directory. Choose an --out that you can"):
+    with pytest.raises(BadInput, match=f"Cannot write '.*{where}': Not a directory. Choose an `out` that you can"):
         check_free(tmp_path / where, force=False)
     assert names(tmp_path) == ["file"]
 
 
 def test_a_system_that_does_not_allow_it() -> None:
-    with pytest.raises(BadInput, match=r"Cannot write '/proc/bundle': .*Choose an --out"):
+    with pytest.raises(BadInput, match=r"Cannot write '/proc/bundle': .*Choose an `out`"):
         check_free(Path("/proc/bundle"), force=False)
 
 
@@ -165,7 +165,7 @@ def test_the_folder_one_stands_in_is_not_exchanged(old: Path, monkeypatch: pytes
 
 
 def test_a_mount_point_is_not_exchanged() -> None:
-    with pytest.raises(BadInput, match=r"is a folder in use: it cannot be replaced. Choose an --out inside it"):
+    with pytest.raises(BadInput, match=r"is a folder in use: it cannot be replaced. Choose an `out` inside it"):
         check_free(Path("/proc"), force=True)
 
 
@@ -220,7 +220,7 @@ def test_a_link_is_followed(old: Path, tmp_path: Path, monkeypatch: pytest.Monke
     link = tmp_path / "elsewhere" / "current"
     link.parent.mkdir()
     link.symlink_to(old)
-    with pytest.raises(BadInput, match=r"exists. Pass --force"):
+    with pytest.raises(BadInput, match=r"exists. Pass `force`"):
         check_free(link, force=False)
     write(link)
     assert link.is_symlink()

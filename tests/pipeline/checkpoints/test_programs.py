@@ -115,8 +115,8 @@ def test_what_is_no_classifier_of_pictures_is_refused(tmp_path: Path) -> None:
 
 def test_what_the_caller_says_must_fit(own: Any) -> None:
     for given, message in {
-        (("model", own.model), ("labels", LABELS)): "brings its network along: leave --model and its options out",
-        (): "does not say what its classes are: give --labels",
+        (("model", own.model), ("labels", LABELS)): "brings its network along: leave `model` and its options out",
+        (): "does not say what its classes are: give `labels`",
         (("labels", ("a", "b", "c")),): r"returns float32 \[1, 2\] for one picture; logits \[1, 3\]",
         (("labels", LABELS), ("preprocess", (("height", 16), ("width", 16)))): "takes pictures of 32×32, not 16×16",
     }.items():

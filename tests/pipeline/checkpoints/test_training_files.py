@@ -205,10 +205,10 @@ def test_averaged_weights_can_be_chosen_and_the_taken_ones_are_said(name: str, l
     assert same(ema, EMA)
     said = " ".join(loaded.notes)
     assert "The raw weights under" in said
-    assert "--ema takes the averaged weights (EMA)" in said
+    assert "`ema` takes the averaged weights (EMA)" in said
     assert raw_place in said
     assert ema_place in said
-    assert "--no-ema takes the raw weights" in " ".join(ema.notes)
+    assert "`ema=False` takes the raw weights" in " ".join(ema.notes)
     assert ema.training == {"weights": ema.training["weights"]}
     assert ema_place in ema.training["weights"]
     assert loaded.training == {}
@@ -225,7 +225,7 @@ def test_averages_without_names_are_said(load: Any, tmp_path: Path) -> None:
         "The averaged weights (EMA) under 'ema.shadow_params' are a list of tensors without names, not read "
         "(torch_ema: save network.state_dict() within ema.average_parameters() to use it): left out."
     )
-    refused(load, tmp_path / "x.pt", "cannot be read with --ema. The averaged weights .EMA. under", ema=True)
+    refused(load, tmp_path / "x.pt", "cannot be read with `ema`. The averaged weights .EMA. under", ema=True)
     torch.save({"shadow_params": list(EMA.values())}, tmp_path / "only.pt")
     refused(load, tmp_path / "only.pt", "is not a state dict: 'shadow_params' is not a tensor")
 
@@ -276,8 +276,8 @@ def test_another_place_fits_where_the_first_does_not(load: Any, tmp_path: Path) 
 def test_what_is_asked_for_and_not_there_is_refused(load: Any, tmp_path: Path) -> None:
     torch.save(RAW, tmp_path / "raw.pt")
     torch.save({"model_ema": RAW}, tmp_path / "ema.pt")
-    refused(load, tmp_path / "raw.pt", "holds no averaged weights .EMA.: leave --ema out", ema=True)
-    refused(load, tmp_path / "ema.pt", "averaged weights .EMA. only, under 'model_ema': leave --no-ema out", ema=False)
+    refused(load, tmp_path / "raw.pt", "holds no averaged weights .EMA.: leave `ema` out", ema=True)
+    refused(load, tmp_path / "ema.pt", "only, under 'model_ema': leave `ema=False` out", ema=False)
     assert same(load(tmp_path / "raw.pt", ema=False), RAW)
     assert same(load(tmp_path / "ema.pt", ema=True), RAW)
 
@@ -412,7 +412,7 @@ def test_a_program_of_another_name_is_a_program(tmp_path: Path) -> None:
     (tmp_path / "mine.pt").write_bytes(stream.getvalue())
     loaded = checkpoint.load(tmp_path / "mine.pt", labels=("a", "b", "c"))
     assert loaded.spec.name == "mine.pt2"
-    with pytest.raises(BadCheckpoint, match="one set of weights: leave --ema out"):
+    with pytest.raises(BadCheckpoint, match="one set of weights: leave `ema` out"):
         checkpoint.load(tmp_path / "mine.pt", labels=("a", "b", "c"), ema=True)
 
 

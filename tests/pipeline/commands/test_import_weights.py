@@ -63,7 +63,7 @@ def test_a_file_is_not_replaced_without_being_asked(pipeline, source, labels, tm
         ([".", "--as", "squeezenet_1_1", "--out", "y.safetensors"], "is a folder"),
         (["empty.pth", "--as", "squeezenet_1_1", "--out", "y.safetensors"], "is not a state dict"),
         (["cut.pth", "--as", "squeezenet_1_1", "--out", "y.safetensors"], "is not a state dict"),
-        (["m.pt2", "--as", "squeezenet_1_1", "--out", "y.safetensors"], "needs no import: pipeline export m.pt2"),
+        (["m.pt2", "--as", "squeezenet_1_1", "--out", "y.safetensors"], "needs no import: 'pipeline export' reads it"),
         (["x.pth", "--as", "squeezenet_1_2", "--out", "y.safetensors"], "Did you mean 'squeezenet_1_"),
         (["x.pth", "--as", "resnet18", "--out", "y.safetensors"], "no 'resnet18' in a known spelling"),
         (["x.pth", "--as", "alexnet", "--out", "y.safetensors"], "Weights of others cannot be imported as 'alexnet'"),

@@ -36,9 +36,9 @@ def test_load_all_keeps_order_and_labels(folder):
 
 def test_a_corrupt_picture_is_named(folder):
     (folder / "class1" / "001.png").write_bytes(b"no picture")
-    with pytest.raises(BadImage, match=r"class1/001\.png.*--skip-corrupt"):
+    with pytest.raises(BadImage, match=r"class1/001\.png.*`skip_corrupt`"):
         load_all(open_images(folder), Preprocess(height=6, width=6))
-    with pytest.raises(BadImage, match=r"class1/001\.png.*--skip-corrupt"):
+    with pytest.raises(BadImage, match=r"class1/001\.png.*`skip_corrupt`"):
         usable(open_images(folder), skip_corrupt=False)
 
 

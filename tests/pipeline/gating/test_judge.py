@@ -333,7 +333,7 @@ class TestClasses:
         assert result.verdict == "passed"
         assert result.files[0].classes is None
         assert result.notes == (
-            "Classes were not looked at (--no-class-flags): a class that vanished can hide in top-1.",
+            "Classes were not looked at (`no_class_flags`): a class that vanished can hide in top-1.",
         )
 
     def test_classes_of_five_images_cannot_be_flagged_and_that_is_said(self) -> None:
@@ -363,7 +363,7 @@ class TestClasses:
 
 @pytest.mark.parametrize("drop", [100, 101, -1, math.nan, math.inf])
 def test_class_limits_that_mean_nothing(drop: float) -> None:
-    with pytest.raises(BadInput, match="--no-class-flags"):
+    with pytest.raises(BadInput, match="`no_class_flags`"):
         GatePolicy(max_drop=1, class_drop=drop)
 
 
@@ -372,7 +372,7 @@ class TestNothingShown:
 
     @pytest.mark.parametrize("limit", [40, 80, 100])
     def test_a_limit_that_half_of_the_knowledge_passes(self, limit: float) -> None:
-        with pytest.raises(BadInput, match=r"lost half of what the network knows.*'class0'.*--max-drop below 40.0"):
+        with pytest.raises(BadInput, match=r"lost half of what the network knows.*'class0'.*`max_drop` below 40.0"):
             gate(PASSES, limit=limit)
         assert gate(PASSES, limit=39.9).verdict == "passed"
 
@@ -426,7 +426,7 @@ def test_a_limit_meant_as_a_fraction_is_pointed_out() -> None:
     result = judge(evaluation(ran("f", 0, 0, n=450), n=450), GatePolicy(max_drop=0.01))
     assert result.verdict == "undecided"
     assert result.notes == (
-        "A limit of 0.01 points is 0.045 of these 450 images. --max-drop is in points: one percent is 1.",
+        "A limit of 0.01 points is 0.045 of these 450 images. `max_drop` is in points: one percent is 1.",
     )
     assert judge(evaluation(ran("f", 0, 0, n=450), n=450), GatePolicy(max_drop=1)).notes == ()
 

@@ -154,7 +154,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 REFUSED = {
     "branching": r"in 'gate' \(Gate\), net.py line 17\. A path that depends on the values of an image .* torch.where",
-    "wrong": r"fails on one picture .* in '0.fc' \(Linear\), net.py line 28\. See --debug; another size is --input",
+    "wrong": r"fails on one picture .* in '0.fc' \(Linear\), net.py line 28\. Another size is `input`",
     "half": r"'net.py:half' computes in float16 \('conv.weight'\).*let the factory return network.float\(\)",
     "double": r"computes in float64 \('conv.weight'\)",
     "mixed": r"computes in bfloat16 \('head.weight'\)",
@@ -166,7 +166,7 @@ REFUSED = {
     "traced": r"'net.py:traced' returned a TorchScript module .*: let the factory return the torch.nn.Module",
     "dynamic": r"'net.py:dynamic' is already quantized \('head' is a torch.ao.*Linear\): let the factory return",
     "fake_quantized": r"is already prepared for quantization \('gate' is a torch.ao.*FakeQuantize\): let the factory",
-    "grey": r"in '0' \(Conv2d\)\. See --debug\. Images have 3 channels \(RGB\), and this layer takes 1: let",
+    "grey": r"in '0' \(Conv2d\)\. Images have 3 channels \(RGB\), and this layer takes 1: let",
     "named": r"in '0.fc' \(Linear\), net.py line 90\. See",
     "dictionary": r"returns a dict .* It has 'logits', 'features': .* as in net\(x\)\['logits'\]",
     "several": r"returns a tuple .* It has 2: .* as in net\(x\)\[0\]",

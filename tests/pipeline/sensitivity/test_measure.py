@@ -119,7 +119,7 @@ def test_other_classes_and_no_int8(bundle: Bundle, sure: Any, fake_target: Any, 
     floating = build(
         Job(load(sure.checkpoint), [(fake_target(), "fp32")], images, Recipe(images=8), tmp_path / "f"), lambda _: None
     )
-    with pytest.raises(BadInput, match="has no int8 file: export one with --precision int8"):
+    with pytest.raises(BadInput, match="has no int8 file: export one with `precision=int8`"):
         open_int8(floating.root)
     assert most_damaged(floating, images) is None
 

@@ -19,7 +19,7 @@ from pipeline.training.knowledge import about_gap, about_guessing
         (
             OtherStatistics(("x",), ("b", "c")),
             "Instance norms in it ('b', 'c') use each image's own statistics in training, and running ones once saved: "
-            "build them with track_running_stats=False, or try more --epochs",
+            "build them with track_running_stats=False, or try more `epochs`",
         ),
     ],
 )

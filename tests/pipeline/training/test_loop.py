@@ -139,7 +139,7 @@ def test_the_result_of_an_epoch_is_a_mean_over_pictures(settings):
 
 def test_a_loss_that_is_no_number_stops_in_one_line(settings):
     training = Training(_linear(), settings(lr=1e38), PREPROCESS, _data(), CPU)
-    with pytest.raises(EdgeError, match=r"loss became (nan|inf) in epoch 1.*--lr below 1e\+38") as caught:
+    with pytest.raises(EdgeError, match=r"loss became (nan|inf) in epoch 1.*`lr` below 1e\+38") as caught:
         training.run_epoch(lambda _: None)
     assert caught.value.exit_status == 1
     assert "\n" not in str(caught.value)

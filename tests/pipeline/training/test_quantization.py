@@ -216,7 +216,7 @@ def test_weights_that_break_are_found_though_int8_hides_them(
     captured: Captured, calibration: Calibration, small_checkpoint: Path, small_pictures: Path, tmp_path: Path
 ) -> None:
     """NaN clamps to a number of 8 bits, so the loss may look well."""
-    with pytest.raises(Diverged, match=r"epoch 1: train again .* an --lr below 1e\+38"):
+    with pytest.raises(Diverged, match=r"epoch 1: train again .* an `lr` below 1e\+38"):
         run(job(small_checkpoint, small_pictures, tmp_path / "x.safetensors", lr=1e38))
     made = job(small_checkpoint, small_pictures, tmp_path / "x.safetensors")
     simulation = Simulation(captured, calibration, CPU)

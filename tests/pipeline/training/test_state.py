@@ -62,7 +62,7 @@ def test_a_foreign_or_truncated_state_is_refused(tmp_path, training):
     data = path.read_bytes()
     for bad in (b"", data[: len(data) // 2], b"no state"):
         path.write_bytes(bad)
-        with pytest.raises(BadInput, match=r"not the state of a training; discard it with --restart"):
+        with pytest.raises(BadInput, match=r"not the state of a training; discard it with `restart`"):
             read_state(path)
     torch.save({"settings": {"model": "x"}}, path)
     with pytest.raises(BadInput, match="not the state"):
@@ -87,7 +87,7 @@ def test_a_state_is_never_executed(tmp_path):
 @pytest.mark.parametrize(("name", "value"), [("lr", 0.5), ("batch_size", 9), ("data", "other"), ("options", {})])
 def test_other_settings_are_named(settings, name, value):
     check_same(settings(), settings())
-    with pytest.raises(BadInput, match=rf"has {name.replace('_', '-')} .*--restart"):
+    with pytest.raises(BadInput, match=rf"has {name.replace('_', '-')} .*`restart`"):
         check_same(settings(**{name: value}), settings())
 
 

@@ -261,7 +261,7 @@ def test_two_names_for_one_place_are_refused(source, saved):
 
 def test_another_class_count_needs_labels(torchvision_models, saved):
     path = saved(torchvision_models.resnet18(num_classes=3).state_dict())
-    _refused(path, "tells 3 classes apart, ImageNet has 1,000: name them with --labels FILE", kind=BadInput)
+    _refused(path, "tells 3 classes apart, ImageNet has 1,000: name them with `labels` FILE", kind=BadInput)
     _refused(path, "tells 3 classes apart, and 2 labels were given", kind=BadInput, labels=("a", "b"))
     made = import_file(path, zoo.get("resnet18"), labels=("a", "b", "c")).checkpoint
     assert made.labels == ("a", "b", "c")
@@ -349,7 +349,7 @@ def test_json_says_what_was_made(torchvision_models, saved, pipeline):
 def test_a_network_that_may_be_anothers_is_not_taken_for_ours(source, saved) -> None:
     """torchvision's ResNet-50 has our names and shapes, and its stride elsewhere: no tensor shows it."""
     path, labels = saved(source("torchvision resnet50", 64).state_dict()), tuple(map(str, range(1000)))
-    with pytest.raises(BadCheckpoint, match="whose stride_on is 3x3, not 1x1. Import it: pipeline import-weights"):
+    with pytest.raises(BadCheckpoint, match="whose stride_on is 3x3, not 1x1. Import it as 'resnet50' with"):
         checkpoint.load(path, model="resnet50", labels=labels)
     for where in ("3x3", "1x1"):
         loaded = checkpoint.load(path, model="resnet50", labels=labels, options={"stride_on": where})

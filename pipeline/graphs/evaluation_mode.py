@@ -68,8 +68,8 @@ def check_int8_forms(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target in RECURRENT:
             raise BadInput(
-                f"int8: the recurrent layer '{node.target}' {place(node)} has no int8 form here. Ask for --precision "
-                "fp32 or fp16, or write it as linear layers step by step."
+                f"int8: the recurrent layer '{node.target}' {place(node)} has no int8 form here. Ask for "
+                "`precision=fp32` or fp16, or write it as linear layers step by step."
             )
 
 

@@ -104,7 +104,8 @@ def export_network(network: nn.Module, preprocess: Preprocess, *, one_image: boo
     except Exception as error:
         raise BadInput(
             f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)})"
-            f"{where_failed(error, network)}. {_advice(error)} See docs/own-network.md."
+            f"{where_failed(error, network)}. {_advice(error)}See docs/own-network.md.",
+            traceback_helps=not _depends_on_values(error),
         ) from error
     finally:
         network.train(was_training)
@@ -130,13 +131,17 @@ def _mixing_operator(program: ExportedProgram | None, preprocess: Preprocess) ->
 
 
 def _advice(error: Exception) -> str:
-    """What helps a network that torch.export refuses."""
-    if "data-dependent" in str(error) or "data dependent" in str(error).lower():
-        return (
-            "A path that depends on the values of an image cannot be exported: compute every path, and choose between "
-            "their results with torch.where."
-        )
-    return "Run with --debug for the traceback."
+    """Return what helps a network that torch.export refuses, as far as that is known."""
+    if not _depends_on_values(error):
+        return ""
+    return (
+        "A path that depends on the values of an image cannot be exported: compute every path, and choose between "
+        "their results with torch.where. "
+    )
+
+
+def _depends_on_values(error: Exception) -> bool:
+    return "data-dependent" in str(error) or "data dependent" in str(error).lower()
 
 
 def _noise(preprocess: Preprocess) -> torch.Tensor:

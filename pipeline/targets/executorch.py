@@ -133,7 +133,7 @@ def _check_dimensions(program: Any) -> None:
         if str(node.target) in VOLUMES:
             raise LoweringFailed(
                 f"executorch: layer '{module_path(node)}' is a 3-D convolution, for which ExecuTorch has no kernel. "
-                "Write it as a 2-D convolution, or leave this target out with --target."
+                "Write it as a 2-D convolution, or leave this target out of `target`."
             )
 
 

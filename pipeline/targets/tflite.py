@@ -260,7 +260,9 @@ def write_model(model: Any) -> bytes:
 
 # The converter names tensors by the classes that they were captured through, and by those alone: a hundred bytes that
 # are the same for all, and of a file of 100 KB six percent.
-_CAPTURED_THROUGH = re.compile(r"[^;]*\.Place_|[^;]*\.FlatNetwork_network|torch\.export\.[^;]*;*|pipeline\.capture\.")
+_CAPTURED_THROUGH = re.compile(
+    r"[^;]*\.Place_|[^;]*\.FlatNetwork_network|torch\.export\.[^;]*;*|pipeline\.graphs\.front_ends\."
+)
 
 
 def _finished(data: bytes, text: str) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from operator import getitem
 
-import torch
 from torch.fx import Node
+
+from pipeline.compat.torch import gives_views
 
 
 def aliases_of(node: Node, writer: Node) -> set[Node]:
@@ -26,6 +27,4 @@ def is_view(node: Node) -> bool:
     """Whether a node's tensor is part of the memory of what it reads."""
     if node.target is getitem:
         return True
-    if not isinstance(node.target, torch._ops.OpOverload) or not node.all_input_nodes:
-        return False
-    return any(value.alias_info is not None for value in node.target._schema.returns)
+    return bool(node.all_input_nodes) and gives_views(node.target)

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch.fx import Node
 
+from pipeline.compat.torch import argument_names, default_of
+
 
 def arguments_of(node: Node, *defaults: Any) -> list[Any]:
     """Return an operator's leading arguments, as many as there are ``defaults``; without defaults, all that it has.
@@ -15,8 +17,17 @@ def arguments_of(node: Node, *defaults: Any) -> list[Any]:
     given = list(node.args)
     if not defaults:
         return given
-    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    names = argument_names(node.target)
     return [given[i] if i < len(given) else node.kwargs.get(names[i], default) for i, default in enumerate(defaults)]
+
+
+def argument_named(node: Node, name: str) -> Any:
+    """Return an operator's argument by its name, with its default where the graph leaves it out; None without one."""
+    names = argument_names(node.target)
+    if name not in names:
+        return None
+    index = names.index(name)
+    return node.args[index] if index < len(node.args) else node.kwargs.get(name, default_of(node.target, name))
 
 
 def pair_of(value: Any) -> tuple[int, int]:

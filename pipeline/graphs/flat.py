@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from operator import attrgetter, getitem
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch._dispatch.python import enable_python_dispatcher
 from torch.export import ExportedProgram
 from torch.fx import Graph, Interpreter, Node
-from torch.fx.node import map_arg
 
+from calibration.compat.torch import modules_around
+from pipeline.compat.torch import NO_MODULE, has_child, noted_constant, noted_result, overwrites
 from pipeline.graphs.whole_graphs import check_graph
 
 
@@ -106,7 +105,7 @@ class FlatNetwork(nn.Module):
     def change(self, node: Node, tensor: torch.Tensor) -> None:
         """Give a constant another value, for all who read it; its shape may be another."""
         self.keep(str(node.target), tensor)
-        node.meta["val"] = self._noted_tensor(tensor)
+        node.meta["val"] = noted_constant(self._image(), tensor)
 
     def add_constant(self, name: str, tensor: torch.Tensor, before: Node) -> Node:
         """A node for a new tensor, held where the operator ``before`` was written, under this name or one like it."""
@@ -115,17 +114,13 @@ class FlatNetwork(nn.Module):
         self.keep(free, tensor)
         with self._flat.inserting_before(before):
             node = self._flat.create_node("get_attr", free)
-        node.meta = {"path": before.meta["path"], "val": self._noted_tensor(tensor)}
+        node.meta = {"path": before.meta["path"], "val": noted_constant(self._image(), tensor)}
         return node
 
-    def _fake_mode(self) -> Any:
-        """What capture notes results with: tensors without memory."""
-        image = next(node for node in self._flat.nodes if node.op == "placeholder")
-        return image.meta["val"].fake_mode
-
-    def _noted_tensor(self, tensor: torch.Tensor) -> Any:
-        """What capture notes of a constant."""
-        return self._fake_mode().from_tensor(tensor, static_shapes=True)
+    def _image(self) -> Node:
+        """Return the node of the network's input, which says how the capture notes tensors."""
+        image: Node = next(node for node in self._flat.nodes if node.op == "placeholder")
+        return image
 
     def note(self, path: str, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> None:
         """Remember that a tensor is what ``compute`` makes of those that these nodes stand for; None stays None."""
@@ -187,21 +182,11 @@ class FlatNetwork(nn.Module):
         computed from those of the arguments.
         """
         if value is None:
-            value = self._noted(operator, arguments)
+            value = noted_result(self._image(), operator, arguments)
         with self._flat.inserting_before(before):
             new = self._flat.create_node("call_function", operator, arguments)
         new.meta = {"path": (like or before).meta["path"], "val": value}
         return new
-
-    def _noted(self, operator: Any, arguments: tuple[Any, ...]) -> Any:
-        """What capture notes of an operator's result.
-
-        Computed as capture does. Otherwise C++ would ask for the size of a free batch, and the program that was
-        captured, which has the same symbol, would hold that one size for good.
-        """
-        symbols = self._fake_mode().shape_env
-        with enable_python_dispatcher(), nullcontext() if symbols is None else symbols.suppress_guards():
-            return operator(*map_arg(arguments, lambda node: node.meta["val"]))
 
     def redirect(self, node: Node, new: Node) -> None:
         """Let the readers of a node read another, and drop it."""
@@ -241,7 +226,7 @@ class FlatNetwork(nn.Module):
         used = {str(node.target) for node in self._flat.nodes if node.op == "get_attr"}
         for path, place in self.named_modules():
             if isinstance(place, Place) or place is self:
-                for name in [*place._parameters, *place._buffers]:
+                for name in _tensors_of(place):
                     if f"{path}.{name}".removeprefix(".") not in used:
                         delattr(place, name)
         self._flat.lint()
@@ -255,7 +240,7 @@ class FlatNetwork(nn.Module):
         """The place of a module path, made where it is missing."""
         here: nn.Module = self
         for name in filter(None, path.split(".")):
-            if name not in here._modules:
+            if not has_child(here, name):
                 here.add_module(name, Place())
             here = here.get_submodule(name)
         return here
@@ -284,11 +269,18 @@ class _Walk(Interpreter):
 
 def path_of(node: Node) -> str:
     """Return the path of the innermost module around an operator of an exported program; the root is empty."""
-    stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
-    path = str(stack[-1]) if stack else ""
-    if path.startswith("_empty_nn_module_stack"):
+    modules = modules_around(node)
+    path = modules[-1].path if modules else ""
+    if path.startswith(NO_MODULE):
         return ""
-    return re.sub(r"[^\w.@-]+", "_", path.removeprefix("L['self']")).strip(".")
+    return re.sub(r"[^\w.@-]+", "_", path).strip(".")
+
+
+def _tensors_of(place: nn.Module) -> list[str]:
+    """Return the names of a place's own parameters and buffers."""
+    parameters = place.named_parameters(recurse=False, remove_duplicate=False)
+    buffers = place.named_buffers(recurse=False, remove_duplicate=False)
+    return [name for name, _ in (*parameters, *buffers)]
 
 
 def reads_first_result_only(node: Node) -> bool:
@@ -298,4 +290,4 @@ def reads_first_result_only(node: Node) -> bool:
 
 def writes(node: Node) -> bool:
     """Whether an operator changes a tensor that others may read."""
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+    return overwrites(node.target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from pipeline.compat.torch import length_of
 
 FREE = -1
 """A side of any length, as that of the batch in a network that takes any number of images."""
@@ -18,7 +18,8 @@ class FreeSide(Exception):
 
 def sides_of(value: Any) -> Shape:
     """Return the shape of a node's tensor, with ``FREE`` for each side that has no fixed length."""
-    return tuple(map(_length, value.meta["val"].shape))
+    lengths = map(length_of, value.meta["val"].shape)
+    return tuple(FREE if length is None else length for length in lengths)
 
 
 def shape_of(value: Any) -> Shape:
@@ -36,9 +37,3 @@ def shape_of(value: Any) -> Shape:
 def several_free(*shapes: Shape) -> bool:
     """Whether one of these shapes has more than one free side, so that a reshape to it is not determined."""
     return any(shape.count(FREE) > 1 for shape in shapes)
-
-
-def _length(side: int | torch.SymInt) -> int:
-    """Return a side as a number. ``int()`` of a free one would fix it in the whole graph."""
-    length = side if isinstance(side, int) else side.node.maybe_as_int()
-    return FREE if length is None else int(length)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
+from pipeline.graphs.arguments import arguments_of
 from pipeline.graphs.flat import FlatNetwork
 from pipeline.graphs.matrix_shapes import agree
 from pipeline.graphs.units import BatchedProduct
@@ -55,19 +56,15 @@ def write_attention(network: FlatNetwork) -> None:
 
 
 def _attention(network: FlatNetwork, node: Node) -> None:
-    given: dict[str, Any] = dict(
-        zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale"), node.args, strict=False)
+    q, k, v, mask, dropout, is_causal, scale, grouped = arguments_of(
+        node, None, None, None, None, 0.0, False, None, False
     )
-    given |= node.kwargs
-    q, k, v = (given[name] for name in ("query", "key", "value"))
-    mask = given.get("attn_mask")
-    if not agree((q, k, v)) or given.get("dropout_p") or given.get("enable_gqa") or _is_boolean(mask):
+    if not agree((q, k, v)) or dropout or grouped or _is_boolean(mask):
         return
     shape = q.meta["val"].shape
-    scale = given.get("scale")
     unit = Attention(
         float(shape[-1]) ** -0.5 if scale is None else float(scale),
-        int(shape[-2]) if given.get("is_causal") else None,
+        int(shape[-2]) if is_causal else None,
     )
     sources = [q, k, v] if mask is None else [q, k, v, mask]
     network.replace(node, unit, sources, "attention")

@@ -16,6 +16,7 @@ import torch
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from pipeline.compat.torch import is_operator, operator_name
 from pipeline.graphs.aliases import aliases_of
 from pipeline.graphs.evaluation_mode import is_random
 from pipeline.graphs.flat import FlatNetwork, writes
@@ -44,7 +45,7 @@ def _is_constant(network: FlatNetwork, node: Node) -> bool:
     """Whether an operator computes the same for every image, and nobody changes its result afterwards."""
     if node.op != "call_function" or any(network.constant(source) is None for source in node.all_input_nodes):
         return False
-    makes = isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.name.startswith(EMPTY)
+    makes = is_operator(node.target) and not operator_name(node.target).startswith(EMPTY)
     if not (node.all_input_nodes or (makes and isinstance(node.meta["val"], torch.Tensor))):
         return False
     return not writes(node) and not is_random(node) and not _is_written(node)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from pipeline.compat.torch import is_operator, operator_name, same_overload
 from pipeline.graphs.aliases import aliases_of
 from pipeline.graphs.flat import FlatNetwork
 
@@ -40,8 +41,8 @@ def make_functional(network: FlatNetwork) -> None:
 
 def _functional(node: Node) -> Any:
     """Return the operator that computes the same without overwriting its first input, if this one does."""
-    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+    if node.op != "call_function" or not is_operator(node.target):
         return None
-    name = node.target._schema.name.removeprefix("aten::")
+    name = operator_name(node.target).removeprefix("aten::")
     packet = getattr(aten, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
-    return getattr(packet, node.target._overloadname, None)
+    return same_overload(packet, node.target)

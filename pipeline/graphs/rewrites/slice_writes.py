@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from pipeline.compat.torch import gives_views, same_overload
 from pipeline.graphs.arguments import arguments_of
 from pipeline.graphs.flat import FlatNetwork, writes
 from pipeline.graphs.picks import MOST_JOINED, MOST_RUNS, runs
@@ -67,9 +68,7 @@ def _fits(view: Node) -> bool:
 
 
 def _is_view(node: Any) -> bool:
-    if not isinstance(node, Node) or not isinstance(node.target, torch._ops.OpOverload):
-        return False
-    return any(value.alias_info is not None and not value.alias_info.is_write for value in node.target._schema.returns)
+    return isinstance(node, Node) and gives_views(node.target, of_what_it_wrote=False)
 
 
 def _written(network: FlatNetwork, node: Node) -> Node | None:
@@ -82,7 +81,7 @@ def _written(network: FlatNetwork, node: Node) -> Node | None:
         zero = network.add_call(aten.mul.Tensor, (part, 0.0), node, value=part.meta["val"])
         return network.add_call(aten.add.Tensor, (zero, value), node, value=part.meta["val"])
     name = str(node.target).split(".")[1]
-    functional = getattr(getattr(aten, name.removesuffix("_"), None), node.target._overloadname, None)  # type: ignore[union-attr]
+    functional = same_overload(getattr(aten, name.removesuffix("_"), None), node.target)
     if functional is None or not name.endswith("_"):
         return None
     new = network.add_call(functional, node.args, node, value=part.meta["val"])

@@ -18,6 +18,8 @@ from torch import nn
 from torch.fx import Node
 
 from calibration.float_region import FloatRegion
+from pipeline.compat.torch import argument_names
+from pipeline.graphs.arguments import argument_named
 from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
@@ -76,13 +78,10 @@ class First(nn.Module):
 
 def _variance(kind: type[Variance], *, with_mean: bool) -> Callable[[Node], nn.Module | None]:
     def unit(node: Node) -> nn.Module | None:
-        named = {argument.name: argument.default_value for argument in node.target._schema.arguments}  # type: ignore[union-attr]
-        named.update(zip(named, node.args, strict=False))
-        named.update(node.kwargs)
-        correction = named["correction"] if "correction" in named else int(named["unbiased"])
-        found = _over(
-            kind, shape_of(node.args[0]), named["dim"], 1 if correction is None else correction, named["keepdim"]
-        )
+        by_number = "correction" in argument_names(node.target)
+        correction = argument_named(node, "correction") if by_number else int(argument_named(node, "unbiased"))
+        axes, keep = argument_named(node, "dim"), argument_named(node, "keepdim")
+        found = _over(kind, shape_of(node.args[0]), axes, 1 if correction is None else correction, keep)
         return found if with_mean or found is None else First(found)
 
     return unit

@@ -31,7 +31,6 @@ CHANCE_OF = {
 }
 """Operators that draw random numbers only if this argument says so."""
 
-
 IN_EVALUATION_MODE = "the network is in evaluation mode, so "
 """Why ``network.eval()`` is no advice: this program has called it."""
 

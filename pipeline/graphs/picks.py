@@ -20,7 +20,6 @@ from pipeline.graphs.shapes import shape_of
 MOST_RUNS = 64
 """A list of more runs of neighbours stays one operator: each run is a kernel call."""
 
-
 MOST_JOINED = 4
 """LiteRT's delegate takes no concatenation of more tensors."""
 

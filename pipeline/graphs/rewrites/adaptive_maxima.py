@@ -18,7 +18,6 @@ from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
-
 ADAPTIVE = {
     aten.adaptive_max_pool1d.default: aten.max_pool1d.default,
     aten.adaptive_max_pool2d.default: aten.max_pool2d.default,

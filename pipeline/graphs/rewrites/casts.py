@@ -19,12 +19,10 @@ from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-
 CASTS = {
     aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten.type_as.default, aten._to_copy.default,
     aten.detach.default,
 }  # fmt: skip
-
 
 TYPED = {
     aten.softmax.int: 2, aten.log_softmax.int: 2, aten.sum.dim_IntList: 3, aten.sum.default: 1, aten.mean.dim: 3,

@@ -43,5 +43,4 @@ def _written_shuffle(node: Node) -> tuple[nn.Module, Node, str] | None:
 
 UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {aten.channel_shuffle.default: _channel_shuffle}
 
-
 PATTERNS: dict[Any, Pattern] = {aten.reshape.default: _written_shuffle}

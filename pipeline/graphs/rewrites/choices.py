@@ -24,10 +24,8 @@ from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-
 BOUNDED = {*WEIGHTED, aten.sigmoid.default, aten.tanh.default, aten.softmax.int, aten.batch_norm.default}
 """What these compute is finite, as far as the network is."""
-
 
 KEEPING = {
     *PASSING, aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.mul.Tensor, aten.mul.Scalar,

@@ -21,7 +21,6 @@ from pipeline.graphs.arguments import arguments_of
 
 aten: Any = torch.ops.aten
 
-
 LARGEST_BOUND = 100
 """Of a clamp written by ReLU: its differences round values near 0 to steps of the bound · 6e-8."""
 

@@ -21,7 +21,6 @@ from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-
 MOVED = {aten.expand.default, aten.expand_as.default, aten.repeat.default}
 
 

@@ -16,7 +16,6 @@ from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-
 CONSTANT_PRODUCTS = {aten.matmul.default, aten.mm.default, aten.addmm.default}
 
 

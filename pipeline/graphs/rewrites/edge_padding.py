@@ -1,4 +1,4 @@
-"""Padding by values of the tensor itself, or by a negative width, as slices and concatenations.
+"""Padding by values of the tensor itself, as slices and concatenations.
 
 ::
 
@@ -46,7 +46,6 @@ def _wrapped(side: int, before: int, after: int) -> list[int]:
 
 
 MODES = {"reflect": _reflected, "replicate": _repeated, "circular": _wrapped}
-
 
 UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
     aten.pad.default: _pad,

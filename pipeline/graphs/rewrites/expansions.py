@@ -20,7 +20,6 @@ from pipeline.graphs.shapes import sides_of
 
 aten: Any = torch.ops.aten
 
-
 EXPANSIONS = {aten.expand.default, aten.expand_as.default, aten.broadcast_to.default}
 
 

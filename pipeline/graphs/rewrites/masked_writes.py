@@ -19,7 +19,6 @@ from pipeline.graphs.shapes import sides_of
 
 aten: Any = torch.ops.aten
 
-
 WRITES = {aten.index_put.default, aten.index_put_.default}
 
 

@@ -20,7 +20,6 @@ from pipeline.graphs.units import BatchedProduct
 
 aten: Any = torch.ops.aten
 
-
 PRODUCTS = {aten.matmul.default, aten.bmm.default}
 
 

@@ -18,7 +18,6 @@ from pipeline.graphs.flat import FlatNetwork, reads_first_result_only
 
 aten: Any = torch.ops.aten
 
-
 REDUCTIONS = {aten.max.dim: aten.amax.default, aten.min.dim: aten.amin.default}
 
 

@@ -21,7 +21,6 @@ from pipeline.graphs.shapes import FREE, Shape, several_free, sides_of
 
 aten: Any = torch.ops.aten
 
-
 PLANE = [2, 3]
 
 

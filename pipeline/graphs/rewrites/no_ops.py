@@ -16,5 +16,4 @@ from torch.fx import Node
 
 aten: Any = torch.ops.aten
 
-
 UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {aten.alias.default: lambda _node: nn.Identity()}

@@ -19,7 +19,6 @@ from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-
 ARITHMETIC = {
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.rsub.Scalar,
     aten.add.Scalar, aten.sub.Scalar, aten.mul.Scalar, aten.div.Scalar,

@@ -21,7 +21,6 @@ from pipeline.graphs.shapes import sides_of
 
 aten: Any = torch.ops.aten
 
-
 ROWS, COLUMNS = 2, 3
 """Axes of ``[N, C, H, W]``."""
 

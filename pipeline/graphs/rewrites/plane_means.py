@@ -24,7 +24,6 @@ from pipeline.graphs.units import plane_mean
 
 aten: Any = torch.ops.aten
 
-
 PLANE = {2, 3}
 """The axes H and W."""
 
@@ -52,6 +51,5 @@ def _two_means(node: Node) -> tuple[nn.Module, Node, str] | None:
 
 
 UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {aten.mean.dim: _mean}
-
 
 PATTERNS: dict[Any, Pattern] = {aten.mean.dim: _two_means}

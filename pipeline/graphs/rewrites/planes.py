@@ -20,10 +20,8 @@ from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
-
 ROW = 2
 """The axis of one value in ``[N, C, 1, L]``."""
-
 
 ELEMENTWISE = {
     aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.leaky_relu.default, aten.elu.default,

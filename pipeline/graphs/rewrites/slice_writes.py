@@ -23,12 +23,10 @@ from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
-
 FILLS = {aten.copy_.default, aten.fill_.Scalar, aten.fill_.Tensor, aten.zero_.default}
 
 
 RESHAPES = {aten.reshape.default, aten.view.default, aten.flatten.using_ints, aten.squeeze.dim, aten.unsqueeze.default}
-
 
 TURNS = {aten.permute.default, aten.transpose.int}
 

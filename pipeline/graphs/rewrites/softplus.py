@@ -25,7 +25,6 @@ from pipeline.graphs.arguments import arguments_of
 
 aten: Any = torch.ops.aten
 
-
 LEAST_THRESHOLD = 14
 """Of a softplus: above it PyTorch returns x, which is less by exp(−threshold) / β; a lower one shows."""
 

@@ -21,7 +21,6 @@ from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
-
 LARGEST_INDEX = 2**63 - 1
 """How a graph writes that a slice has no end."""
 

@@ -24,7 +24,6 @@ from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
-
 PLANE = (2, 3)
 """The axes that every delegate takes a mean over."""
 

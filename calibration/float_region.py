@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from calibration.compat.torch import modules_around
+
 
 class FloatRegion(nn.Module):
     """Base class of modules that compute in float between an int8 input and an int8 output.
@@ -29,7 +31,7 @@ class FloatRegion(nn.Module):
 
 def in_float_region(node: Node) -> bool:
     """Whether an operator was written by a module that computes in float."""
-    return any(str(kind) in FloatRegion.NAMES for _, kind in node.meta.get("nn_module_stack", {}).values())
+    return any(module.kind in FloatRegion.NAMES for module in modules_around(node))
 
 
 def dequantize_for_each_reader(graph: GraphModule) -> None:
@@ -64,5 +66,5 @@ def _is_comparison(node: Node) -> bool:
 
 def _region(node: Node) -> object:
     """The path of an operator's float region; outside one the operator itself."""
-    paths = [path for path, kind in node.meta.get("nn_module_stack", {}).values() if str(kind) in FloatRegion.NAMES]
+    paths = [module.path for module in modules_around(node) if module.kind in FloatRegion.NAMES]
     return paths[0] if paths else node

@@ -11,16 +11,15 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
-from torchao.quantization.pt2e.observer import PartialWrapper
+from torchao.quantization.pt2e import MinMaxObserver, PartialWrapper, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import (
     FixedQParamsQuantizationSpec,
-    QuantizationAnnotation,
     QuantizationSpec,
     Quantizer,
 )
-from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from calibration.compat.torch import modules_around
+from calibration.compat.torchao import annotate
 from calibration.errors import BadRecipe
 from calibration.float_region import in_float_region
 from calibration.observers.observers import Bystander, Fixed, make_observer
@@ -104,13 +103,13 @@ class EdgeQuantizer(Quantizer):
             if len(node.args) > 2 and isinstance(node.args[2], Node):
                 inputs[node.args[2]] = None
         last = fused_activation(node)
-        _mark(node, inputs, self._activation(node, keys) if last is None else None)
+        annotate(node, inputs, self._activation(node, keys) if last is None else None)
         if last is not None:
-            _mark(last, {}, self._activation(last, keys))
+            annotate(last, {}, self._activation(last, keys))
 
     def _annotate_passing(self, node: Node, keys: TensorKeys) -> None:
         source = node.all_input_nodes[0]
-        _mark(node, {source: self._activation(source, keys)}, self._activation(node, keys))
+        annotate(node, {source: self._activation(source, keys)}, self._activation(node, keys))
 
     def _activation(self, node: Node, keys: TensorKeys) -> QuantizationSpec | FixedQParamsQuantizationSpec:
         if node not in self._specs:
@@ -258,9 +257,8 @@ def in_network(node: Node) -> bool:
 
 
 def _raw_path(node: Node) -> str:
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    path: str = stack[-1][0] if stack else ""
-    return path.removeprefix("L['self']").removeprefix(".")
+    modules = modules_around(node)
+    return modules[-1].path if modules else ""
 
 
 def _joins_tensors(node: Node) -> bool:
@@ -316,7 +314,3 @@ def is_float(node: Node) -> bool:
     """Whether the node's output is a floating-point tensor."""
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and value.is_floating_point() and node.op != "get_attr"
-
-
-def _mark(node: Node, inputs: dict[Node, Any], output: Any) -> None:
-    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(input_qspec_map=inputs, output_qspec=output, _annotated=True)

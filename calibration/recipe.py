@@ -78,7 +78,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if available - held_back < LEAST_IMAGES:
             raise BadCalibration(
                 f"The data has {available} images; at least {LEAST_IMAGES} are needed to calibrate int8 files, and "
-                f"{DEFAULT_IMAGES} are better. Give more images, or export --precision fp32, which needs none."
+                f"{DEFAULT_IMAGES} are better. Give more images, or export `precision=fp32`, which needs none."
             )
         return msgspec.structs.replace(self, images=min(DEFAULT_IMAGES, available - held_back))
 

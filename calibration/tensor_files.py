@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,7 +35,7 @@ def read_tensors(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if LARGEST_HEADER < length <= len(data):
         raise ValueError(f"its header has {length:,} bytes, and at most {LARGEST_HEADER:,} are read")
     try:
-        tensors: dict[str, Any] = load(data)
+        tensors: dict[str, torch.Tensor] = load(data)
     except SafetensorError as error:
         raise ValueError(first_line(error)) from error
     except KeyError as error:

@@ -14,13 +14,14 @@ Nagel, Amjad, van Baalen, Louizos, Blankevoort, "Up or Down? Adaptive Rounding f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
+from calibration.algorithms.algorithm import AlgorithmInput, OnLayer, Phase
 from calibration.algorithms.layers import Layer, Walk, bounds_of, evenly, layers_of, tensor_of, watch
 from calibration.algorithms.patches import Positions
 from calibration.algorithms.repairs import Repairs
@@ -60,7 +61,19 @@ ZETA, GAMMA = 1.1, -0.1
 SETTLED = -20.0
 """A variable whose h is 0 and has no gradient."""
 
-OnLayer = Callable[[str, int, int], None]
+
+class AdaRound:
+    """See the module."""
+
+    name = "adaround"
+    phase = Phase.ROUNDING
+
+    def apply(self, given: AlgorithmInput) -> Repairs:
+        """Round the weights of the network as ``round_adaptively`` does."""
+        return round_adaptively(given.network.graph(), given.ranges, given.batches, given.on_layer)
+
+
+ALGORITHM = AdaRound()
 
 
 def round_adaptively(

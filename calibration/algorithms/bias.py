@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.fx import GraphModule
 
+from calibration.algorithms.algorithm import AlgorithmInput, Phase
 from calibration.algorithms.layers import Layer, Walk, evenly, layers_of, tensor_of, watch
 from calibration.algorithms.repairs import Repairs
 from calibration.quantize import quantize
@@ -15,6 +16,20 @@ from calibration.simulate import Simulator
 
 PICTURES = 256
 """No more are looked at, spread over the calibration set: means settle soon, and all lie in memory at once."""
+
+
+class BiasCorrection:
+    """See the module."""
+
+    name = "bias"
+    phase = Phase.CORRECTION
+
+    def apply(self, given: AlgorithmInput) -> Repairs:
+        """Correct the biases of the network against those of the one that it was made of by rounding."""
+        return correct_biases(given.unrounded.graph(), given.network.graph(), given.ranges, given.batches)
+
+
+ALGORITHM = BiasCorrection()
 
 
 def correct_biases(

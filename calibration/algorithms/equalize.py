@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch.fx import GraphModule, Node
 
+from calibration.algorithms.algorithm import AlgorithmInput, Phase
 from calibration.algorithms.layers import Layer, bounds_of, layers_of, tensor_of, watch
 from calibration.algorithms.repairs import Repairs
 from calibration.channel_flow import follow, is_read_as_channels, place_of_output
@@ -41,6 +42,20 @@ CONVERGED = 0.999
 # that it can be: the grid on which each pair's scales are searched.
 SHARES = torch.logspace(-2, 2, 25, dtype=torch.float64)
 MULTIPLES = torch.tensor([1, 1.25, 1.6, 2, 3, 5, 10, 30], dtype=torch.float64)
+
+
+class CrossLayerEqualization:
+    """See the module."""
+
+    name = "equalize"
+    phase = Phase.SCALING
+
+    def apply(self, given: AlgorithmInput) -> Repairs:
+        """Scale the channels of the network as ``equalize`` does."""
+        return equalize(given.network.graph(), given.batches)
+
+
+ALGORITHM = CrossLayerEqualization()
 
 
 def equalize(graph: GraphModule, batches: Sequence[torch.Tensor]) -> Repairs:

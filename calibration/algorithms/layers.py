@@ -12,6 +12,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from calibration.axes import channels_last
+from calibration.compat.torch import begin, drop_spent
 from calibration.quantizer import NETWORK, WEIGHTED, module_path
 
 aten = torch.ops.aten
@@ -133,7 +134,7 @@ class Walk:
         self.graph = graph
         self._runs = [interpreter(graph) for _ in batches]
         for run, batch in zip(self._runs, batches, strict=True):
-            run.args_iter = iter(graph.graph.process_inputs(batch))
+            begin(run, batch)
         self._constants: set[Node] = set()
 
     def layers(self) -> Iterator[Node]:
@@ -172,8 +173,7 @@ class Walk:
                 first = self._runs[0]
                 run.env[node] = first.env[node] if constant and number else run.run_node(node)
         for run in self._runs:
-            for dead in run.user_to_last_uses.get(node, []):
-                del run.env[dead]
+            drop_spent(run, node)
 
 
 def _is_tensor(argument: Any) -> bool:

@@ -123,7 +123,7 @@ def check_disjoint(chosen: CalibrationSet, evaluation: ImageSet) -> None:
         index, name = shared[0]
         raise BadCalibration(
             f"{len(shared)} of {len(evaluation)} evaluation images in '{evaluation.name}' were used for calibration "
-            f"(first: '{evaluation.item_name(index)}' is '{name}'). Give --data with images that neither trained nor "
-            "calibrated: divide the folder before training, as docs/training.md shows, train and export with --data of "
-            "the one part, and evaluate and gate with --data of the other."
+            f"(first: '{evaluation.item_name(index)}' is '{name}'). Give `data` with images that neither trained nor "
+            "calibrated: divide the folder before training, as docs/training.md shows, train and export with `data` of "
+            "the one part, and evaluate and gate with `data` of the other."
         )

@@ -84,7 +84,7 @@ class FarthestFirst:
         if not np.isfinite(features).all():
             raise BadCalibration(
                 "The network's features are no finite numbers for some calibration images, so that their distances "
-                "mean nothing: check the checkpoint, or draw with --choice class-balanced."
+                "mean nothing: check the checkpoint, or draw with `choice=class-balanced`."
             )
         # In a drawn order, so that the first is drawn, and of equally far ones the first is.
         order = np.random.default_rng(seed).permutation(len(pool))
@@ -116,5 +116,5 @@ def check_enough(available: int, count: int) -> None:
     if count > available:
         raise BadCalibration(
             f"Calibration asks for {count} images but the data has {available}: "
-            "give more data, or a smaller --calibration-size."
+            "give more data, or a smaller `calibration_size`."
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchao.quantization.pt2e.observer import ObserverBase
+from torchao.quantization.pt2e import ObserverBase
 
 from calibration.errors import BadCalibration
 from calibration.observers.divergence import Histogram

@@ -44,7 +44,7 @@ def lower(
     except EdgeError:
         raise
     except Exception as error:
-        raise LoweringFailed(f"{what}: {refusal(error, source.network)}") from error
+        raise LoweringFailed(f"{what}: {refusal(error, source.network)}", traceback_helps=True) from error
     if manifest.precision == "int8" and census.float_layers != len(float_layers):
         raise LoweringFailed(
             f"{what}: {census.float_layers} convolution and linear layers compute in float in the written file, "

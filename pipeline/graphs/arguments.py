@@ -1,38 +1,36 @@
-"""The arguments and shapes of a graph's operators, as rewrites read them."""
+"""The arguments of a graph's operators, as rewrites read them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch.fx import Node
 
-
-def with_defaults(node: Node, *defaults: Any) -> tuple[Any, ...]:
-    """Return an operator's leading arguments. A graph leaves out those that have their default."""
-    given = list(node.args)
-    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
-    return tuple(
-        given[i] if i < len(given) else node.kwargs.get(names[i], default) for i, default in enumerate(defaults)
-    )
+from pipeline.compat.torch import argument_names, default_of
 
 
-class FreeSide(Exception):
-    """Images lie along another axis than the first, as in attention with tokens in front, ``[T, N, C]``."""
+def arguments_of(node: Node, *defaults: Any) -> list[Any]:
+    """Return an operator's leading arguments, as many as there are ``defaults``; without defaults, all that it has.
 
-
-def shape_of(value: Any) -> tuple[int, ...]:
-    """Return the shape of a node's tensor; the first axis, along which images may lie, is −1.
-
-    Raises:
-        FreeSide: images lie along another axis.
+    A graph leaves out arguments that have their default value, and gives some by name.
     """
-    return (-1, *map(_length, value.meta["val"].shape[1:]))
+    given = list(node.args)
+    if not defaults:
+        return given
+    names = argument_names(node.target)
+    return [given[i] if i < len(given) else node.kwargs.get(names[i], default) for i, default in enumerate(defaults)]
 
 
-def _length(side: int | torch.SymInt) -> int:
-    """Return a side as a number. ``int()`` of a free one would fix it in the whole graph."""
-    length = side if isinstance(side, int) else side.node.maybe_as_int()
-    if length is None:
-        raise FreeSide
-    return int(length)
+def argument_named(node: Node, name: str) -> Any:
+    """Return an operator's argument by its name, with its default where the graph leaves it out; None without one."""
+    names = argument_names(node.target)
+    if name not in names:
+        return None
+    index = names.index(name)
+    return node.args[index] if index < len(node.args) else node.kwargs.get(name, default_of(node.target, name))
+
+
+def pair_of(value: Any) -> tuple[int, int]:
+    """Return a kernel, stride, padding or dilation for both axes of a plane; one number serves both."""
+    numbers = [value] * 2 if isinstance(value, int) else list(value)
+    return int(numbers[0]), int(numbers[-1])

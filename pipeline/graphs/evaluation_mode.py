@@ -8,6 +8,7 @@ import torch
 from torch.fx import Node
 
 from pipeline.errors import BadInput
+from pipeline.graphs.arguments import argument_named
 from pipeline.graphs.flat import FlatNetwork, writes
 
 aten: Any = torch.ops.aten
@@ -29,7 +30,6 @@ CHANCE_OF = {
     **dict.fromkeys(RECURRENT, "train"),
 }
 """Operators that draw random numbers only if this argument says so."""
-
 
 IN_EVALUATION_MODE = "the network is in evaluation mode, so "
 """Why ``network.eval()`` is no advice: this program has called it."""
@@ -68,8 +68,8 @@ def check_int8_forms(network: FlatNetwork) -> None:
     for node in network.nodes:
         if node.target in RECURRENT:
             raise BadInput(
-                f"int8: the recurrent layer '{node.target}' {place(node)} has no int8 form here. Ask for --precision "
-                "fp32 or fp16, or write it as linear layers step by step."
+                f"int8: the recurrent layer '{node.target}' {place(node)} has no int8 form here. Ask for "
+                "`precision=fp32` or fp16, or write it as linear layers step by step."
             )
 
 
@@ -78,7 +78,7 @@ def is_random(node: Node) -> bool:
     if node.target in DROPOUTS:
         return bool(node.args[2] and node.args[1] != 0)
     if node.target in CHANCE_OF:
-        return bool(_argument(node, CHANCE_OF[node.target]))
+        return bool(argument_named(node, CHANCE_OF[node.target]))
     tags: Any = getattr(node.target, "tags", ())
     return torch.Tag.nondeterministic_seeded in tags
 
@@ -115,14 +115,6 @@ def _chance(node: Node, first: str) -> str:
         f"The network draws random numbers ('{node.target}' {place(node)}), so that no two answers are alike: draw "
         "them in training only (if self.training: …)."
     )
-
-
-def _argument(node: Node, name: str) -> Any:
-    """An argument by its name; its default where the graph leaves it out."""
-    for index, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
-        if argument.name == name:
-            return node.args[index] if index < len(node.args) else node.kwargs.get(name, argument.default_value)
-    return None
 
 
 def _depending_on_the_image(network: FlatNetwork) -> set[Node]:

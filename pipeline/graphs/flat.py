@@ -5,24 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from operator import attrgetter
+from operator import attrgetter, getitem
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch._dispatch.python import enable_python_dispatcher
 from torch.export import ExportedProgram
 from torch.fx import Graph, Interpreter, Node
-from torch.fx.node import map_arg
 
+from calibration.compat.torch import modules_around
+from pipeline.compat.torch import NO_MODULE, has_child, noted_constant, noted_result, overwrites
 from pipeline.graphs.whole_graphs import check_graph
-
-
-def arguments_of(node: Node, *defaults: Any) -> list[Any]:
-    """Return an operator's arguments in order; a graph leaves those out that have their default."""
-    given: list[Any] = list(node.args)
-    return [*given, *defaults[len(given) :]]
 
 
 class Place(nn.Module):
@@ -94,12 +87,6 @@ class FlatNetwork(nn.Module):
             return found
         return None
 
-    def sides(self, node: Any) -> tuple[int, ...]:
-        """Return the shape of a node's tensor; a side that is free (the batch) is −1."""
-        constant = self.constant(node)
-        shape = (node.meta["val"] if constant is None else constant).shape
-        return tuple(side if isinstance(side, int) else -1 for side in shape)
-
     def keep(self, path: str, tensor: torch.Tensor) -> None:
         """Hold a tensor under a path, in place of what was there.
 
@@ -115,6 +102,11 @@ class FlatNetwork(nn.Module):
         else:
             place.register_buffer(name, tensor)
 
+    def change(self, node: Node, tensor: torch.Tensor) -> None:
+        """Give a constant another value, for all who read it; its shape may be another."""
+        self.keep(str(node.target), tensor)
+        node.meta["val"] = noted_constant(self._image(), tensor)
+
     def add_constant(self, name: str, tensor: torch.Tensor, before: Node) -> Node:
         """A node for a new tensor, held where the operator ``before`` was written, under this name or one like it."""
         path = f"{before.meta['path']}.{name}".removeprefix(".")
@@ -122,13 +114,13 @@ class FlatNetwork(nn.Module):
         self.keep(free, tensor)
         with self._flat.inserting_before(before):
             node = self._flat.create_node("get_attr", free)
-        node.meta = {"path": before.meta["path"], "val": self._fake_mode().from_tensor(tensor, static_shapes=True)}
+        node.meta = {"path": before.meta["path"], "val": noted_constant(self._image(), tensor)}
         return node
 
-    def _fake_mode(self) -> Any:
-        """What capture notes results with: tensors without memory."""
-        image = next(node for node in self._flat.nodes if node.op == "placeholder")
-        return image.meta["val"].fake_mode
+    def _image(self) -> Node:
+        """Return the node of the network's input, which says how the capture notes tensors."""
+        image: Node = next(node for node in self._flat.nodes if node.op == "placeholder")
+        return image
 
     def note(self, path: str, compute: Callable[..., torch.Tensor], sources: Sequence[Any]) -> None:
         """Remember that a tensor is what ``compute`` makes of those that these nodes stand for; None stays None."""
@@ -190,32 +182,22 @@ class FlatNetwork(nn.Module):
         computed from those of the arguments.
         """
         if value is None:
-            value = self._noted(operator, arguments)
+            value = noted_result(self._image(), operator, arguments)
         with self._flat.inserting_before(before):
             new = self._flat.create_node("call_function", operator, arguments)
         new.meta = {"path": (like or before).meta["path"], "val": value}
         return new
 
-    def _noted(self, operator: Any, arguments: tuple[Any, ...]) -> Any:
-        """What capture notes of an operator's result.
-
-        Computed as capture does. Otherwise C++ would ask for the size of a free batch, and the program that was
-        captured, which has the same symbol, would hold that one size for good.
-        """
-        mode = self._fake_mode()
-
-        def of(node: Node) -> Any:
-            constant = self.constant(node)  # rewriting may have given it another shape than was captured
-            return node.meta["val"] if constant is None else mode.from_tensor(constant, static_shapes=True)
-
-        symbols = mode.shape_env
-        with enable_python_dispatcher(), nullcontext() if symbols is None else symbols.suppress_guards():
-            return operator(*map_arg(arguments, of))
-
     def redirect(self, node: Node, new: Node) -> None:
         """Let the readers of a node read another, and drop it."""
         node.replace_all_uses_with(new)
         self._flat.erase_node(node)
+
+    def replace_first_result(self, node: Node, operator: Any, arguments: tuple[Any, ...]) -> None:
+        """Let the readers of a node's first result read that of another operator, which gives nothing else."""
+        new = self.add_call(operator, arguments, node)
+        for reader in list(node.users):
+            self.redirect(reader, new)
 
     def end_at(self, node: Node, most: int) -> None:
         """Return the result of ``node`` instead of the logits, flattened to ``[N, K]``; of at most ``most`` values.
@@ -244,7 +226,7 @@ class FlatNetwork(nn.Module):
         used = {str(node.target) for node in self._flat.nodes if node.op == "get_attr"}
         for path, place in self.named_modules():
             if isinstance(place, Place) or place is self:
-                for name in [*place._parameters, *place._buffers]:
+                for name in _tensors_of(place):
                     if f"{path}.{name}".removeprefix(".") not in used:
                         delattr(place, name)
         self._flat.lint()
@@ -258,7 +240,7 @@ class FlatNetwork(nn.Module):
         """The place of a module path, made where it is missing."""
         here: nn.Module = self
         for name in filter(None, path.split(".")):
-            if name not in here._modules:
+            if not has_child(here, name):
                 here.add_module(name, Place())
             here = here.get_submodule(name)
         return here
@@ -287,13 +269,25 @@ class _Walk(Interpreter):
 
 def path_of(node: Node) -> str:
     """Return the path of the innermost module around an operator of an exported program; the root is empty."""
-    stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
-    path = str(stack[-1]) if stack else ""
-    if path.startswith("_empty_nn_module_stack"):
+    modules = modules_around(node)
+    path = modules[-1].path if modules else ""
+    if path.startswith(NO_MODULE):
         return ""
-    return re.sub(r"[^\w.@-]+", "_", path.removeprefix("L['self']")).strip(".")
+    return re.sub(r"[^\w.@-]+", "_", path).strip(".")
+
+
+def _tensors_of(place: nn.Module) -> list[str]:
+    """Return the names of a place's own parameters and buffers."""
+    parameters = place.named_parameters(recurse=False, remove_duplicate=False)
+    buffers = place.named_buffers(recurse=False, remove_duplicate=False)
+    return [name for name, _ in (*parameters, *buffers)]
+
+
+def reads_first_result_only(node: Node) -> bool:
+    """Whether of an operator with several results the first is read, and no other."""
+    return all(reader.target is getitem and reader.args[1] == 0 for reader in node.users)
 
 
 def writes(node: Node) -> bool:
     """Whether an operator changes a tensor that others may read."""
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+    return overwrites(node.target)

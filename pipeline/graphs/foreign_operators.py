@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from pipeline.compat.torch import is_operator, namespace_of, operator_name
 from pipeline.errors import BadInput
 from pipeline.graphs.evaluation_mode import place
 from pipeline.graphs.flat import FlatNetwork
@@ -19,10 +18,10 @@ def check_operators(network: FlatNetwork) -> None:
         BadInput: the first that is not, and the module that calls it.
     """
     for node in network.nodes:
-        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace == OWN:
+        if not is_operator(node.target) or namespace_of(node.target) == OWN:
             continue
-        name = node.target._schema.name
-        quantized = "quantized" in node.target.namespace
+        name = operator_name(node.target)
+        quantized = "quantized" in namespace_of(node.target)
         advice = "Export the float network, which is quantized here" if quantized else "Write it with torch's functions"
         raise BadInput(
             f"The network calls '{name}' {place(node)}, which is not one of PyTorch's own operators, and no device "

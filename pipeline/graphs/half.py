@@ -16,6 +16,7 @@ from torch import nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
+from pipeline.compat.torch import is_operator, named_only
 from pipeline.graphs.flat import FlatNetwork
 
 LARGEST = float(torch.finfo(torch.float16).max)
@@ -44,9 +45,9 @@ def half(module: nn.Module) -> nn.Module:
 
 def _makes_float32(node: Node) -> bool:
     """Whether an operator makes a tensor of the default type out of sizes (``torch.zeros(n, 4)``)."""
-    if not isinstance(node.target, torch._ops.OpOverload) or node.kwargs.get("dtype") is not None:
+    if not is_operator(node.target) or node.kwargs.get("dtype") is not None:
         return False
-    typed = any(argument.name == "dtype" and argument.kwarg_only for argument in node.target._schema.arguments)
+    typed = "dtype" in named_only(node.target)
     reads = any(isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes)
     return typed and not reads and getattr(node.meta["val"], "dtype", None) == torch.float32
 

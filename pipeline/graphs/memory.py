@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Interpreter, Node
-from torch.utils._pytree import tree_leaves
 
+from pipeline.compat.torch import tensors_in, without_memory
 from pipeline.graphs.flat import FlatNetwork
 
 
@@ -20,7 +19,7 @@ def peak_bytes(network: FlatNetwork, shape: tuple[int, int, int, int]) -> int:
     Raises:
         Exception: whatever torch raises for a graph whose shapes depend on values, or do not fit each other.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with without_memory():
         sizes = _Sizes(network)
         sizes.run(torch.empty(shape))
     last = {source: node for node in network.graph.nodes for source in node.all_input_nodes}
@@ -42,6 +41,5 @@ class _Sizes(Interpreter):
     def run_node(self, n: Node) -> Any:
         value = super().run_node(n)
         if n.op not in ("get_attr", "output"):
-            tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
-            self.bytes[n] = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            self.bytes[n] = sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(value))
         return value

@@ -13,29 +13,13 @@ from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.errors import BadInput, LoweringFailed
-from pipeline.graphs.arguments import FreeSide
 from pipeline.graphs.batches import batch_use, first_mixing
 from pipeline.graphs.blame import where_failed
-from pipeline.graphs.evaluation_mode import place
+from pipeline.graphs.evaluation_mode import check_evaluation_mode, place
 from pipeline.graphs.flat import FlatNetwork
-from pipeline.graphs.folding import drop_dropouts, fold_batch_norms, fold_constants, make_functional
 from pipeline.graphs.foreign_operators import check_operators
-from pipeline.graphs.rewrites.attention import constant_products_to_linear
-from pipeline.graphs.rewrites.casts import drop_idle_casts
-from pipeline.graphs.rewrites.class_token import add_joined_constants
-from pipeline.graphs.rewrites.convolutions import plain_paddings, plain_transposed_convolutions
-from pipeline.graphs.rewrites.masked_writes import writes_by_mask
-from pipeline.graphs.rewrites.maxima import plain_maxima
-from pipeline.graphs.rewrites.norms import instance_norms_as_batch_norms
-from pipeline.graphs.rewrites.planes import to_planes
-from pipeline.graphs.rewrites.products import plain_products
-from pipeline.graphs.rewrites.ranks import rewrite_ranks
-from pipeline.graphs.rewrites.rewrites import rewrite
-from pipeline.graphs.rewrites.scaling import drop_expansions, fold_channel_arithmetic
-from pipeline.graphs.rewrites.slice_writes import make_slice_writes_functional
-from pipeline.graphs.rewrites.stacks import plain_stacks
-from pipeline.graphs.rewrites.sums import plain_sums
-from pipeline.graphs.rewrites.turns import plain_turns
+from pipeline.graphs.rewrites import rewrite
+from pipeline.graphs.shapes import FreeSide
 
 LARGEST_BATCH = 4096
 
@@ -97,28 +81,8 @@ def _rewritten(captured: Exported) -> FlatNetwork:
     """
     prepared = FlatNetwork(captured.program, captured.batch)
     check_operators(prepared)
-    drop_dropouts(prepared)
-    make_functional(prepared)
-    make_slice_writes_functional(prepared)
-    fold_constants(prepared)
-    plain_stacks(prepared)
-    plain_sums(prepared)
-    plain_maxima(prepared)
-    drop_idle_casts(prepared)
-    plain_turns(prepared)
-    writes_by_mask(prepared)
-    to_planes(prepared)
-    plain_paddings(prepared)
-    plain_transposed_convolutions(prepared)
-    plain_products(prepared)
-    drop_expansions(prepared)
-    add_joined_constants(prepared)
-    constant_products_to_linear(prepared)
-    instance_norms_as_batch_norms(prepared)
-    fold_batch_norms(prepared)
-    fold_channel_arithmetic(prepared)
+    check_evaluation_mode(prepared)
     rewrite(prepared)
-    rewrite_ranks(prepared)
     return prepared
 
 
@@ -140,7 +104,8 @@ def export_network(network: nn.Module, preprocess: Preprocess, *, one_image: boo
     except Exception as error:
         raise BadInput(
             f"The network cannot be captured by torch.export ({type(error).__name__}: {first_line(error)})"
-            f"{where_failed(error, network)}. {_advice(error)} See docs/own-network.md."
+            f"{where_failed(error, network)}. {_advice(error)}See docs/own-network.md.",
+            traceback_helps=not _depends_on_values(error),
         ) from error
     finally:
         network.train(was_training)
@@ -166,13 +131,17 @@ def _mixing_operator(program: ExportedProgram | None, preprocess: Preprocess) ->
 
 
 def _advice(error: Exception) -> str:
-    """What helps a network that torch.export refuses."""
-    if "data-dependent" in str(error) or "data dependent" in str(error).lower():
-        return (
-            "A path that depends on the values of an image cannot be exported: compute every path, and choose between "
-            "their results with torch.where."
-        )
-    return "Run with --debug for the traceback."
+    """Return what helps a network that torch.export refuses, as far as that is known."""
+    if not _depends_on_values(error):
+        return ""
+    return (
+        "A path that depends on the values of an image cannot be exported: compute every path, and choose between "
+        "their results with torch.where. "
+    )
+
+
+def _depends_on_values(error: Exception) -> bool:
+    return "data-dependent" in str(error) or "data dependent" in str(error).lower()
 
 
 def _noise(preprocess: Preprocess) -> torch.Tensor:

@@ -1,13 +1,15 @@
-"""What stands in a rewritten network where an operator stood that some runtime leaves outside its delegate."""
+"""Modules that several rewrites put into a network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.graphs.shapes import Shape, shape_of
 from pipeline.zoo.units.pooling import AveragePool
 
 
@@ -29,29 +31,6 @@ class ChannelScale(nn.Module):
         return scaled if x.dim() == 4 else scaled.reshape(x.shape)
 
 
-class HardSigmoid(nn.Module):
-    """``relu6(x + 3) / 6``: ReLU6 fuses with the sum in every runtime, which a clamp to 0…1 does not in LiteRT."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        ones = torch.ones(channels)
-        self.shift = ChannelScale(ones, 3 * ones)
-        self.scale = ChannelScale(ones / 6, 0 * ones)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, C, H, W]`` or ``[N, C]`` to the same shape."""
-        gate: torch.Tensor = self.scale(functional.relu6(self.shift(x)))
-        return gate
-
-
-class HardSwish(HardSigmoid):
-    """``x · hardsigmoid(x)``: Howard et al., "Searching for MobileNetV3" (2019), §5.2."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, C, H, W]`` or ``[N, C]`` to the same shape."""
-        return x * super().forward(x)
-
-
 class Mean(nn.Module):
     """The mean over H and W; without ``keep`` flattened afterwards, because a mean that drops axes is not delegated.
 
@@ -69,44 +48,75 @@ class Mean(nn.Module):
         return mean if self.keep else mean.flatten(1)
 
 
-class OverhangingMaximum(nn.Module):
-    """Maximum over windows the last of which reach over the lower and right edge: ``max_pool2d`` with ``ceil_mode``.
+LONG_SUM, SHORT_SUM = 2048, 64
+"""A mean over more values than the first is taken by windows, until no more than the second are left to add up."""
 
-    The edge is repeated ``overhang`` times: every window that reaches over it holds it already, so its maximum stays,
-    whatever the sign. Not padded with zeros: in int8 XNNPACK pads in float, and LiteRT transposes around it.
-    """
+LONG_SUM, SHORT_SUM = 2048, 64
+"""A mean over more values than the first is taken by windows, until no more than the second are left to add up."""
 
-    def __init__(
-        self,
-        kernel: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-        overhang: tuple[int, int],
-    ) -> None:
+LARGEST_WINDOW = 8
+
+
+def plane_mean(source: Any, keep: bool) -> Mean:
+    """Return the mean over a plane; of a long sum, that of windows first, if windows of one size cover it."""
+    _, channels, height, width = shape_of(source)
+    windows: list[AveragePool] = []
+    while height * width > (SHORT_SUM if windows else LONG_SUM):
+        fitting = (side for side in range(LARGEST_WINDOW, 1, -1) if height % side == width % side == 0)
+        side = next(fitting, None)
+        if side is None:
+            break
+        windows.append(AveragePool(channels, side, side))
+        height, width = height // side, width // side
+    return Mean(keep, windows)
+
+
+class Reshape(nn.Module):
+    """To another shape, in which the batch's side is −1."""
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
-        self.overhang = overhang
+        self.shape = shape
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, C, H, W]`` to as many windows as begin inside the picture."""
-        down, right = self.overhang
-        if down:
-            x = torch.cat([x, *[x[:, :, -1:]] * down], 2)
-        if right:
-            x = torch.cat([x, *[x[:, :, :, -1:]] * right], 3)
-        return functional.max_pool2d(x, self.kernel, self.stride, self.padding, self.dilation)
+        """The same values in the same order."""
+        return x.reshape(self.shape)
 
 
-class Split(nn.Module):
-    """The parts of a tensor as slices: ``split`` itself is left outside XNNPACK."""
+class Picked(nn.Module):
+    """A slice of length ``stop − start`` along an axis, in another shape."""
 
-    def __init__(self, sizes: tuple[int, ...], axis: int) -> None:
+    def __init__(self, axis: int, start: int, stop: int, shape: Shape) -> None:
         super().__init__()
-        self.sizes, self.axis = sizes, axis
+        self.axis, self.start, self.stop, self.shape = axis, start, stop, shape
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Parts of these sizes along the axis."""
-        whole = (slice(None),) * self.axis
-        starts = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
-        return tuple(x[(*whole, slice(start, start + size))] for start, size in zip(starts, self.sizes, strict=True))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Values start … stop − 1 of the axis."""
+        return x[(*[slice(None)] * self.axis, slice(self.start, self.stop))].reshape(self.shape)
+
+
+class Permuted(nn.Module):
+    """Reshape, permute, reshape."""
+
+    def __init__(self, shape: Shape, order: Sequence[int], result: Shape) -> None:
+        super().__init__()
+        self.shape, self.order, self.result = shape, tuple(order), result
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """To the shape ``result``."""
+        return x.reshape(self.shape).permute(self.order).reshape(self.result)
+
+
+class BatchedProduct(nn.Module):
+    """A matrix product over the last two axes of tensors that agree in all others.
+
+    Where b is one column, as bᵀ · aᵀ: LiteRT's converter fails on a product of one column that is a map afterwards.
+    """
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """``[…, M, K]`` and ``[…, K, N]`` to ``[…, M, N]``."""
+        if b.shape[-1] == 1 != a.shape[-2]:
+            turned: torch.Tensor = self.forward(b.transpose(-2, -1), a.transpose(-2, -1))
+            return turned.reshape(*a.shape[:-1], 1)
+        product = torch.bmm(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]))
+        return product.reshape(*a.shape[:-1], b.shape[-1])

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch._ops import HigherOrderOperator
 from torch.fx import Graph, Node
 
+from pipeline.compat.torch import is_control_flow, is_function_transform
 from pipeline.errors import BadInput
-
-FUNCTION_TRANSFORMS = "torch._functorch"
-"""The module of what ``torch.vmap`` and ``torch.func`` leave in a graph."""
 
 
 def check_graph(graph: Graph) -> None:
@@ -40,12 +37,12 @@ def _check_node(node: Node) -> None:
             f"The network computes in {precision}{where}, because its forward enters torch.autocast on '{device}': it "
             "is exported from float32. Put autocast around the training step instead of into the forward."
         )
-    if node.op != "call_function" or isinstance(node.target, HigherOrderOperator):
+    if node.op != "call_function" or is_control_flow(node.target):
         raise BadInput(
             f"The network has control flow ({name}{where}); no device file holds that. Compute every path, and choose "
             "between their results with torch.where."
         )
-    if getattr(node.target, "__module__", "").startswith(FUNCTION_TRANSFORMS):
+    if is_function_transform(node.target):
         raise BadInput(
             f"The network is transformed by torch.vmap or torch.func{where}, which cannot be captured: write it with "
             "operators that take the whole batch."

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import GraphModule
 
-from calibration.algorithms.adaround import OnLayer, round_adaptively
-from calibration.algorithms.bias import correct_biases
-from calibration.algorithms.equalize import equalize
+from calibration.algorithms import algorithms
+from calibration.algorithms.algorithm import AlgorithmInput, OnLayer, Phase
 from calibration.algorithms.repairs import Repairs, with_values
 from calibration.dataset.dataset import CalibrationSet, choose
 from calibration.mixed import keep_float
@@ -151,39 +150,27 @@ def effects(ranges: Ranges) -> list[str]:
 def calibrate(
     captured: Captured, pictures: Pictures, recipe: Recipe, on_layer: OnLayer = lambda _path, _number, _count: None
 ) -> Calibration:
-    """One calibration pass, which fixes every scale that any target will use, and the repairs of the recipe.
+    """Find the ranges that fix every scale of any target, and run the PTQ algorithms that the recipe names.
 
-    First scales, by equalisation, after which there is another pass; then rounding; then what is left in the mean.
+    Algorithms run in the order of ``algorithms()``; after each that scales channels, ranges are found again.
     ``on_layer(path, number, count)`` is called before each layer that is rounded.
     """
     ranges = _ranges(captured, pictures, recipe)
     if not recipe.repairs:
         return Calibration(ranges)
-    repairs, done = Repairs(), captured
-    unrounded = captured
+    repairs, unrounded, done = Repairs(), captured, captured
     batches = captured.batches(pictures.pixels, recipe.batch)
     effects = [_effect((), captured, done, ranges, pictures)]
-
-    def repair(found: Repairs) -> None:
-        nonlocal repairs, done
+    for algorithm in algorithms():
+        if algorithm.name not in recipe.repairs:
+            continue
+        with hushed():
+            found = algorithm.apply(AlgorithmInput(done, unrounded, ranges, batches, on_layer))
         repairs = repairs.then(found)
         done = captured.with_repairs(repairs)
-
-    def note(name: str) -> None:
-        effects.append(_effect((*effects[-1].repairs, name), captured, done, ranges, pictures))
-
-    if "equalize" in recipe.repairs:
-        repair(equalize(done.graph(), batches))
-        unrounded, ranges = done, _ranges(done, pictures, recipe)
-        note("equalize")
-    if "adaround" in recipe.repairs:
-        with hushed():
-            repair(round_adaptively(done.graph(), ranges, batches, on_layer))
-        note("adaround")
-    if "bias" in recipe.repairs:
-        with hushed():
-            repair(correct_biases(unrounded.graph(), done.graph(), ranges, batches))
-        note("bias")
+        if algorithm.phase is Phase.SCALING:
+            unrounded, ranges = done, _ranges(done, pictures, recipe)
+        effects.append(_effect((*effects[-1].repairs, algorithm.name), captured, done, ranges, pictures))
     return Calibration(
         msgspec.structs.replace(ranges, repairs_sha256=repairs.sha256(), effects=tuple(effects)), repairs
     )

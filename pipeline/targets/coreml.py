@@ -15,14 +15,11 @@ from typing import Any
 
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, FileManifest, Precision, to_json
+from pipeline.compat.coremltools import RESCALING, read_program
 from pipeline.targets.base import Census, Source, missing_packages
 
 LAYERS = {"conv", "linear"}
 ACTIVATIONS = {"clip", "relu", "relu6"}
-RESCALING = {
-    "common::distributive_quantized_binary_op_scale_normalization",
-    "common::nullify_redundant_quantization_zero_point",
-}
 
 
 class CoreMLTarget:
@@ -128,11 +125,9 @@ def _named(model: Any, name: str) -> Any:
 def _read_back(path: Path) -> tuple[list[Any], str | None]:
     """Return the operations of a package, and what it says of itself."""
     import coremltools as ct
-    from coremltools.converters.mil.frontend.milproto import load
 
     model = ct.models.MLModel(str(path), skip_model_load=True)
-    specification = model.get_spec()
-    program = load.load(specification, specification.specificationVersion, model.weights_dir)
+    program = read_program(model)
     operations = [operation for function in program.functions.values() for operation in function.operations]
     return operations, model.user_defined_metadata.get(METADATA_NAME)
 

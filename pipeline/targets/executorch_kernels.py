@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.compat.executorch import registered_kernels
+
 CHECKED = "aten::"
 """Kernels of other namespaces are registered by libraries that are loaded later."""
 
@@ -18,15 +20,8 @@ def check_kernels(operators: Iterable[Any]) -> None:
     Raises:
         NotImplementedError: the first that has no kernel, as ``Missing kernel: aten::sort.values``.
     """
-    known = _registered()
+    known = registered_kernels()
     for operator in operators:
         name = f"{operator.name}.{operator.overload}".removesuffix(".")
         if known and name.startswith(CHECKED) and name not in known:
             raise NotImplementedError(f"Missing kernel: {name}")
-
-
-def _registered() -> frozenset[str]:
-    """The names of the wheel's kernels; none where this version of it does not list them."""
-    from executorch.extension.pybindings import portable_lib
-
-    return frozenset(getattr(portable_lib, "_get_operator_names", list)())

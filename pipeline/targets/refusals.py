@@ -70,28 +70,27 @@ def refusal(error: Exception, network: nn.Module) -> str:
     if complex_places := list(_complex(network)):
         return (
             f"the network computes with complex numbers ({'; '.join(complex_places[:MOST_PLACES])}), which this target "
-            "does not. Write that layer with real numbers, or leave this target or precision out. Run with --debug for "
-            "the traceback."
+            "does not. Write that layer with real numbers, or leave this target or precision out."
         )
     if operator is None and (written := [_placed(node) for node in _nodes(network) if writes(node)]):
         return (
             f"the network writes into a part of a tensor ({'; '.join(written[:MOST_PLACES])}) in a way that cannot be "
-            "exported. Write the result with torch.cat or torch.where. Run with --debug for the traceback."
+            "exported. Write the result with torch.cat or torch.where."
         )
     if operator is None:
         line = OWN_LINES.sub("", DUMP.sub("", first_line(error))).rstrip(":;. ")
-        return f"the exporter failed with {type(error).__name__}: {line}. Run with --debug for the traceback."
+        return f"the exporter failed with {type(error).__name__}: {line}."
     places = list(dict.fromkeys(_places(operator, network))) or list(dict.fromkeys(_decomposed(operator, network)))
     found = f" ({'; '.join(places[:MOST_PLACES])}{'; …' if len(places) > MOST_PLACES else ''})" if places else ""
     if halves := [place for place in _of_half(network) if place in places]:
         return (
             f"the exporter has no form for '{operator}' in half precision, in which the network computes there "
             f"({'; '.join(halves[:MOST_PLACES])}). Let that module compute in float32, or leave this target or "
-            "precision out. Run with --debug for the traceback."
+            "precision out."
         )
     return (
         f"the exporter has no form for '{operator}'{found}. Write that layer with other operators, or leave this "
-        "target or precision out. Run with --debug for the traceback."
+        "target or precision out."
     )
 
 

@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 from edge_apps.files import write_whole
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, to_json
+from pipeline.compat.ai_edge_litert import partition_outputs
+from pipeline.compat.litert_torch import fewest_transposes, only_as_annotated
 from pipeline.targets.base import Census, Delegation, Source, missing_packages
 
 LAYERS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
@@ -54,9 +56,9 @@ class TFLiteTarget:
         from calibration.float_operators import float_operators
         from calibration.quantize import quantize
         from pipeline.graphs.front_ends import BytesInput, capture_bytes, graph_of
-        from pipeline.targets.litert_rewrites.float_operators import keep_in_float
-        from pipeline.targets.litert_rewrites.forms import plain_subtractions
+        from pipeline.targets.litert_rewrites.kept_in_float import keep_in_float
         from pipeline.targets.litert_rewrites.padding import pad_before_pooling
+        from pipeline.targets.litert_rewrites.subtractions import plain_subtractions
 
         program = capture_bytes(BytesInput(source.network, manifest.preprocess).eval(), manifest.preprocess)
         graph = pad_before_pooling(graph_of(program))
@@ -71,7 +73,7 @@ class TFLiteTarget:
             # Says only that the pairs in the graph are static int8; the scales are those already in it.
             config = QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config()))
         plain_subtractions(graph)  # no sooner: ranges are known by the operators' names
-        with _fewest_transposes(), _only_as_annotated() if mixed else contextlib.nullcontext():
+        with fewest_transposes(), only_as_annotated() if mixed else contextlib.nullcontext():
             model = litert_torch.convert(graph, example, quant_config=config)
         data = _flatbuffer(model)
         if manifest.precision in ("fp16", "int8-weights"):
@@ -92,9 +94,8 @@ class TFLiteTarget:
         integer = sum(_is_int8(graph, layer) for layer in layers)
         interpreter = Interpreter(model_content=content.data, num_threads=1)
         interpreter.allocate_tensors()
-        # With delegates in place the interpreter lists the file's operators and then one DELEGATE per partition.
-        pieces = [piece for piece in interpreter._get_ops_details() if piece["op_name"] == "DELEGATE"]
-        taken = {int(index) for piece in pieces for index in piece["outputs"]}
+        partitions = partition_outputs(interpreter)
+        taken = set().union(*partitions)
 
         def is_outside(operator: Any) -> bool:
             result = int(operator.outputs[0])
@@ -106,7 +107,7 @@ class TFLiteTarget:
         return Census(
             operators=Counter(name for name, _ in operators),
             delegation=Delegation(
-                partitions=len(pieces),
+                partitions=len(partitions),
                 outside=Counter(name for name, operator in operators if is_outside(operator)),
                 entrance=ENTRANCE,
                 mult_adds=sum(cost for cost, _ in costs),
@@ -116,47 +117,6 @@ class TFLiteTarget:
             float_layers=len(layers) - integer,
             activations=frozenset(_activations(model, graph)),
         )
-
-
-@contextlib.contextmanager
-def _fewest_transposes() -> Iterator[None]:
-    """The converter's exact search for where channels go last; for graphs of 1,600 nodes it else takes a rule of thumb.
-
-    That leaves two transposes at the entrance of EfficientNet-B3 and larger, one of them outside the delegate.
-    """
-    from litert_torch import config
-
-    before = config.layout_optimize_partitioner
-    config.layout_optimize_partitioner = "MINCUT"
-    try:
-        yield
-    finally:
-        config.layout_optimize_partitioner = before
-
-
-@contextlib.contextmanager
-def _only_as_annotated() -> Iterator[None]:
-    """The converter's strict mode, for which litert-torch has no parameter.
-
-    Without it what is to stay in float between two int8 tensors (a layer, a GELU, the product with a constant) is put
-    into int8 all the same, with ranges that nothing was calibrated for, and a softmax with another scale than 1/256
-    makes a file that cannot be loaded. Not for files wholly in int8: their logits would be dequantized in the file.
-    """
-    from litert_torch._convert import litert_converter
-
-    api = litert_converter.converter_api_ext
-    default = api.ConvertToTFLConfig
-
-    def strict() -> Any:
-        config = default()
-        config.strict_qdq_mode = True
-        return config
-
-    api.ConvertToTFLConfig = strict
-    try:
-        yield
-    finally:
-        api.ConvertToTFLConfig = default
 
 
 def _computed_from_inputs(graph: Any) -> set[int]:
@@ -260,7 +220,9 @@ def write_model(model: Any) -> bytes:
 
 # The converter names tensors by the classes that they were captured through, and by those alone: a hundred bytes that
 # are the same for all, and of a file of 100 KB six percent.
-_CAPTURED_THROUGH = re.compile(r"[^;]*\.Place_|[^;]*\.FlatNetwork_network|torch\.export\.[^;]*;*|pipeline\.capture\.")
+_CAPTURED_THROUGH = re.compile(
+    r"[^;]*\.Place_|[^;]*\.FlatNetwork_network|torch\.export\.[^;]*;*|pipeline\.graphs\.front_ends\."
+)
 
 
 def _finished(data: bytes, text: str) -> bytes:

@@ -1,4 +1,9 @@
-"""Casts that do nothing in a float32 network: ``x.float()``, ``y.type_as(x)``, ``softmax(x, dtype=torch.float32)``.
+"""Casts that do nothing in a float32 network.
+
+::
+
+    x.float(), y.type_as(x)            →   x, y
+    softmax(x, dtype=torch.float32)    →   softmax(x)
 
 Left in, they pin float32 in a network that is captured again in float16 or float64.
 """
@@ -18,6 +23,7 @@ CASTS = {
     aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten.type_as.default, aten._to_copy.default,
     aten.detach.default,
 }  # fmt: skip
+
 TYPED = {
     aten.softmax.int: 2, aten.log_softmax.int: 2, aten.sum.dim_IntList: 3, aten.sum.default: 1, aten.mean.dim: 3,
     aten.mean.default: 1, aten.cumsum.default: 2,

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.graphs.flat import FlatNetwork, arguments_of
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 

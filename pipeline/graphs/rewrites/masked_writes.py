@@ -13,11 +13,15 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.graphs.flat import FlatNetwork, arguments_of
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.flat import FlatNetwork
+from pipeline.graphs.shapes import sides_of
 
 aten: Any = torch.ops.aten
 
 WRITES = {aten.index_put.default, aten.index_put_.default}
+
+
 FILLS = {aten.index_fill.int_Scalar}
 
 
@@ -37,14 +41,14 @@ def _by_mask(network: FlatNetwork, node: Node) -> None:
     if node.target != aten.index_put.default or accumulate or len(masks) != 1 or number is None or number.numel() != 1:
         return
     (mask,) = masks
-    if mask.meta["val"].dtype != torch.bool or network.sides(mask) != network.sides(source):
+    if mask.meta["val"].dtype != torch.bool or sides_of(mask) != sides_of(source):
         return
     _choose(network, node, mask, float(number), source)
 
 
 def _by_index(network: FlatNetwork, node: Node) -> None:
     source, axis, indices, value = arguments_of(node)
-    chosen, shape = network.constant(indices), network.sides(source)
+    chosen, shape = network.constant(indices), sides_of(source)
     if chosen is None or not isinstance(value, (int, float)) or shape[axis] < 0:
         return
     axis %= len(shape)

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.graphs.flat import FlatNetwork, arguments_of
-from pipeline.graphs.rewrites.reshaping import INFERRED, Shape, sides_of
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.flat import FlatNetwork
+from pipeline.graphs.shapes import FREE, Shape, several_free, sides_of
 
 aten: Any = torch.ops.aten
 
@@ -47,14 +48,14 @@ def means_of_planes(network: FlatNetwork) -> None:
 def _mean(node: Node) -> AxesMean | None:
     source, over = arguments_of(node)[:2]
     before, result = sides_of(source), sides_of(node)
-    if before is None or result is None:
+    if several_free(before, result):
         return None
     axes = sorted(int(axis) % len(before) for axis in over or ())
-    if not axes or (len(before) == 4 and axes == PLANE) or any(before[axis] == INFERRED for axis in axes):
+    if not axes or (len(before) == 4 and axes == PLANE) or any(before[axis] == FREE for axis in axes):
         return None
     left = [axis for axis in range(len(before)) if axis not in axes]
     # The batch goes to the front: kernels know it there.
-    first = [axis for axis in left if before[axis] == INFERRED] + [axis for axis in left if before[axis] != INFERRED]
+    first = [axis for axis in left if before[axis] == FREE] + [axis for axis in left if before[axis] != FREE]
     kept = tuple(before[axis] for axis in first)
     pixels = [before[axis] for axis in axes]
     planes = (kept[0], math.prod(kept[1:]), *(pixels if len(pixels) == 2 else (math.prod(pixels), 1)))

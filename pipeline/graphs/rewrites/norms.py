@@ -4,7 +4,6 @@
 
     group_norm, layer_norm, instance_norm → reshape [N, groups, …] → (x − mean) · rsqrt(var + ε) → reshape → · γ → + β
     rms_norm                              → reshape [N, groups, …] → x · rsqrt(mean(x²) + ε)     → reshape → · γ
-    var, std                              → permute, reshape       → mean((x − mean)²) · n / (n − correction)
 
 All of it stays in float in an int8 file: statistics rounded to 256 steps would move every value that they divide.
 """
@@ -21,8 +20,9 @@ from torch import nn
 from torch.fx import Node
 
 from calibration.float_region import FloatRegion
-from pipeline.graphs.arguments import shape_of, with_defaults
+from pipeline.graphs.arguments import arguments_of
 from pipeline.graphs.flat import FlatNetwork
+from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
@@ -51,51 +51,8 @@ class Standardize(FloatRegion):
         return (groups * scale).reshape(-1, *self.shape)
 
 
-class Variance(FloatRegion):
-    """Variance and mean over some axes of an image.
-
-    ``order`` puts those axes last, ``grouped`` is the shape ``[groups, 1, count]`` of one image then, ``shape`` that
-    of its result.
-    """
-
-    def __init__(
-        self, order: Sequence[int], grouped: tuple[int, int, int], shape: Sequence[int], correction: float
-    ) -> None:
-        super().__init__()
-        self.order, self.grouped, self.shape = list(order), grouped, tuple(shape)
-        self.factor = grouped[2] / (grouped[2] - correction)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``[N, …]`` to two tensors ``[N, *shape]``."""
-        turned = x if self.order == sorted(self.order) else x.permute(self.order)
-        groups = turned.reshape(-1, *self.grouped)
-        mean = groups.mean(PLANE, keepdim=True)
-        apart = groups - mean
-        variance = (apart * apart).mean(PLANE, keepdim=True) * self.factor
-        return self._finished(variance).reshape(-1, *self.shape), mean.reshape(-1, *self.shape)
-
-    def _finished(self, variance: torch.Tensor) -> torch.Tensor:
-        return variance
-
-
-class Deviation(Variance):
-    """Standard deviation and mean."""
-
-    def _finished(self, variance: torch.Tensor) -> torch.Tensor:
-        return torch.sqrt(variance)
-
-
-class First(nn.Module):
-    """The first result of a unit that has two."""
-
-    def __init__(self, unit: nn.Module) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As the unit takes it."""
-        first: torch.Tensor = self.unit(x)[0]
-        return first
+Norm = tuple[nn.Module, tuple[int, ...], Any, Any]
+"""The unit, the shape in which γ and β are broadcast, γ, β."""
 
 
 def rewrite_norms(network: FlatNetwork) -> None:
@@ -108,19 +65,15 @@ def rewrite_norms(network: FlatNetwork) -> None:
     network.clean()
 
 
-Norm = tuple[nn.Module, tuple[int, ...], Any, Any]
-"""The unit, the shape in which γ and β are broadcast, γ, β."""
-
-
 def _group_norm(node: Node) -> Norm | None:
-    source, groups, weight, bias, eps = with_defaults(node, None, None, None, None, 1e-5)
+    source, groups, weight, bias, eps = arguments_of(node, None, None, None, None, 1e-5)
     _, channels, *sides = shape_of(source)
     grouped = (groups, channels // groups, math.prod(sides))
     return Standardize(grouped, (channels, *sides), eps), (channels, *[1] * len(sides)), weight, bias
 
 
 def _instance_norm(node: Node) -> Norm | None:
-    source, weight, bias, _, _, by_image, _, eps = with_defaults(node, None, None, None, None, None, True, 0.1, 1e-5)
+    source, weight, bias, _, _, by_image, _, eps = arguments_of(node, None, None, None, None, None, True, 0.1, 1e-5)
     _, channels, *sides = shape_of(source)
     if not by_image:
         return None  # it has running statistics: a batch norm
@@ -129,12 +82,12 @@ def _instance_norm(node: Node) -> Norm | None:
 
 
 def _layer_norm(node: Node) -> Norm | None:
-    source, normalized, weight, bias, eps = with_defaults(node, None, None, None, None, 1e-5)
+    source, normalized, weight, bias, eps = arguments_of(node, None, None, None, None, 1e-5)
     return _of_last_axes(source, normalized, weight, bias, eps, centred=True)
 
 
 def _rms_norm(node: Node) -> Norm | None:
-    source, normalized, weight, eps = with_defaults(node, None, None, None, None)
+    source, normalized, weight, eps = arguments_of(node, None, None, None, None)
     small = torch.finfo(torch.float32).eps if eps is None else eps
     return _of_last_axes(source, normalized, weight, None, small, centred=False)
 
@@ -179,51 +132,3 @@ def _broadcast(network: FlatNetwork, node: Node, parameter: Any, label: str, sha
     constant = network.add_constant(label, view(value), node)
     network.note(str(constant.target), view, (parameter,))
     return constant
-
-
-def instance_norms_as_batch_norms(network: FlatNetwork) -> None:
-    """An instance norm with running statistics computes a batch norm in evaluation mode."""
-    for node in network.nodes:
-        if node.target == aten.instance_norm.default:
-            source, weight, bias, mean, variance, by_image, momentum, eps = with_defaults(
-                node, None, None, None, None, None, True, 0.1, 1e-5
-            )
-            if not by_image:
-                node.target = aten.batch_norm.default
-                node.args = (source, weight, bias, mean, variance, False, momentum, eps, False)
-                node.kwargs = {}
-
-
-def _variance(kind: type[Variance], *, with_mean: bool) -> Callable[[Node], nn.Module | None]:
-    def unit(node: Node) -> nn.Module | None:
-        named = {argument.name: argument.default_value for argument in node.target._schema.arguments}  # type: ignore[union-attr]
-        named.update(zip(named, node.args, strict=False))
-        named.update(node.kwargs)
-        correction = named["correction"] if "correction" in named else int(named["unbiased"])
-        found = _over(
-            kind, shape_of(node.args[0]), named["dim"], 1 if correction is None else correction, named["keepdim"]
-        )
-        return found if with_mean or found is None else First(found)
-
-    return unit
-
-
-def _over(kind: type[Variance], shape: tuple[int, ...], axes: Any, correction: float, keep: bool) -> Variance | None:
-    """None where the statistics are of several images, or of too few values."""
-    if not axes or 0 in (reduced := [axis % len(shape) for axis in axes]):
-        return None
-    kept = [axis for axis in range(len(shape)) if axis not in reduced]
-    count = math.prod(shape[axis] for axis in reduced)
-    if count <= correction:
-        return None
-    result = [1 if axis in reduced else shape[axis] for axis in range(1, len(shape)) if keep or axis in kept]
-    grouped = (math.prod(shape[axis] for axis in kept[1:]), 1, count)
-    return kind([*kept, *sorted(reduced)], grouped, result, correction)
-
-
-UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
-    **dict.fromkeys((aten.var.dim, aten.var.correction), _variance(Variance, with_mean=False)),
-    **dict.fromkeys((aten.std.dim, aten.std.correction), _variance(Deviation, with_mean=False)),
-    **dict.fromkeys((aten.var_mean.dim, aten.var_mean.correction), _variance(Variance, with_mean=True)),
-    **dict.fromkeys((aten.std_mean.dim, aten.std_mean.correction), _variance(Deviation, with_mean=True)),
-}

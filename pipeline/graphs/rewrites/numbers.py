@@ -1,5 +1,9 @@
 """Whole numbers in arithmetic with float tensors, as float numbers.
 
+::
+
+    add(x, 1)   →   add(x, 1.0)
+
 ``x + 1`` is captured with the integer 1. ExecuTorch stores it as an int64 tensor and converts that in the file, in a
 kernel outside the delegate; LiteRT does the same to the limits of a clamp.
 """

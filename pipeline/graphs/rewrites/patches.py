@@ -19,7 +19,8 @@ from torch.fx import Node
 from torch.nn import functional
 
 from pipeline.graphs.flat import FlatNetwork
-from pipeline.graphs.rewrites.reshaping import INFERRED, Permuted, sides_of
+from pipeline.graphs.shapes import FREE, several_free, sides_of
+from pipeline.graphs.units import Permuted
 
 aten: Any = torch.ops.aten
 
@@ -56,7 +57,7 @@ def write_patches(network: FlatNetwork) -> None:
 def _unfold(node: Node) -> nn.Module | None:
     source, kernel, dilation, padding, stride = map(_argument, node.args)
     sides = sides_of(source)
-    if sides is None or len(sides) != 4 or INFERRED in sides[1:]:
+    if len(sides) != 4 or FREE in sides[1:]:
         return None
     _, channels, *plane = sides
     if _side_by_side(plane, kernel, dilation, padding, stride):
@@ -69,7 +70,7 @@ def _unfold(node: Node) -> nn.Module | None:
 def _fold(node: Node) -> nn.Module | None:
     source, plane, kernel, dilation, padding, stride = map(_argument, node.args)
     sides = sides_of(source)
-    if sides is None or len(sides) != 3 or not _side_by_side(plane, kernel, dilation, padding, stride):
+    if len(sides) != 3 or several_free(sides) or not _side_by_side(plane, kernel, dilation, padding, stride):
         return None
     (down, across), (high, wide) = kernel, [side // k for side, k in zip(plane, kernel, strict=True)]
     channels = sides[1] // (down * across)

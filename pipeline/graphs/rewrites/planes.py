@@ -2,8 +2,7 @@
 
 ::
 
-    x [N, C, L] → conv1d → relu → max_pool1d → y
-    x → unsqueeze [N, C, 1, L] → conv2d → relu → max_pool2d → squeeze → y
+    x [N, C, L]: conv1d, relu, max_pool1d   →   unsqueeze [N, C, 1, L], conv2d, relu, max_pool2d, squeeze [N, C, L]
 
 int8 kernels, delegates and the calibration know two-dimensional convolution only. Weights get an axis of one value.
 """
@@ -16,7 +15,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.graphs.flat import FlatNetwork, arguments_of
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 
@@ -89,7 +89,8 @@ def _maximum(network: FlatNetwork, node: Node, plane: Node) -> None:
 
 def _average(network: FlatNetwork, node: Node, plane: Node) -> None:
     del network
-    _, kernel, stride, padding, *options = arguments_of(node, None, None, [], [0])
+    _, kernel, stride, padding = arguments_of(node, None, None, [], [0])
+    options = arguments_of(node)[4:]
     node.target = aten.avg_pool2d.default
     node.args = (plane, *_pairs(1, kernel, stride or kernel), *_pairs(0, padding), *options)
 
@@ -120,7 +121,7 @@ def _weight_with_row(network: FlatNetwork, node: Node, weight: Any) -> Any:
     if value is None:
         return _insert(network, node, aten.unsqueeze.default, (weight, ROW))
     if len(weight.users) == 1:
-        network.keep(str(weight.target), _with_row(value))
+        network.change(weight, _with_row(value))
         row = weight
     else:
         row = network.add_constant("weight", _with_row(value), node)

@@ -10,52 +10,25 @@ An exported program would keep such writes as ``slice_scatter`` and ``copy``, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.fx import Node
 
-from pipeline.graphs.arguments import shape_of, with_defaults
+from pipeline.compat.torch import gives_views, same_overload
+from pipeline.graphs.arguments import arguments_of
 from pipeline.graphs.flat import FlatNetwork, writes
-from pipeline.graphs.rewrites.picks import MOST_JOINED, MOST_RUNS, runs
+from pipeline.graphs.picks import MOST_JOINED, MOST_RUNS, runs
+from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
 FILLS = {aten.copy_.default, aten.fill_.Scalar, aten.fill_.Tensor, aten.zero_.default}
+
+
 RESHAPES = {aten.reshape.default, aten.view.default, aten.flatten.using_ints, aten.squeeze.dim, aten.unsqueeze.default}
+
 TURNS = {aten.permute.default, aten.transpose.int}
-
-
-class Filled(nn.Module):
-    """A tensor of one value and another's shape: an operator that delegates take, where ``zeros_like`` is none."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape."""
-        return x * 0.0 + self.value if self.value else x * 0.0
-
-
-def _filled(value: float | None) -> Callable[[Node], nn.Module | None]:
-    def unit(node: Node) -> nn.Module | None:
-        number: Any = node.args[1] if value is None else value
-        source: Any = node.args[0]
-        same_type = node.meta["val"].dtype == source.meta["val"].dtype
-        return Filled(float(number)) if same_type and isinstance(number, int | float) else None
-
-    return unit
-
-
-UNITS: dict[Any, Callable[[Node], nn.Module | None]] = {
-    aten.zeros_like.default: _filled(0.0),
-    aten.empty_like.default: _filled(0.0),
-    aten.ones_like.default: _filled(1.0),
-    aten.full_like.default: _filled(None),
-}
 
 
 def make_slice_writes_functional(network: FlatNetwork) -> None:
@@ -93,9 +66,7 @@ def _fits(view: Node) -> bool:
 
 
 def _is_view(node: Any) -> bool:
-    if not isinstance(node, Node) or not isinstance(node.target, torch._ops.OpOverload):
-        return False
-    return any(value.alias_info is not None and not value.alias_info.is_write for value in node.target._schema.returns)
+    return isinstance(node, Node) and gives_views(node.target, of_what_it_wrote=False)
 
 
 def _written(network: FlatNetwork, node: Node) -> Node | None:
@@ -108,7 +79,7 @@ def _written(network: FlatNetwork, node: Node) -> Node | None:
         zero = network.add_call(aten.mul.Tensor, (part, 0.0), node, value=part.meta["val"])
         return network.add_call(aten.add.Tensor, (zero, value), node, value=part.meta["val"])
     name = str(node.target).split(".")[1]
-    functional = getattr(getattr(aten, name.removesuffix("_"), None), node.target._overloadname, None)  # type: ignore[union-attr]
+    functional = same_overload(getattr(aten, name.removesuffix("_"), None), node.target)
     if functional is None or not name.endswith("_"):
         return None
     new = network.add_call(functional, node.args, node, value=part.meta["val"])
@@ -171,10 +142,10 @@ def _positions(view: Node) -> tuple[int, list[int]]:
     """The axis of a slice or selection, and where on it."""
     source: Any = view.args[0]
     if view.target == aten.select.int:
-        _, axis, index = with_defaults(view, None, 0, 0)
+        _, axis, index = arguments_of(view, None, 0, 0)
         axis %= source.meta["val"].dim()
         return axis, [index % shape_of(source)[axis]] if axis else [0]
-    _, axis, start, end, step = with_defaults(view, None, 0, None, None, 1)
+    _, axis, start, end, step = arguments_of(view, None, 0, None, None, 1)
     axis %= source.meta["val"].dim()
     return axis, list(range(shape_of(source)[axis]))[start:end:step] if axis else [0]
 

@@ -1,4 +1,10 @@
-"""Softmax over the last axis of matrices: the one form that delegates take."""
+"""Softmax over the last axis of matrices, which is the one form that delegates take.
+
+::
+
+    softmax(x [N, C, H, W], 1)       →  permute [N, H, W, C] → reshape [·, C] → softmax → reshape → permute
+    softmax(x of five axes or more)  →  reshape [before, K, after] → transpose → softmax → transpose → reshape
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,8 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pipeline.graphs.arguments import shape_of, with_defaults
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.shapes import shape_of
 
 aten: Any = torch.ops.aten
 
@@ -48,7 +55,7 @@ class SliceSoftmax(nn.Module):
 
 
 def _softmax(node: Node) -> nn.Module | None:
-    source, axis, dtype = with_defaults(node, None, -1, None)
+    source, axis, dtype = arguments_of(node, None, -1, None)
     rank = len(shape_of(source))
     axis %= rank
     if axis == 0 or dtype not in (None, source.meta["val"].dtype) or (rank < 4 and axis == rank - 1):

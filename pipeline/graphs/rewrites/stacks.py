@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.graphs.arguments import with_defaults
+from pipeline.graphs.arguments import arguments_of
 from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
@@ -34,10 +34,10 @@ def plain_stacks(network: FlatNetwork) -> None:
 
 
 def _take_apart(network: FlatNetwork, node: Node) -> None:
-    source, axis = with_defaults(node, None, 0)
+    source, axis = arguments_of(node, None, 0)
     axis %= source.meta["val"].dim()
     is_stack = source.target == aten.stack.default
-    parts, along = with_defaults(source, None, 0) if is_stack else ([], 0)
+    parts, along = arguments_of(source, None, 0) if is_stack else ([], 0)
     for reader in list(node.users):
         index: Any = reader.args[1]
         if is_stack and along % source.meta["val"].dim() == axis:
@@ -47,7 +47,7 @@ def _take_apart(network: FlatNetwork, node: Node) -> None:
 
 
 def _join(network: FlatNetwork, node: Node) -> None:
-    tensors, axis = with_defaults(node, None, 0)
+    tensors, axis = arguments_of(node, None, 0)
     axis %= node.meta["val"].dim()
     parts = [network.add_call(aten.unsqueeze.default, (tensor, axis), node) for tensor in tensors]
     network.redirect(node, network.add_call(aten.cat.default, (parts, axis), node, value=node.meta["val"]))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.graphs.arguments import with_defaults
+from pipeline.graphs.arguments import arguments_of
 from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
@@ -24,11 +24,11 @@ def plain_sums(network: FlatNetwork) -> None:
     """Replace them where the batch is not summed over."""
     for node in network.nodes:
         if node.target == aten.sum.dim_IntList:
-            source, axes, keep = with_defaults(node, None, None, False)
+            source, axes, keep = arguments_of(node, None, None, False)
             if count := _count(node, source, axes):
                 network.redirect(node, _sum(network, node, source, axes, keep, count))
         elif node.target == aten.linalg_vector_norm.default:
-            source, order, axes, keep = with_defaults(node, None, 2, None, False)
+            source, order, axes, keep = arguments_of(node, None, 2, None, False)
             if order == 2 and (count := _count(node, source, axes)):
                 square = network.add_call(aten.mul.Tensor, (source, source), node)
                 total = _sum(network, node, square, axes, keep, count)

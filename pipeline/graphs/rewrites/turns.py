@@ -1,5 +1,10 @@
 """The many names of "exchange axes" (``x.mT``, ``x.T``, ``swapaxes``, ``moveaxis``) as ``transpose`` and ``permute``.
 
+::
+
+    x.mT, x.T, swapaxes(x, 1, 2)   →   transpose(x, 1, 2)
+    moveaxis(x, 1, 3)              →   permute(x, (0, 2, 3, 1))
+
 Rewrites, delegates and the annotation of int8 tensors know these two only.
 """
 
@@ -11,7 +16,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from pipeline.graphs.flat import FlatNetwork, arguments_of
+from pipeline.graphs.arguments import arguments_of
+from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten
 

@@ -167,7 +167,7 @@ REFUSED = {
     "dynamic": r"'net.py:dynamic' is already quantized \('head' is a torch.ao.*Linear\): let the factory return",
     "fake_quantized": r"is already prepared for quantization \('gate' is a torch.ao.*FakeQuantize\): let the factory",
     "grey": r"in '0' \(Conv2d\)\. Images have 3 channels \(RGB\), and this layer takes 1: let",
-    "named": r"in '0.fc' \(Linear\), net.py line 90\. See",
+    "named": r"in '0.fc' \(Linear\), net.py line 90\. Another size is `input`",
     "dictionary": r"returns a dict .* It has 'logits', 'features': .* as in net\(x\)\['logits'\]",
     "several": r"returns a tuple .* It has 2: .* as in net\(x\)\[0\]",
 }
@@ -184,7 +184,7 @@ def test_the_cause_and_the_module_are_named(source: Path, factory: str) -> None:
     with pytest.raises(BadInput, match=REFUSED[factory]) as refused:
         export()
     assert "\n" not in str(refused.value)
-    assert ("--input" in str(refused.value)) == (factory in ("wrong", "named"))
+    assert ("`input`" in str(refused.value)) == (factory in ("wrong", "named"))
 
 
 @pytest.mark.parametrize("factory", ["compiled", "parallel"])

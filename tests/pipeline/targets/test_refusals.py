@@ -53,7 +53,7 @@ def test_a_graph_of_the_library_is_not_shown(upsampling: FlatNetwork) -> None:
     assert "%" not in said
     assert "tensor<" not in said
     said = refusal(ValueError('cannot: %3 = "tfl.x"(%1) : (tensor<1xf32>)\nsecond line'), upsampling)
-    assert "failed with ValueError: cannot. Run" in said
+    assert said.endswith("failed with ValueError: cannot.")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_no_file_of_this_program_is_shown(upsampling: FlatNetwork) -> None:
     said = refusal(ValueError(mlir), upsampling)
     assert said.startswith("the exporter has no form for 'tfl.mul'.")
     said = refusal(ValueError("Failed: /a/b-c/flat.py:33:0: error: something else"), upsampling)
-    assert "failed with ValueError: Failed: something else. Run" in said
+    assert said.endswith("failed with ValueError: Failed: something else.")
 
 
 def test_half_precision_is_named() -> None:

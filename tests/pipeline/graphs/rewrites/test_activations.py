@@ -11,7 +11,7 @@ from calibration.float_region import in_float_region
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.front_ends import ImageInput, capture_images
 from pipeline.graphs.prepare import prepare
-from pipeline.graphs.rewrites.activations import LARGEST_BOUND
+from pipeline.graphs.rewrites.clamp import LARGEST_BOUND
 
 SIDE = 8
 INPUT = Preprocess(height=SIDE, width=SIDE)

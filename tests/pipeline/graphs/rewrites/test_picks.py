@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.front_ends import ImageInput, capture_images
+from pipeline.graphs.picks import MOST_JOINED, Pick, runs
 from pipeline.graphs.prepare import prepare
-from pipeline.graphs.rewrites.picks import MOST_JOINED, Pick, runs
 
 SIDE = 9
 INPUT = Preprocess(height=SIDE, width=SIDE)

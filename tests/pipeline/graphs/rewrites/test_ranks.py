@@ -16,7 +16,7 @@ from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.flat import FlatNetwork
 from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of
 from pipeline.graphs.prepare import prepare
-from pipeline.graphs.rewrites.reshaping import merged
+from pipeline.graphs.rewrites.merged_axes import merged
 
 SIZE = Preprocess(height=32, width=32)
 LEFT_OUTSIDE = {

@@ -1,0 +1,17 @@
+"""What the target needs of ai-edge-litert beyond its documented interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DELEGATE = "DELEGATE"
+"""The name of a delegate's partition among the operators of an interpreter."""
+
+
+def partition_outputs(interpreter: Any) -> list[set[int]]:
+    """Return, for each partition of the delegate, the indices of the tensors that it gives.
+
+    With delegates in place the interpreter lists the file's operators, and then one operator per partition.
+    """
+    operators = interpreter._get_ops_details()
+    return [set(map(int, each["outputs"])) for each in operators if each["op_name"] == DELEGATE]

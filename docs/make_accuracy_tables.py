@@ -24,7 +24,7 @@ from calibration.ranges import Ranges
 from edge_apps.files import write_whole
 from edge_apps.runtime.manifest import BundleManifest
 from pipeline import zoo
-from pipeline.checkpoints.checkpoint import load
+from pipeline.checkpoints.load import load
 from pipeline.evaluation.results import EvaluationResult, FileResult
 from pipeline.metrics.sqnr import EQUAL_DB
 from pipeline.zoo.complexity.count import count_model

@@ -10,7 +10,7 @@ import click
 
 import pipeline.commands
 from edge_apps import __version__
-from edge_apps.console import Program
+from edge_apps.program import Program
 
 
 class Verbs(Program):

@@ -120,7 +120,8 @@ def demo_bundle(
     """The built-in checkpoint exported to every target in fp32 and int8: real files, made once for all tests."""
     from calibration.recipe import Recipe
     from pipeline import targets
-    from pipeline.checkpoints.checkpoint import builtin, load
+    from pipeline.checkpoints.checkpoint import builtin
+    from pipeline.checkpoints.load import load
     from pipeline.data import open_data
     from pipeline.exporting.job import ExportJob
     from pipeline.exporting.write import build

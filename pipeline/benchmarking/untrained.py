@@ -16,6 +16,7 @@ from edge_apps.runtime.manifest import Bundle, Precision
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from pipeline import targets
 from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.exporting.job import ExportJob
 from pipeline.exporting.write import build
 from pipeline.metrics.sqnr import ENOUGH_IMAGES
@@ -54,7 +55,7 @@ def untrained_bundle(
             for precision in precisions
             if precision in target.precisions
         ]
-        job = ExportJob(checkpoint.load(path), files, images, recipe, Path(folder) / "bundle", stop_on_mismatch=False)
+        job = ExportJob(load(path), files, images, recipe, Path(folder) / "bundle", stop_on_mismatch=False)
         yield build(job)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from calibration.dataset.dataset import CalibrationSet
 from calibration.ranges import Ranges, parse_ranges
 from calibration.recipe import Recipe, parse_recipe
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.untrusted import parse_json
 from pipeline.errors import BadManifest
-from pipeline.evaluation.results import EvaluationResult
 
 
 def check_references(bundle: Bundle) -> None:
@@ -90,6 +91,27 @@ _RANGES: tuple[tuple[Callable[[Ranges, Bundle], bool], str], ...] = (
 )
 
 
+class _Measured(msgspec.Struct, frozen=True):
+    """One file of a recorded evaluation."""
+
+    path: str
+    sha256: str
+
+
+class _Reference(msgspec.Struct, frozen=True):
+    """What the files of a recorded evaluation were compared with."""
+
+    sha256: str
+
+
+class _Evaluation(msgspec.Struct, frozen=True):
+    """Of a recorded evaluation, which files it is of; what it found is read by ``pipeline.evaluation``."""
+
+    format: int
+    files: tuple[_Measured, ...]
+    reference: _Reference | None
+
+
 def check_evaluation(bundle: Bundle) -> None:
     """Refuse a recorded evaluation of other files, or against another checkpoint, than the bundle lists.
 
@@ -102,7 +124,7 @@ def check_evaluation(bundle: Bundle) -> None:
         return
     content = bundle.read(bundle.file("evaluation"))
     try:
-        result = parse_json(content.data, EvaluationResult)
+        result = parse_json(content.data, _Evaluation)
     except ValueError as error:
         raise BadManifest(f"Evaluation '{content.path}' cannot be read: {error}. Evaluate again.") from error
     measured = {file.path: file.sha256 for file in result.files}

@@ -15,8 +15,9 @@ from edge_apps.chatter import hushed
 from edge_apps.runtime.manifest import Bundle
 from pipeline.bundles.cross_references import ranges_of
 from pipeline.checkpoints import pt2_archive, user_networks
-from pipeline.checkpoints.checkpoint import Checkpoint, load
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.formats import is_program
+from pipeline.checkpoints.load import load
 from pipeline.errors import BadManifest
 from pipeline.graphs.front_ends import graph_of
 

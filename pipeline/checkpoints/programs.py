@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
@@ -17,7 +15,8 @@ from edge_apps.errors import first_line
 from edge_apps.runtime.preprocess import LARGEST_SIDE, Preprocess
 from edge_apps.untrusted import MB
 from pipeline.checkpoints import pt2_archive, user_networks
-from pipeline.checkpoints.checkpoint import FORMAT, Checkpoint, Metadata, check, describe, metadata_of
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.metadata import FORMAT, Given, Metadata, check, describe, metadata_of
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.graphs.evaluation_mode import check_evaluation_mode
 from pipeline.graphs.flat import FlatNetwork
@@ -28,8 +27,8 @@ MOST_MEMORY = 400 * MB
 """Of the values that a program computes at a time."""
 
 
-def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
-    """Read a ``.pt2`` file; ``given`` is what the caller says of it, as ``checkpoint.load`` takes it.
+def load(path: Path, data: bytes, given: Given) -> Checkpoint:
+    """Read a ``.pt2`` file; ``given`` is what the caller says of it, as ``load.load`` takes it.
 
     Raises:
         BadCheckpoint: not a program of one picture tensor, unsafe parts, another input size or class count than said.
@@ -45,13 +44,13 @@ def load(path: Path, data: bytes, given: Mapping[str, Any]) -> Checkpoint:
                 f"'{path}' says that it is '{metadata.model}', which is a name of the zoo: a program has its own."
             )
         spec = dataclasses.replace(spec, name=metadata.model, title=metadata.model)
-    elif given["model"] is not None or given["options"]:
+    elif given.model is not None or given.options:
         raise BadCheckpoint(f"'{path}' brings its network along: leave `model` and its options out.")
-    elif not given["labels"]:
+    elif not given.labels:
         raise BadCheckpoint(f"'{path}' does not say what its classes are: give `labels`.")
     else:
         metadata = describe(spec, Preprocess(height=height, width=width), given)
-        check(metadata, {**given, "model": None}, path)
+        check(metadata, dataclasses.replace(given, model=None), path)
     geometry = metadata.preprocess
     if (geometry.height, geometry.width) != (height, width):
         raise BadCheckpoint(

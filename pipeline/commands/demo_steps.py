@@ -15,7 +15,8 @@ from edge_apps.camera.sources.parse import parse_source
 from edge_apps.images import ImageSet, write_png
 from edge_apps.runtime.latency import Summary
 from edge_apps.runtime.manifest import Bundle
-from pipeline.checkpoints.checkpoint import builtin, load
+from pipeline.checkpoints.checkpoint import builtin
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.errors import BadInput
 from pipeline.evaluation.bundle import evaluate_bundle, record

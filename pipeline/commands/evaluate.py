@@ -43,7 +43,7 @@ def command(
     from edge_apps.runtime.runner import known_suffixes
     from edge_apps.runtime.signature import trusted_key
     from pipeline.bundles.cross_references import calibration_set_of
-    from pipeline.checkpoints.checkpoint import load
+    from pipeline.checkpoints.load import load
     from pipeline.data import open_data
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput

@@ -262,8 +262,8 @@ def _recipe(given: Mapping[str, Any]) -> Recipe | None:
 def _trained(path: Path, model: str | None, options: Mapping[str, Value], side: int | None) -> Checkpoint:
     """The checkpoint of ``--qat``, which what else was given must not contradict."""
     from pipeline.checkpoints import user_networks
-    from pipeline.checkpoints.checkpoint import load, read
     from pipeline.checkpoints.formats import Format
+    from pipeline.checkpoints.load import load, read
     from pipeline.errors import BadInput
 
     contents = read(path)

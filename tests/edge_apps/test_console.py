@@ -11,8 +11,9 @@ from typing import Any
 import click
 import pytest
 
-from edge_apps.console import Program, progress, results, typed
+from edge_apps.console import progress, results, typed
 from edge_apps.errors import BadInput, EdgeError, MissingExtra, NotRunHere
+from edge_apps.program import Program
 
 
 @click.group(cls=Program)
@@ -147,7 +148,7 @@ def test_help_is_a_result(capsys) -> None:
 def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     code = (
         "import click\n"
-        "from edge_apps.console import Program\n"
+        "from edge_apps.program import Program\n"
         "@click.group(cls=Program)\n"
         "def main(): pass\n"
         "@main.command()\n"
@@ -171,7 +172,8 @@ CALLED = """
 import signal, sys, time
 from pathlib import Path
 import click
-from edge_apps.console import Program, results
+from edge_apps.console import results
+from edge_apps.program import Program
 @click.group(cls=Program)
 def main(): pass
 @main.command()

@@ -49,7 +49,7 @@ def _checkpoint(chance: random.Random, corpus: list[bytes]) -> bytes:
 
 
 def _read_checkpoint(data: bytes, folder: Path) -> None:
-    from pipeline.checkpoints.checkpoint import read
+    from pipeline.checkpoints.load import read
 
     path = folder / "it.pt"
     path.write_bytes(data)

@@ -162,7 +162,7 @@ def job(small_family: Any, small_checkpoint: Path, small_pictures: Path, tmp_pat
     """The small network as an int8 ``.tflite``; tests change what they are about."""
     from calibration.recipe import Recipe
     from pipeline import targets
-    from pipeline.checkpoints.checkpoint import load
+    from pipeline.checkpoints.load import load
     from pipeline.data import open_data
     from pipeline.exporting.job import ExportJob
 

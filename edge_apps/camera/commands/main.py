@@ -11,7 +11,8 @@ from edge_apps.camera.commands.benchmark import benchmark
 from edge_apps.camera.commands.log import log
 from edge_apps.camera.commands.run import check, run
 from edge_apps.camera.commands.run_options import RunOptions
-from edge_apps.console import Program, echo_json, results, show
+from edge_apps.console import echo_json, results, show
+from edge_apps.program import Program
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoints.checkpoint import Checkpoint, changed, fitted, read, sha256_of
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.choosing import Wanted, take
 from pipeline.checkpoints.formats import Format
 from pipeline.checkpoints.key_mappings import SPELLINGS, Spelling, marks, recognise
+from pipeline.checkpoints.load import fitted, read, sha256_of
+from pipeline.checkpoints.metadata import changed
 from pipeline.checkpoints.pretrained.download import fetch
 from pipeline.checkpoints.pretrained.published import Published, choose, of_sha256, sets_of
 from pipeline.data import imagenet

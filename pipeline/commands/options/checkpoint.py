@@ -223,7 +223,7 @@ def named_checkpoint(text: str | None, described: Mapping[str, Any]) -> Callable
 
 def _loaded(path: Path, **given: Any) -> Checkpoint:
     """Read a checkpoint and say how it was read; takes and raises what ``checkpoint.load`` does."""
-    from pipeline.checkpoints.checkpoint import load
+    from pipeline.checkpoints.load import load
 
     checkpoint = load(path, **given)
     for note in checkpoint.notes:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from pipeline import zoo
 from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.data.reading import digest
 from pipeline.errors import BadCheckpoint, BadInput
@@ -45,7 +46,7 @@ def _save(path, network, **changes):
 
 def _refused(path, match, **given):
     with pytest.raises(BadCheckpoint, match=match) as caught:
-        checkpoint.load(path, **given)
+        load(path, **given)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 2
     return str(caught.value)
@@ -53,17 +54,17 @@ def _refused(path, match, **given):
 
 def test_it_knows_the_pictures_that_trained_it(network, tmp_path):
     digits = open_data("digits", "train")
-    trained = checkpoint.load(_save(tmp_path / "a", network, training={"settings": {"data": digest(digits)}}))
+    trained = load(_save(tmp_path / "a", network, training={"settings": {"data": digest(digits)}}))
     assert trained.trained_on(digits)
     assert not trained.trained_on(open_data("digits", "test"))
-    assert not checkpoint.load(_save(tmp_path / "b", network)).trained_on(digits)
+    assert not load(_save(tmp_path / "b", network)).trained_on(digits)
     record = {"settings": {"data": "another"}, "earlier_data": [digest(digits)]}
-    assert checkpoint.load(_save(tmp_path / "c", network, training=record)).trained_on(digits)
+    assert load(_save(tmp_path / "c", network, training=record)).trained_on(digits)
 
 
 def test_what_is_written_comes_back(network, tmp_path):
     path = _save(tmp_path / "new" / "x.safetensors", network)
-    loaded = checkpoint.load(path)
+    loaded = load(path)
     assert (loaded.spec, loaded.options, loaded.labels) == (SPEC, SPEC.with_defaults({"width": 0.1}), LABELS)
     assert (loaded.preprocess, loaded.training, loaded.path) == (PREPROCESS, {"seed": 3}, path)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -88,7 +89,7 @@ def test_fp16_weights_are_rounded_once_and_load_as_float32(network, tmp_path):
     with torch.no_grad():
         network.features[0][1].running_var[0] = 1e-9  # float16 would make it 0
     path = _save(tmp_path / "x.safetensors", network, dtype=torch.float16)
-    stored, loaded = load_file(path), checkpoint.load(path)
+    stored, loaded = load_file(path), load(path)
     assert stored["classifier.1.weight"].dtype == torch.float16
     assert stored["classifier.1.bias"].dtype == torch.float32
     assert all(t.dtype == torch.float32 for n, t in loaded.state.items() if "num_batches" not in n)
@@ -110,7 +111,7 @@ def test_a_channels_last_network_is_written_like_any_other(network, tmp_path):
 def test_a_pickled_state_dict_is_read(network, tmp_path, wrap, prefix, suffix):
     path = tmp_path / f"x{suffix}"
     torch.save(wrap({prefix + name: t for name, t in network.state_dict().items()}), path)
-    loaded, x = checkpoint.load(path, **GIVEN), torch.randn(2, 3, 32, 40)
+    loaded, x = load(path, **GIVEN), torch.randn(2, 3, 32, 40)
     assert (loaded.labels, loaded.training) == (LABELS, {})
     assert torch.equal(loaded.network()(x), network(x))
 
@@ -124,7 +125,7 @@ def test_a_prefix_on_some_keys_only_is_a_difference(network, tmp_path):
 def test_older_files_without_batch_counters_are_read(network, tmp_path):
     state = {name: t for name, t in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     save_file(state, tmp_path / "x.safetensors")
-    loaded, x = checkpoint.load(tmp_path / "x.safetensors", **GIVEN), torch.randn(2, 3, 32, 40)
+    loaded, x = load(tmp_path / "x.safetensors", **GIVEN), torch.randn(2, 3, 32, 40)
     assert torch.equal(loaded.network()(x), network(x))
 
 
@@ -133,17 +134,17 @@ def test_a_file_without_metadata_needs_model_and_labels(network, tmp_path):
     save_file(network.state_dict(), path)
     _refused(path, "name its model and its labels")
     _refused(path, "name its model and its labels", model="mobilenet_v2")
-    default = checkpoint.load(path, model="mobilenet_v2", labels=LABELS, options={"width": 0.1}).preprocess
+    default = load(path, model="mobilenet_v2", labels=LABELS, options={"width": 0.1}).preprocess
     assert (default.height, default.width) == (224, 224)
     with pytest.raises(BadInput, match="Did you mean 'mobilenet_v2'"):
-        checkpoint.load(path, model="mobilenet_v3", labels=LABELS)
+        load(path, model="mobilenet_v3", labels=LABELS)
     with pytest.raises(BadInput, match="no option 'depth'"):
-        checkpoint.load(path, model="mobilenet_v2", labels=LABELS, options={"depth": 2})
+        load(path, model="mobilenet_v2", labels=LABELS, options={"depth": 2})
 
 
 def test_what_the_caller_says_must_not_contradict_the_file(network, tmp_path):
     path = _save(tmp_path / "x.safetensors", network)
-    assert checkpoint.load(path, **GIVEN).labels == LABELS
+    assert load(path, **GIVEN).labels == LABELS
     _refused(path, "says labels .* was given", labels=("a", "b", "c"))
     _refused(path, "says options .*0.1.* was given", options={"width": 1.0})
     _refused(path, "says model 'mobilenet_v2', but 'other' was given", model="other")
@@ -185,7 +186,7 @@ def test_weights_without_plain_values_are_refused(network, tmp_path):
 def test_other_floating_formats_load_as_float32(network, tmp_path, dtype):
     state = {n: t.to(dtype) if t.dim() > 1 else t for n, t in network.state_dict().items()}
     save_file(state, tmp_path / "x.safetensors")
-    loaded = checkpoint.load(tmp_path / "x.safetensors", **GIVEN).state
+    loaded = load(tmp_path / "x.safetensors", **GIVEN).state
     assert all(torch.equal(loaded[n], t.float()) for n, t in state.items() if t.is_floating_point())
 
 
@@ -326,7 +327,7 @@ def test_an_alias_is_the_model(tmp_path):
     network = spec.build(3)
     assert (vgg.name, spec.name) != ("vgg16", "shufflenet")
     torch.save(network.state_dict(), tmp_path / "x.pt")
-    loaded = checkpoint.load(tmp_path / "x.pt", model="shufflenet", labels=LABELS)
+    loaded = load(tmp_path / "x.pt", model="shufflenet", labels=LABELS)
     assert loaded.spec is spec
     checkpoint.save(
         tmp_path / "x.safetensors",
@@ -337,16 +338,16 @@ def test_an_alias_is_the_model(tmp_path):
         preprocess=loaded.preprocess,
         training={},
     )
-    again = checkpoint.load(tmp_path / "x.safetensors", model="shufflenet", options=spec.with_defaults({}))
+    again = load(tmp_path / "x.safetensors", model="shufflenet", options=spec.with_defaults({}))
     assert again.spec is spec
     _refused(tmp_path / "x.safetensors", f"says model '{spec.name}', but '{vgg.name}' was given", model="vgg16")
 
 
 def test_metadata_with_an_unknown_model_or_a_tiny_input_is_refused(network, tmp_path):
     with pytest.raises(BadInput, match="Unknown model 'lenet'"):
-        checkpoint.load(_with_metadata(tmp_path / "x.safetensors", network, model="lenet"))
+        load(_with_metadata(tmp_path / "x.safetensors", network, model="lenet"))
     with pytest.raises(BadInput, match="Input size is 8"):
-        checkpoint.load(_with_metadata(tmp_path / "x.safetensors", network, preprocess={"height": 8, "width": 99}))
+        load(_with_metadata(tmp_path / "x.safetensors", network, preprocess={"height": 8, "width": 99}))
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
@@ -363,7 +364,7 @@ def test_an_unwritable_folder_is_named(network, tmp_path):
 def test_the_builtin_checkpoint_is_what_it_says():
     """Made by one recorded command from the recorded digits; at least 98 % of the held-out ones right."""
     path = checkpoint.builtin()
-    made = checkpoint.load(path)
+    made = load(path)
     assert path.stat().st_size <= 5_000_000
     assert load_file(path)["features.18.0.weight"].dtype == torch.float16
     assert (made.spec.name, made.options, made.labels) == ("mobilenet_v2", SPEC.with_defaults({}), tuple("0123456789"))
@@ -389,7 +390,7 @@ def test_a_state_dict_that_was_cast_whole_is_read(network, tmp_path, dtype):
     if dtype is torch.float16:
         state[counter] = torch.tensor(torch.inf, dtype=dtype)
     torch.save(state, tmp_path / "x.pt")
-    loaded = checkpoint.load(tmp_path / "x.pt", **GIVEN)
+    loaded = load(tmp_path / "x.pt", **GIVEN)
     for name, tensor in network.state_dict().items():
         assert loaded.state[name].dtype == tensor.dtype
         assert name.endswith("num_batches_tracked") or torch.equal(loaded.state[name], tensor.to(dtype).float())

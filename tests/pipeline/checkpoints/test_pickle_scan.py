@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import read
 from pipeline.checkpoints.pickle_scan import MOST_OBJECTS, MOST_OPERATIONS, Refused, scan
 from pipeline.checkpoints.pickles import unpickled
 from pipeline.checkpoints.state_dicts import find
@@ -117,6 +117,6 @@ def test_a_name_of_absurd_length_or_depth_is_refused(name: str, tmp_path: Path) 
     state = {name: torch.zeros(1)}
     path = tmp_path / "it.safetensors"
     save_file(state, path)
-    for read in (lambda: find(state, path), lambda: checkpoint.read(path)):
+    for reading in (lambda: find(state, path), lambda: read(path)):
         with pytest.raises(BadCheckpoint, match="at most 1000 and 50 are read"):
-            read()
+            reading()

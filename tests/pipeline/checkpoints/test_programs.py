@@ -16,7 +16,8 @@ from torch import nn
 
 from edge_apps.images import write_png
 from edge_apps.runtime.preprocess import Preprocess
-from pipeline.checkpoints import checkpoint, programs, pt2_archive
+from pipeline.checkpoints import programs, pt2_archive
+from pipeline.checkpoints.load import load
 from pipeline.errors import BadCheckpoint, BadInput, BadManifest
 
 LABELS = ("blue", "red")
@@ -47,24 +48,24 @@ def plain(view: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
 
 
 def test_a_program_is_a_checkpoint_with_its_own_size(own: Any) -> None:
-    loaded = checkpoint.load(own.program, labels=LABELS, preprocess={"mean": (0.5, 0.5, 0.5)})
+    loaded = load(own.program, labels=LABELS, preprocess={"mean": (0.5, 0.5, 0.5)})
     assert loaded.preprocess == Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5))
     assert (loaded.spec.name, loaded.labels, loaded.describes_itself) == ("mine.pt2", LABELS, False)
-    weights = checkpoint.load(own.weights, model=own.model, labels=LABELS, preprocess=loaded.preprocess)
+    weights = load(own.weights, model=own.model, labels=LABELS, preprocess=loaded.preprocess)
     x = torch.randn(5, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(loaded.network()(x), weights.network()(x), atol=1e-5)
 
 
 def test_it_describes_itself_once_written_by_us(own: Any, tmp_path: Path) -> None:
-    loaded = checkpoint.load(own.program, labels=LABELS)
+    loaded = load(own.program, labels=LABELS)
     path = tmp_path / "other.pt2"
     path.write_bytes(programs.save(pt2_archive.read(own.program.read_bytes(), "it")[0], loaded))
-    again = checkpoint.load(path)
+    again = load(path)
     assert (again.spec.name, again.labels, again.sha256) == ("mine.pt2", LABELS, loaded.sha256)
     assert again.describes_itself
     with pytest.raises(BadCheckpoint, match="says labels .* was given: leave it out"):
-        checkpoint.load(path, labels=("a", "b"))
+        load(path, labels=("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_fixed_batch_is_any_batch_where_that_changes_nothing(
     tmp_path: Path, batch: int, view: Callable[[torch.Tensor], torch.Tensor], taken: int | None
 ) -> None:
     network = plain(view)
-    loaded = checkpoint.load(saved(tmp_path / "x.pt2", network, batch, 3, 8, 8), labels=LABELS).network()
+    loaded = load(saved(tmp_path / "x.pt2", network, batch, 3, 8, 8), labels=LABELS).network()
     x = torch.randn(5, 3, 8, 8)
     with torch.no_grad():
         expected = torch.cat([network.eval()(picture[None]) for picture in x])
@@ -94,7 +95,7 @@ def test_what_is_no_classifier_of_pictures_is_refused(tmp_path: Path) -> None:
     def refused(network: nn.Module, *shape: int, **options: Any) -> str:
         path = saved(tmp_path / "x.pt2", network, *shape, **options)
         with pytest.raises((BadCheckpoint, BadInput)) as error:
-            checkpoint.load(path, labels=LABELS)
+            load(path, labels=LABELS)
         assert "\n" not in str(error.value)
         return str(error.value)
 
@@ -122,7 +123,7 @@ def test_what_the_caller_says_must_fit(own: Any) -> None:
     }.items():
         values = {name: dict(value) if name == "preprocess" else value for name, value in given}
         with pytest.raises((BadCheckpoint, BadInput), match=message):
-            checkpoint.load(own.program, **values)
+            load(own.program, **values)
 
 
 @pytest.fixture(scope="module")
@@ -185,8 +186,8 @@ def test_an_own_network_goes_all_the_way_and_its_bundle_needs_no_file_of_its_own
     assert result["reference"]["path"] == "float/network.pt2"
     assert {file["status"] for file in result["files"]} == {"run"}
     # The float reference is the network as the user wrote it.
-    loaded = checkpoint.load(own.weights, model=own.model, labels=LABELS, preprocess={"height": 32, "width": 32})
-    kept = checkpoint.load(root / "float" / "network.pt2")
+    loaded = load(own.weights, model=own.model, labels=LABELS, preprocess={"height": 32, "width": 32})
+    kept = load(root / "float" / "network.pt2")
     x = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(kept.network()(x), loaded.network()(x), atol=1e-5)
@@ -235,7 +236,7 @@ def test_an_own_network_is_trained(
         "--precision", "fp32",
     )  # fmt: skip
     assert trained.status == 0, trained.err
-    assert checkpoint.load(out, model=own.model).labels == LABELS
+    assert load(out, model=own.model).labels == LABELS
     refused = pipeline("export", out, "--data", small_pictures, "--out", tmp_path / "bundle").error()
     assert "is of your own network: say where that is, as in --model …/net.py:build" in refused
     other = tmp_path / "other.safetensors"
@@ -280,22 +281,22 @@ def test_a_manifest_cannot_have_a_file_run(
 
 @pytest.mark.parametrize("name", ["../../x", "/tmp/x", "", "..", "net\n", "a\x1b[31mb"])
 def test_a_program_cannot_choose_where_files_go(own: Any, tmp_path: Path, name: str) -> None:
-    loaded = checkpoint.load(own.program, labels=LABELS)
+    loaded = load(own.program, labels=LABELS)
     hostile = dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, name=name))
     program = torch.export.load(own.program)
     (tmp_path / "x.pt2").write_bytes(programs.save(program, hostile))
     with pytest.raises(BadCheckpoint, match="is no model's name") as refused:
-        checkpoint.load(tmp_path / "x.pt2")
+        load(tmp_path / "x.pt2")
     assert str(refused.value).isprintable()
 
 
 def test_a_program_may_lie_under_any_name(own: Any, tmp_path: Path) -> None:
     odd = tmp_path / "my net (1).pt2"
     odd.write_bytes(own.program.read_bytes())
-    loaded = checkpoint.load(odd, labels=LABELS)
+    loaded = load(odd, labels=LABELS)
     assert loaded.spec.name == "my_net__1_.pt2"
     odd.write_bytes(programs.save(torch.export.load(own.program), loaded))
-    assert checkpoint.load(odd).spec.name == "my_net__1_.pt2"
+    assert load(odd).spec.name == "my_net__1_.pt2"
 
 
 def test_what_cannot_be_captured_is_not_trained(

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load as read_checkpoint
 from pipeline.checkpoints.state_dicts import is_averaged
 from pipeline.errors import BadCheckpoint
 
@@ -74,11 +75,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def load(source: Path) -> Callable[..., checkpoint.Checkpoint]:
-    def load(path: Path, factory: str = "plain", **given: Any) -> checkpoint.Checkpoint:
+    def loaded(path: Path, factory: str = "plain", **given: Any) -> checkpoint.Checkpoint:
         side = {"height": 16, "width": 16}
-        return checkpoint.load(path, model=f"{source}:{factory}", labels=("a", "b", "c"), preprocess=side, **given)
+        return read_checkpoint(path, model=f"{source}:{factory}", labels=("a", "b", "c"), preprocess=side, **given)
 
-    return load
+    return loaded
 
 
 def weights(seed: int = 0) -> State:
@@ -410,10 +411,10 @@ def test_a_program_of_another_name_is_a_program(tmp_path: Path) -> None:
     stream = io.BytesIO()
     torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 8, 8),)), stream)
     (tmp_path / "mine.pt").write_bytes(stream.getvalue())
-    loaded = checkpoint.load(tmp_path / "mine.pt", labels=("a", "b", "c"))
+    loaded = load(tmp_path / "mine.pt", labels=("a", "b", "c"))
     assert loaded.spec.name == "mine.pt2"
     with pytest.raises(BadCheckpoint, match="one set of weights: leave `ema` out"):
-        checkpoint.load(tmp_path / "mine.pt", labels=("a", "b", "c"), ema=True)
+        load(tmp_path / "mine.pt", labels=("a", "b", "c"), ema=True)
 
 
 def test_a_dictionary_in_itself_ends(load: Any, tmp_path: Path) -> None:

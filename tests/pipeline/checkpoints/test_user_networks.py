@@ -12,6 +12,7 @@ import torch
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.checkpoints import checkpoint
 from pipeline.checkpoints import user_networks as networks
+from pipeline.checkpoints.load import load
 from pipeline.errors import BadCheckpoint, BadInput
 
 SIZE = Preprocess(height=32, width=32)
@@ -130,15 +131,15 @@ def test_files_that_cannot_be_run_are_refused(tmp_path: Path) -> None:
 def test_another_size_or_class_count_is_refused(own: Any) -> None:
     labels = ("a", "b")
     with pytest.raises(BadInput, match=r"fails on one picture \[1, 3, 2, 2\] with .*Another size is `input`"):
-        checkpoint.load(own.weights, model=own.model, labels=labels, preprocess={"height": 2, "width": 2})
+        load(own.weights, model=own.model, labels=labels, preprocess={"height": 2, "width": 2})
     with pytest.raises(
         BadCheckpoint, match=r"is no net.py:build \(3 classes\): head.weight is \[2, 16\], expected \[3"
     ):
-        checkpoint.load(own.weights, model=own.model, labels=("a", "b", "c"), preprocess=SIZE)
+        load(own.weights, model=own.model, labels=("a", "b", "c"), preprocess=SIZE)
 
 
 def test_a_checkpoint_names_its_network_but_never_has_it_run(own: Any, tmp_path: Path) -> None:
-    given = checkpoint.load(own.weights, model=own.model, labels=("a", "b"), preprocess={"height": 32, "width": 32})
+    given = load(own.weights, model=own.model, labels=("a", "b"), preprocess={"height": 32, "width": 32})
     path = tmp_path / "x.safetensors"
     checkpoint.save(
         path,
@@ -151,18 +152,18 @@ def test_a_checkpoint_names_its_network_but_never_has_it_run(own: Any, tmp_path:
     )
     assert str(own.source).encode() not in path.read_bytes()
     with pytest.raises(BadCheckpoint, match=r"of your own network: say where that is, as in `model=…/net.py:build`"):
-        checkpoint.load(path)
-    again = checkpoint.load(path, model=own.model)
+        load(path)
+    again = load(path, model=own.model)
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(again.network()(x), given.network()(x))
     with pytest.raises(BadCheckpoint, match="says model 'net.py:build', but 'net.py:counted' was given"):
-        checkpoint.load(path, model=f"{own.source}:counted")
+        load(path, model=f"{own.source}:counted")
 
 
 def test_single_settings_of_the_preprocessing(own: Any) -> None:
     chosen = {"height": 32, "width": 32, "mean": (0.5, 0.5, 0.5), "resize": "crop", "resize_to": 40}
-    loaded = checkpoint.load(own.weights, model=own.model, labels=("a", "b"), preprocess=chosen)
+    loaded = load(own.weights, model=own.model, labels=("a", "b"), preprocess=chosen)
     assert loaded.preprocess == Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5), resize="crop", resize_to=40)
     with pytest.raises(BadInput, match="Preprocessing: resize_to is 20; a crop to 32×32 needs at least that"):
-        checkpoint.load(own.weights, model=own.model, labels=("a", "b"), preprocess={**chosen, "resize_to": 20})
+        load(own.weights, model=own.model, labels=("a", "b"), preprocess={**chosen, "resize_to": 20})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline import zoo
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_labels_and_preprocessing_are_recorded(pipeline, source, labels, tmp_pat
     assert done.status == 0, done.err
     assert f"{out}: squeezenet_1_1, 3 classes." in done.out
     assert "(assumed, the file is none that was published): shorter side to 256 (bilinear, antialiased)" in done.out
-    loaded = checkpoint.load(out)
+    loaded = load(out)
     assert loaded.labels == ("ant", "bee", "cat")
     assert (loaded.preprocess.resize, loaded.preprocess.resize_to, loaded.preprocess.height) == ("crop", 256, 224)
     assert loaded.training["imported"] == {

@@ -14,7 +14,7 @@ from calibration.recipe import load_recipe
 from edge_apps.errors import EdgeError
 from edge_apps.images import open_images
 from pipeline.benchmarking.measurement import load_measurement
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import read
 from pipeline.data.label_file import read_labels
 from pipeline.quantization.calibrate import load_calibration
 
@@ -22,7 +22,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "ranges": load_ranges,
     "calibration": load_calibration,
     "recipe": load_recipe,
-    "checkpoint": checkpoint.read,
+    "checkpoint": read,
     "measurement": load_measurement,
     "labels": read_labels,
     "images": open_images,

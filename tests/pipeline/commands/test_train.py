@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from edge_apps.images import open_images, write_png
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.cli import main
 from pipeline.commands import train
 from pipeline.training.settings import default_batch_size
@@ -52,7 +52,7 @@ def test_it_trains_and_says_so(folder, tmp_path, run):
     assert f"{folder}: top-1" in said
     assert "unknown" not in said
     assert [line.split()[1] for line in notes.splitlines() if line.startswith("epoch")] == ["1/2", "2/2"]
-    record = checkpoint.load(out).training
+    record = load(out).training
     saved = record["on_training"]["correct"]
     assert f"{out}: top-1 {saved / 12:.2%} ({saved} of 12) on training images" in said
     assert record["settings"]["augment"] == "flip-crop"
@@ -82,7 +82,7 @@ def test_the_recorded_command_makes_the_same_weights(folder, tmp_path, run):
     out = tmp_path / "x.safetensors"
     arguments = ["mobilenet_v2", "--data", folder, "--epochs", 1, *SMALL, "--seed", 7, "--optimizer", "sgd"]
     assert run(*arguments, "--dtype", "fp16", "--skip-corrupt", "--out", out, "--force")[0] == 0
-    first, command = load_file(out), checkpoint.load(out).training["command"]
+    first, command = load_file(out), load(out).training["command"]
     assert "--force" not in command
     assert "--skip-corrupt" in command
     out.unlink()
@@ -107,9 +107,9 @@ def test_a_folder_with_train_and_val_is_read_as_such(folder, tmp_path, run):
         "Validating on 12 images of 2 classes: blue (6), red (6).",
     ]
     assert f"{data}/val: top-1" in said
-    record = checkpoint.load(out).training
+    record = load(out).training
     assert (record["data"], record["val"]["data"]) == (f"{data}/train", f"{data}/val")
-    assert checkpoint.load(out).trained_on(open_images(data / "train"))
+    assert load(out).trained_on(open_images(data / "train"))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_an_existing_checkpoint_is_kept_unless_forced(folder, tmp_path, run):
     assert (status, out.read_bytes()) == (2, b"precious")
     assert "--force" in notes
     assert run(*arguments, "--force")[0] == 0
-    assert checkpoint.load(out).labels == ("blue", "red")
+    assert load(out).labels == ("blue", "red")
 
 
 def test_corrupt_pictures_stop_it_or_are_listed(folder, tmp_path, run):
@@ -191,7 +191,7 @@ def test_corrupt_pictures_stop_it_or_are_listed(folder, tmp_path, run):
     assert status == 0
     assert "Corrupt pictures left out: 2." in notes
     assert "red/1.png" in notes
-    record = checkpoint.load(tmp_path / "x.safetensors").training
+    record = load(tmp_path / "x.safetensors").training
     assert (record["images"], record["skipped"], record["val"]["images"]) == (11, ["red/1.png", "red/1.png"], 11)
 
 

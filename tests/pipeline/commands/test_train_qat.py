@@ -13,6 +13,7 @@ from torch import nn
 
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.checkpoints import checkpoint, user_networks
+from pipeline.checkpoints.load import load
 from pipeline.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -46,10 +47,10 @@ def test_the_checkpoint_says_what_it_is_and_the_recorded_command_repeats_it(
     assert status == 0
     assert "of 40) with int8 simulated" in said
     assert [line.split()[1] for line in notes.splitlines() if line.startswith("epoch")] == ["0/1", "1/1"]
-    settings = checkpoint.load(out).training["settings"]
-    assert (settings["lr"], settings["qat"]) == (1e-4, checkpoint.load(small_checkpoint).sha256)
+    settings = load(out).training["settings"]
+    assert (settings["lr"], settings["qat"]) == (1e-4, load(small_checkpoint).sha256)
     assert (settings["recipe"]["weights"], settings["recipe"]["repairs"]) == ("per-tensor", ["equalize"])
-    first, command = load_file(out), shlex.split(checkpoint.load(out).training["command"])
+    first, command = load_file(out), shlex.split(load(out).training["command"])
     assert command[:4] == ["pipeline", "train", "--data", str(small_pictures)]
     out.unlink()
     assert run("small", "--input", 32, *command[2:])[0] == 0  # what it knows may be said too
@@ -83,7 +84,7 @@ def test_your_own_network_is_trained_when_it_is_named(small_pictures: Path, tmp_
     assert status == 2
     assert "is of your own network: name it, as in 'pipeline train …/net.py:build --qat …'" in notes
     assert run(reference, *arguments)[0] == 0
-    moved = checkpoint.load(out, model=reference)
+    moved = load(out, model=reference)
     assert moved.spec.name == "net.py:build"
     assert not torch.equal(moved.state["0.weight"], load_file(source)["0.weight"])
 

@@ -62,7 +62,7 @@ def test_nothing_left(tmp_path: Path, folder: Path) -> None:
 def test_a_hundred_copies_do_not_narrow_the_interval(
     laboratory: Any, fake_files: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from pipeline.checkpoints.checkpoint import load
+    from pipeline.checkpoints.load import load
 
     path = fake_files(laboratory.images, "0" * 64).write(tmp_path / "a.fake", laboratory.answers(2))
     data = Path(shutil.copytree(laboratory.images.root, tmp_path / "data"))

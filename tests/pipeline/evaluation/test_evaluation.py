@@ -14,7 +14,7 @@ from edge_apps.images import open_images
 from edge_apps.runtime.content import sha256_of
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.checkpoints import checkpoint
-from pipeline.checkpoints.checkpoint import load
+from pipeline.checkpoints.load import load
 from pipeline.errors import BadImage, BadInput
 from pipeline.evaluation.evaluation import candidates, evaluate, rank_of_label
 from pipeline.evaluation.results import EvaluationResult, FileResult

@@ -19,6 +19,7 @@ from edge_apps.runtime.content import sha256_of
 from edge_apps.runtime.manifest import MANIFEST
 from pipeline.checkpoints import checkpoint
 from pipeline.checkpoints.checkpoint import HASHES, Checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data.hashes import hash_images
 from pipeline.errors import BadCheckpoint, BadInput
 from pipeline.evaluation.bundle import evaluate_bundle
@@ -37,11 +38,11 @@ def trained_by(laboratory: Any, tmp_path: Path) -> Callable[..., Checkpoint]:
     """``trained_by(images)``: the laboratory's network with the record of a training on these."""
 
     def make(*sets: FileImages, path: Path = tmp_path / "trained.safetensors") -> Checkpoint:
-        made = checkpoint.load(laboratory.checkpoint)
+        made = load(laboratory.checkpoint)
         record = {HASHES: [msgspec.to_builtins(hash_images(images)) for images in sets]}
         same = {name: getattr(made, name) for name in ("spec", "options", "labels", "preprocess")}
         checkpoint.save(path, made.network(), **same, training=record, made_from=made.sha256)
-        return checkpoint.load(path)
+        return load(path)
 
     return make
 
@@ -125,7 +126,7 @@ def test_mirrored_copies_are_found_and_said(
 
 def test_nothing_is_decoded_where_nothing_is_recorded(laboratory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FileImages, "image", lambda *_: pytest.fail("decoded"))
-    assert find_overlap(laboratory.images, checkpoint.load(laboratory.checkpoint), []) == Overlap()
+    assert find_overlap(laboratory.images, load(laboratory.checkpoint), []) == Overlap()
 
 
 def test_warnings_are_a_sentence_each_with_the_first_names() -> None:
@@ -171,7 +172,7 @@ def test_the_gate_refuses_what_trained_and_an_evaluation_warns(
 
 
 def test_a_damaged_record_is_one_line(laboratory: Any) -> None:
-    made = checkpoint.load(laboratory.checkpoint)
+    made = load(laboratory.checkpoint)
     for record in ([{"data": "x", "contents": "AAAA", "looks": ""}], [{"data": "x"}], "nonsense", [3]):
         made.training[HASHES] = record
         with pytest.raises(BadCheckpoint, match=r"has a damaged record of the images that trained it") as caught:

@@ -23,7 +23,8 @@ from edge_apps.progress import shown_by
 from edge_apps.runtime.content import Content, sha256_of
 from edge_apps.runtime.manifest import Bundle, BundleFile
 from pipeline import targets
-from pipeline.checkpoints.checkpoint import Checkpoint, load
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.errors import BadCalibration, BadRecipe, LoweringFailed, Mismatch, MissingExtra
 from pipeline.exporting.job import ExportJob
 from pipeline.exporting.write import build

@@ -23,7 +23,8 @@ from edge_apps.runtime.manifest import METADATA_NAME, Bundle, BundleFile, FileMa
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
-from pipeline.checkpoints.checkpoint import builtin, load
+from pipeline.checkpoints.checkpoint import builtin
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.errors import BadCalibration
 from pipeline.graphs.front_ends import graph_of

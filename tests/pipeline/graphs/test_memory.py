@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.errors import BadCheckpoint
 from pipeline.graphs.flat import FlatNetwork
 from pipeline.graphs.memory import peak_bytes
@@ -59,4 +59,4 @@ def test_a_program_that_would_fill_the_memory_is_refused_before_it_runs(tmp_path
     path = tmp_path / "net.pt2"
     path.write_bytes(stream.getvalue())
     with pytest.raises(BadCheckpoint, match=r"net\.pt2' takes [\d,]+ MB for the values .* at most 400 MB are allowed"):
-        checkpoint.load(path, labels=("a", "b", "c"))
+        load(path, labels=("a", "b", "c"))

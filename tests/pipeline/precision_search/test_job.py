@@ -30,7 +30,8 @@ from edge_apps.runtime.search_record import SearchRecord
 from pipeline import targets, zoo
 from pipeline.benchmarking import latency
 from pipeline.checkpoints import pt2_archive
-from pipeline.checkpoints.checkpoint import Checkpoint, load
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.data.hashes import hash_images
 from pipeline.data.subset import Subset

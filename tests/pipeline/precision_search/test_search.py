@@ -15,7 +15,7 @@ from recorder import Recorder
 from calibration.ranges import Range
 from calibration.recipe import Recipe
 from edge_apps.progress import shown_by
-from pipeline.checkpoints.checkpoint import load
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.gating.judge import GatePolicy
 from pipeline.metrics.paired import PairedTable

@@ -11,7 +11,7 @@ import pytest
 
 from calibration.algorithms.repairs import Repairs
 from calibration.recipe import Recipe
-from pipeline.checkpoints.checkpoint import load
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.errors import BadCalibration
 from pipeline.quantization.calibrate import (

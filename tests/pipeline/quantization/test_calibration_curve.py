@@ -13,7 +13,8 @@ from rich.console import Console
 from calibration.recipe import Recipe
 from edge_apps.console import print_parts
 from edge_apps.images import ImageSet, sha256
-from pipeline.checkpoints.checkpoint import Checkpoint, load
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.data.reading import load_all
 from pipeline.data.subset import Subset

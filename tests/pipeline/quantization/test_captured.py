@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from calibration.algorithms.repairs import Repairs
-from pipeline.checkpoints.checkpoint import load
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.errors import BadCalibration
 from pipeline.quantization.captured import Captured, capture, split

@@ -20,7 +20,8 @@ from edge_apps.chatter import hushed
 from edge_apps.console import print_parts
 from edge_apps.images import ImageSet
 from edge_apps.runtime.preprocess import to_batch
-from pipeline.checkpoints.checkpoint import Checkpoint, load
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.data.held_out import held_out
 from pipeline.data.subset import Subset

@@ -16,7 +16,7 @@ from rich.console import Console
 from calibration.recipe import Recipe
 from edge_apps.console import print_parts
 from edge_apps.runtime.manifest import Bundle
-from pipeline.checkpoints.checkpoint import load
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.data.reading import load_all
 from pipeline.errors import BadInput

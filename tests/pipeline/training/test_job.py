@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from edge_apps.images import FileImages, open_images, write_png
 from edge_apps.progress import shown_by
 from pipeline import zoo
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data.hashes import hash_images
 from pipeline.data.reading import load_all
 from pipeline.errors import BadImage, BadInput
@@ -60,7 +60,7 @@ def _train(job):
 def test_the_checkpoint_records_what_made_it(folder, tmp_path, job):
     out = tmp_path / "new" / "x.safetensors"
     trained, lines = _train(job(folder, out, val=open_images(folder), skipped=("red/broken.png",)))
-    made = checkpoint.load(out)
+    made = load(out)
     record = made.training
     assert (made.spec.name, made.options, made.labels) == (
         "mobilenet_v2",
@@ -87,7 +87,7 @@ def test_the_recorded_accuracy_is_that_of_the_file(folder, tmp_path, job):
     """Counted again with OpenCV and the network that ``load`` gives."""
     out = tmp_path / "x.safetensors"
     trained, _ = _train(job(folder, out, val=open_images(folder), epochs=6, dtype=torch.float16))
-    network, correct = checkpoint.load(out).network(), 0
+    network, correct = load(out).network(), 0
     for label, name in enumerate(("blue", "red")):
         for file in (folder / name).iterdir():
             rgb = cv2.imread(str(file))[:, :, ::-1] / 255.0
@@ -131,7 +131,7 @@ def test_validation_data_may_lack_classes_which_is_said(folder, tmp_path, job):
         "Validating on 6 images of 1 class: red (6).",
         f"'{val}' has no folder for 1 of 2 classes: blue. Nothing is measured on it.",
     ]
-    made = checkpoint.load(out)
+    made = load(out)
     pixels = load_all(open_images(val), made.preprocess).images
     answered = run_network(made.network(), made.preprocess, pixels, 1, lambda _: None).logits.argmax(1)
     assert made.training["val"]["absent_classes"] == ["blue"]

@@ -19,7 +19,7 @@ from edge_apps.images import ImageSet, open_images
 from edge_apps.progress import shown_by
 from edge_apps.runtime.preprocess import to_batch
 from pipeline import zoo
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data.reading import digest, load_all
 from pipeline.errors import BadInput
 from pipeline.graphs.front_ends import ImageInput
@@ -47,7 +47,7 @@ def images(small_pictures: Path) -> ImageSet:
 def captured(small_spec: ModelSpec, small_checkpoint: Path, images: ImageSet) -> Captured:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(zoo.specs(), small_spec.name, small_spec)
-        return capture(checkpoint.load(small_checkpoint), images.image(0))
+        return capture(load(small_checkpoint), images.image(0))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_weights_scales_and_shifts_learn_and_nothing_else(
 
 
 def job(source: Path, folder: Path, out: Path, *, epochs: int = 3, recipe: Recipe = RECIPE, **changes: Any) -> Job:
-    tuned, data = checkpoint.load(source), open_images(folder)
+    tuned, data = load(source), open_images(folder)
     values: dict[str, Any] = {
         "model": tuned.spec.name,
         "options": tuned.options,
@@ -154,7 +154,7 @@ def test_what_comes_of_it_is_the_same_network_with_a_better_int8(
 ) -> None:
     out = tmp_path / "qat.safetensors"
     trained, lines = run(job(small_checkpoint, small_pictures, out, epochs=6))
-    before, after = checkpoint.load(small_checkpoint), checkpoint.load(out)
+    before, after = load(small_checkpoint), load(out)
     assert after.training_sets == (after.training["settings"]["data"], *before.training_sets)
     assert [hashes.data for hashes in after.hashes] == [after.training["settings"]["data"]]
     same = ("spec", "options", "labels", "preprocess")

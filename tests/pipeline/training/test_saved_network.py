@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from edge_apps.images import open_images, write_png
 from edge_apps.progress import shown_by
-from pipeline.checkpoints import checkpoint, user_networks
+from pipeline.checkpoints import user_networks
+from pipeline.checkpoints.load import load
 from pipeline.data.reading import load_all
 from pipeline.training.job import Job, Measured, Trained, train
 from pipeline.training.loop import Normalise
@@ -123,7 +124,7 @@ def trained(tmp_path: Path, job: Callable[..., Job]) -> Train:
 
 def right(out: Path, network: str, folder: Path) -> int:
     """Images of the folder that the file's network gets right, run image by image as a device does."""
-    made = checkpoint.load(out, model=f"{out.parent / 'net.py'}:{network}")
+    made = load(out, model=f"{out.parent / 'net.py'}:{network}")
     data, normalise, built = load_all(open_images(folder), made.preprocess), Normalise(made.preprocess), made.network()
     with torch.no_grad():
         answers = [int(built(normalise(torch.from_numpy(image[None]))).argmax()) for image in data.images]
@@ -142,7 +143,7 @@ def test_a_training_is_as_good_once_saved_whatever_its_norms(folder: Path, train
         assert result.on_training.correct >= 31
         assert result.warnings == ()
         assert not any("Warning" in line for line in lines)
-    record = checkpoint.load(out, model=f"{out.parent / 'net.py'}:{network}").training
+    record = load(out, model=f"{out.parent / 'net.py'}:{network}").training
     assert record["on_training"] == {"images": 33, "correct": result.on_training.correct}
     assert record["warnings"] == list(result.warnings)
 
@@ -151,7 +152,7 @@ def test_a_training_is_as_good_once_saved_whatever_its_norms(folder: Path, train
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_saved_statistics_are_those_of_the_saved_weights(folder: Path, trained: Train, dtype: torch.dtype) -> None:
     _, _, out = trained(folder, "batch", dtype=dtype)
-    made = checkpoint.load(out, model=f"{out.parent / 'net.py'}:batch")
+    made = load(out, model=f"{out.parent / 'net.py'}:batch")
     pixels = Normalise(made.preprocess)(torch.from_numpy(load_all(open_images(folder), made.preprocess).images))
     with torch.no_grad():
         values = made.network()[0](pixels)  # type: ignore[index]
@@ -185,7 +186,7 @@ def test_a_network_at_the_majority_share_is_warned_of(tmp_path: Path, trained: T
     assert result.on_training == Measured(60, 50)
     assert len(result.warnings) == 1
     assert "is not clearly better than answering 'red' for every image (83.3%)" in result.warnings[0]
-    assert checkpoint.load(out, model=f"{out.parent / 'net.py'}:group").training["warnings"] == list(result.warnings)
+    assert load(out, model=f"{out.parent / 'net.py'}:group").training["warnings"] == list(result.warnings)
 
 
 def test_a_network_that_computes_otherwise_once_saved_is_warned_of(folder: Path, trained: Train) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.data.reading import load_all
 from pipeline.training.job import Job, train
 from pipeline.training.loop import Training
@@ -144,4 +144,4 @@ def test_the_checkpoint_is_that_of_the_network_alone(
     with torch.device("meta"):
         expected = zoo.get("googlenet_bn").build(2, width=0.1, auxiliary_weight=0.0).state_dict()
     assert load_file(whole).keys() == expected.keys()
-    assert checkpoint.load(whole).options["auxiliary_weight"] == 0.3
+    assert load(whole).options["auxiliary_weight"] == 0.3

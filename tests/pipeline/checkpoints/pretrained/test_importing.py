@@ -18,6 +18,7 @@ from pipeline import zoo
 from pipeline.checkpoints import checkpoint
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.key_mappings import SPELLINGS, importable
+from pipeline.checkpoints.load import load
 from pipeline.checkpoints.pretrained.importing import _check_published, classifier_tensors, import_file
 from pipeline.checkpoints.pretrained.published import sets_of
 from pipeline.data import imagenet
@@ -160,7 +161,7 @@ def _compare(pipeline, saved, network: nn.Module, model: str, name: str, side: i
     assert done.status == 0, done.err
     spelling = re.match("timm (legacy_)?seresne|torchvision", name)[0]
     assert re.search(f"Tensors named as by {spelling}t?;", done.out)
-    loaded = checkpoint.load(out)
+    loaded = load(out)
     assert _difference(network, loaded.network(), _pictures(2, side), loaded.preprocess) <= 1e-4
     assert loaded.labels == imagenet.labels()
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -247,7 +248,7 @@ def test_auxiliary_heads_are_left_out_and_said(source, saved, pipeline):
     path = saved(source("torchvision googlenet", 64).state_dict())
     done = pipeline("import-weights", path, "--as", "googlenet_bn", "--out", path.with_name("imported.safetensors"))
     assert "Left out, of use in training only: 20 tensors aux1.*, aux2.*." in done.out
-    loaded = checkpoint.load(path.with_name("imported.safetensors"))
+    loaded = load(path.with_name("imported.safetensors"))
     assert len(loaded.training["imported"]["left_out"]) == 20
     assert loaded.options["branch5_kernel"] == 3
     assert (loaded.preprocess.mean, loaded.preprocess.std) == ((0.5,) * 3, (0.5,) * 3)
@@ -350,9 +351,9 @@ def test_a_network_that_may_be_anothers_is_not_taken_for_ours(source, saved) -> 
     """torchvision's ResNet-50 has our names and shapes, and its stride elsewhere: no tensor shows it."""
     path, labels = saved(source("torchvision resnet50", 64).state_dict()), tuple(map(str, range(1000)))
     with pytest.raises(BadCheckpoint, match="whose stride_on is 3x3, not 1x1. Import it as 'resnet50' with"):
-        checkpoint.load(path, model="resnet50", labels=labels)
+        load(path, model="resnet50", labels=labels)
     for where in ("3x3", "1x1"):
-        loaded = checkpoint.load(path, model="resnet50", labels=labels, options={"stride_on": where})
+        loaded = load(path, model="resnet50", labels=labels, options={"stride_on": where})
         assert loaded.options["stride_on"] == where
 
 
@@ -375,7 +376,7 @@ def test_averaged_weights_of_torchvisions_training(resnet, tmp_path, pipeline) -
         done = pipeline("import-weights", file, "--as", "resnet18", "--out", out, option, "--force")
         assert done.status == 0, done.err
         assert note in done.out
-        assert torch.equal(checkpoint.load(out).state["fc.bias"], raw["fc.bias"] + difference)
+        assert torch.equal(load(out).state["fc.bias"], raw["fc.bias"] + difference)
     torch.save(raw, file)
     refused = pipeline("import-weights", file, "--as", "resnet18", "--out", out, "--ema", "--force")
     assert refused.status == 2

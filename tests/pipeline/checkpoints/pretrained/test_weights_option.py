@@ -13,7 +13,7 @@ import torch
 
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
-from pipeline.checkpoints import checkpoint
+from pipeline.checkpoints.load import load
 from pipeline.checkpoints.pretrained.finetuning import start_from
 from pipeline.checkpoints.pretrained.published import Published, sets_of
 from pipeline.commands.options.checkpoint import published_weights
@@ -62,7 +62,7 @@ def test_export_downloads_and_records(pipeline, row, state, server, pictures, tm
     assert manifest["preprocess"]["trained_with"] == {
         "library": "torchvision", "interpolation": "bilinear", "antialias": True, "resize_to": 40,
     }  # fmt: skip
-    inside = checkpoint.load(tmp_path / "b" / "float" / "checkpoint.safetensors")
+    inside = load(tmp_path / "b" / "float" / "checkpoint.safetensors")
     assert inside.preprocess == row.preprocess
     assert inside.sha256.startswith(row.sha256_start)
     assert inside.training["imported"]["url"] == row.url
@@ -127,7 +127,7 @@ def test_train_starts_from_them(pipeline, row, small_pictures, tmp_path):
     done = pipeline("train", "squeezenet_1_1", "--weights", "imagenet", *given, "--lr", "1e-9", "--out", out)
     assert done.status == 0, done.err
     assert f"Starts from {row.file}; at random: classifier.1.weight, classifier.1.bias." in done.err
-    trained = checkpoint.load(out)
+    trained = load(out)
     assert trained.labels == ("blue", "red")
     assert trained.preprocess == Preprocess(height=36, width=36, mean=(0.5, 0.4, 0.3))
     assert trained.training["settings"]["weights"] == row.file

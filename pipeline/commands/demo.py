@@ -13,7 +13,7 @@ from pipeline.commands.options.checkpoint import needs_export_extra
 
 if TYPE_CHECKING:
     from edge_apps.runtime.manifest import Bundle
-    from pipeline.commands.demo_steps import CameraRun, Place
+    from pipeline.commands.steps.demo import CameraRun, Place
     from pipeline.gating.judge import GateResult
 
 
@@ -34,7 +34,8 @@ def command(out: Path) -> int:
     started = time.monotonic()
 
     from pipeline.bundles.write import check_free
-    from pipeline.commands.demo_steps import (
+    from pipeline.commands.export import export_bundle
+    from pipeline.commands.steps.demo import (
         Place,
         check_frames,
         evaluate_and_gate,
@@ -42,7 +43,6 @@ def command(out: Path) -> int:
         run_camera,
         write_frames,
     )
-    from pipeline.commands.export import export_bundle
     from pipeline.exporting.job import check_installed
     from pipeline.gating.show import show_gate
 

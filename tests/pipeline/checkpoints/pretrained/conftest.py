@@ -10,6 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from recorder import Recorder
+
+from edge_apps.progress import shown_by
 
 
 @dataclass
@@ -87,3 +90,11 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     http.shutdown()
     thread.join()
     http.server_close()
+
+
+@pytest.fixture
+def said() -> Iterator[Recorder]:
+    """What a download reports."""
+    recorder = Recorder()
+    with shown_by(recorder):
+        yield recorder

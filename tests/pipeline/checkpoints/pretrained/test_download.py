@@ -51,22 +51,22 @@ def begun(cache: Path, data: bytes, version: str | None = '"one"') -> Path:
     return part
 
 
-def test_a_whole_download(server, cache, capsys):
+def test_a_whole_download(server, cache, said):
     path = fetch(ROW)
     assert path == cache / ROW.file
     assert path.read_bytes() == DATA
     assert files_of(cache) == [ROW.file]
     assert server.asked == [(ROW.file, None)]
-    assert f"Downloading {server.url}/{ROW.file}" in capsys.readouterr().err
+    assert f"Downloading {server.url}/{ROW.file}" in "\n".join(said.notes)
 
 
-def test_the_second_time_needs_no_network(server, cache, capsys, monkeypatch):
+def test_the_second_time_needs_no_network(server, cache, said, monkeypatch):
     fetch(ROW)
-    capsys.readouterr()
+    said.notes.clear()
     monkeypatch.setenv("EDGE_PIPELINE_WEIGHTS_URL", "http://127.0.0.1:9")
     assert fetch(ROW).read_bytes() == DATA
     assert len(server.asked) == 1
-    assert capsys.readouterr().err == ""
+    assert said.notes == []
 
 
 def test_an_interrupted_download_goes_on(server, cache):
@@ -76,12 +76,11 @@ def test_an_interrupted_download_goes_on(server, cache):
     assert files_of(cache) == [ROW.file]
 
 
-def test_a_broken_connection_is_taken_up_within_one_call(server, cache, capsys):
+def test_a_broken_connection_is_taken_up_within_one_call(server, cache, said):
     server.break_after = [300_000, 900_001]
     assert fetch(ROW).read_bytes() == DATA
     assert server.asked == [(ROW.file, None), (ROW.file, "bytes=300000-"), (ROW.file, "bytes=900001-")]
-    said = capsys.readouterr().err
-    assert "ended after 300,000 of 2,097,152 bytes; again in 0 s" in said
+    assert "ended after 300,000 of 2,097,152 bytes; again in 0 s" in "\n".join(said.notes)
 
 
 def test_a_connection_that_always_breaks_is_given_up_and_kept(server, cache):
@@ -143,10 +142,10 @@ def test_a_bad_beginning_is_deleted_so_that_the_next_call_works(server, cache):
     assert fetch(ROW).read_bytes() == DATA
 
 
-def test_a_damaged_cached_file_is_fetched_again(server, cache, capsys):
+def test_a_damaged_cached_file_is_fetched_again(server, cache, said):
     fetch(ROW).write_bytes(DATA[:-1])
     assert fetch(ROW).read_bytes() == DATA
-    assert "is damaged: downloading it again" in capsys.readouterr().err
+    assert "is damaged: downloading it again" in "\n".join(said.notes)
 
 
 @pytest.mark.parametrize("status", [404, 403, 410])
@@ -223,7 +222,10 @@ def test_a_cache_that_cannot_be_written_is_said(server, tmp_path, monkeypatch):
 FETCH = f"""
 from pipeline.checkpoints.pretrained.download import fetch
 from pipeline.checkpoints.pretrained.published import Published
-print(fetch(Published("none", "torchvision", "X", {ROW.url!r})))
+from edge_apps.progress import shown_by
+from edge_apps.progress_bars import ProgressBars
+with shown_by(ProgressBars()):
+    print(fetch(Published("none", "torchvision", "X", {ROW.url!r})))
 """
 
 

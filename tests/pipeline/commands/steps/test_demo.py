@@ -9,7 +9,7 @@ import pytest
 from edge_apps.errors import BadInput
 from edge_apps.images import open_images
 from edge_apps.runtime.manifest import Bundle
-from pipeline.commands.demo_steps import POLICY, Place, check_frames, export_job, run_camera, write_frames
+from pipeline.commands.steps.demo import POLICY, Place, check_frames, export_job, run_camera, write_frames
 from pipeline.data import open_data
 from pipeline.data.subset import Subset
 from pipeline.evaluation.bundle import evaluate_bundle

@@ -1,0 +1,1 @@
+"""Steps of commands that join several rooms of the workbench."""

@@ -127,7 +127,7 @@ class _FarEnough(BaseException):
 def test_digits_are_not_flipped(monkeypatch):
     jobs = []
 
-    def train_nothing(job, _console):
+    def train_nothing(job):
         jobs.append(job)
         raise _FarEnough
 

@@ -64,7 +64,7 @@ class Options:
     snapshots: SnapshotOptions | None = None
     watch: Watch | None = None
     stale_after: float = STALE_AFTER
-    """Seconds without a frame after which the live page calls the camera ill."""
+    """Seconds without a frame after which the live page reports that no frames come."""
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Tally(Sink):
 
     @property
     def fps(self) -> float | None:
-        """Throughput of the whole run as the log has it: intervals between frames over their time; None of one."""
+        """Throughput of the whole run as in the log: intervals between frames over their time; None for one frame."""
         return (self.frames - 1) / (self.last - self.first) if self.last > self.first else None
 
     def add(self, item: Outcome) -> None:
@@ -122,7 +122,7 @@ class Output(Protocol):
 
 
 def labels_shown(asked: int | None, labels: int) -> int:
-    """How many labels a frame gets; raises ``BadInput`` where more are asked for than there are."""
+    """Return how many labels a frame gets; raises ``BadInput`` where more are asked for than there are."""
     if asked is None:
         return min(SHOWN, labels)
     if not 1 <= asked <= labels:

@@ -15,19 +15,17 @@ from rich.text import Text
 
 from edge_apps.camera.inference.loop import Outcome, Result, Top
 from edge_apps.camera.inference.session import Session
-from edge_apps.camera.inference.stage_names import for_people, stages_as_json
+from edge_apps.camera.inference.show import stage_parts
+from edge_apps.camera.inference.stage_names import stages_as_json
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources.parse import Event, Skipped
-from edge_apps.console import Lines, progress, results, table
-from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
+from edge_apps.console import Lines, progress, results, show
 
 LIVE_EVERY = 0.25
 """Seconds between two states of the live line in a terminal."""
 
 NOTE_EVERY = 10.0
 """Seconds between two such lines where there is no terminal."""
-
-INDICATIVE = f"* indicative: fewer than {ENOUGH_FOR_P99:,} frames"
 
 
 class ForPeople:
@@ -81,7 +79,7 @@ class ForPeople:
             out.print(f"Unsure of {unsure:,} frames: no label reached the threshold.")
         kept = len(tally.times)
         title = "Latency" if kept == tally.frames else f"Latency of the last {kept:,} frames"
-        print_stages(title, tally.times.summaries())
+        show(stage_parts(title, tally.times.summaries()))
 
     def close(self) -> None:
         if self._live:
@@ -197,23 +195,6 @@ def tell_start(out: Console, session: Session, passed_over: tuple[str, ...]) -> 
         ),
         soft_wrap=True,
     )
-
-
-def print_stages(title: str, stages: dict[str, Summary]) -> None:
-    """Print the table stage × (n, p50, p90, p95, p99, max) in milliseconds, end-to-end latency first."""
-    shown = table(title or None)
-    shown.add_column("stage")
-    for name in ("n", "p50", "p90", "p95", "p99", "max"):
-        shown.add_column(name, justify="right")
-    shown_stages = for_people(stages)
-    for stage, s in shown_stages.items():
-        star = "*" if s.p99_is_indicative else ""
-        cells = (f"{value:.2f}" for value in (s.p50, s.p90, s.p95))
-        shown.add_row(stage, f"{s.n:,}", *cells, f"{s.p99:.2f}{star}", f"{s.max:.2f}")
-    out = results()
-    out.print(shown)
-    starred = any(s.p99_is_indicative for s in shown_stages.values())
-    out.print(f"Milliseconds; percentiles of single frames.{f' {INDICATIVE}.' if starred else ''}")
 
 
 def _answer(item: Result, *others: tuple[str, float]) -> str:

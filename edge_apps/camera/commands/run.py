@@ -28,8 +28,11 @@ class Finite(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is not a number in the range {self._describe_range()}.", param, ctx)
+            self.fail(f"{value} is not a number in the range {self._range()}.", param, ctx)
         return number
+
+    def _range(self) -> str:
+        return f"x>={self.min}" if self.max is None else f"{self.min}<=x<={self.max}"
 
 
 def _from_file(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

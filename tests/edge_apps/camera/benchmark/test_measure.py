@@ -23,6 +23,7 @@ from edge_apps.camera.benchmark import measure as bench
 from edge_apps.camera.benchmark.measure import Measured, Plan, Warmup, benchmark, plan_of
 from edge_apps.camera.inference.model import Opened
 from edge_apps.camera.log import open_log
+from edge_apps.camera.log import sink as log_sink
 from edge_apps.camera.sources.parse import Event, SourceOptions, TestPattern, parse_source
 from edge_apps.errors import BadInput, EdgeError
 from edge_apps.runtime.content import Content
@@ -323,13 +324,13 @@ def test_a_full_disk_costs_the_log_and_not_the_figures(
     edge_camera: Callable[..., object], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
-    def full(path: Path, tell: Callable[[Event], None]) -> Iterator[object]:
+    def full(path: Path, *, tell: Callable[[Event], None], **_: object) -> Iterator[object]:
         tell(Event(0.0, "log-stopped", f"Cannot write the log '{path}': full."))
         with open_log(path) as log:
             yield log
         raise EdgeError("Its last 9 rows are lost.")
 
-    monkeypatch.setattr(bench, "open_log", full)
+    monkeypatch.setattr(log_sink, "open_log", full)
     ended = edge_camera(
         "benchmark", "-m", model, "--seconds", 0.1, "--inferences", 5, "--log", tmp_path / "x.db", "--json"
     )

@@ -14,7 +14,8 @@ import click
 from edge_apps.console import echo_json, print_parts
 from edge_apps.files import write_whole
 from edge_apps.progress import track
-from pipeline.commands.options.checkpoint import DATA_HELP, command_line, needs_export_extra
+from pipeline.commands.options.common import command_line, needs_export_extra
+from pipeline.commands.options.data import DATA_HELP
 from pipeline.commands.options.model import ModelCommand, given_options, model_options
 
 if TYPE_CHECKING:

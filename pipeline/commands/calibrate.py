@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +10,40 @@ import click
 
 from edge_apps.console import echo_json, print_parts, results
 from edge_apps.progress import note, track
-from pipeline.commands.options.checkpoint import (
-    DATA_HELP,
-    calibration_images,
-    calibration_options,
-    checkpoint_options,
-    choose_recipe,
-    named_checkpoint,
-    needs_export_extra,
-)
+from pipeline.commands.options.calibration import RecipeOptions, calibration_options
+from pipeline.commands.options.checkpoint import CheckpointOptions, checkpoint_options, named_checkpoint
+from pipeline.commands.options.common import needs_export_extra, taken
+from pipeline.commands.options.data import DATA_HELP, calibration_images
 from pipeline.commands.options.model import ModelCommand
 
 if TYPE_CHECKING:
     from edge_apps.images import ImageSet
     from pipeline.checkpoints.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """What ``pipeline calibrate`` does with a calibration, beside the checkpoint and the recipe."""
+
+    data: str
+    out: Path | None
+    skip_corrupt: bool
+    force: bool
+    test: str | None
+    count: int | None
+    seeds: int | None
+    plot: Path | None
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that was asked for."""
+
+    checkpoint: str | None
+    described: CheckpointOptions
+    recipe: RecipeOptions
+    options: CalibrateOptions
 
 
 @click.command("calibrate", cls=ModelCommand, short_help="Find activation ranges and write them to a file.")
@@ -58,13 +78,14 @@ def command(checkpoint: str | None, compare: bool, curve: bool, **given: Any) ->
     pictures that calibrated nothing.
     """
     needs_export_extra(torchao=True)
-    _check_options(compare, curve, given)
+    asked = Asked(checkpoint, CheckpointOptions.of(given), taken(RecipeOptions, given), taken(CalibrateOptions, given))
+    _check_options(compare, curve, asked)
     if compare:
-        _compare(checkpoint, given)
+        _compare(asked)
     elif curve:
-        _curve(checkpoint, given)
+        _curve(asked)
     else:
-        _calibrate(checkpoint, given)
+        _calibrate(asked)
 
 
 MEASUREMENT = {"test": "--test", "count": "--images", "as_json": "--json"}
@@ -72,42 +93,43 @@ CURVE = {"seeds": "--seeds", "plot": "--plot"}
 FILE = {"out": "--out", "force": "--force"}
 
 
-def _check_options(compare: bool, curve: bool, given: Mapping[str, Any]) -> None:
+def _check_options(compare: bool, curve: bool, asked: Asked) -> None:
     """Refuse what would be ignored."""
     from pipeline.errors import BadInput
 
     if compare and curve:
         raise BadInput("--compare and --curve are two measurements: give one of them.")
-    if not (compare or curve) and given["out"] is None:
+    if not (compare or curve) and asked.options.out is None:
         raise click.UsageError("Missing option '--out'.", click.get_current_context())
     for belongs, options, need in (
         (compare or curve, MEASUREMENT, "--compare and --curve"),
         (curve, CURVE, "--curve"),
         (not (compare or curve), FILE, "calibrations that are written; --compare and --curve write none"),
     ):
-        idle = [flag for name, flag in options.items() if given[name]]
+        idle = [flag for name, flag in options.items() if getattr(asked.options, name)]
         if idle and not belongs:
             raise BadInput(f"{', '.join(idle)}: only for {need}. Leave it out.")
-    if compare and given["observer"] is not None:
+    if compare and asked.recipe.observer is not None:
         raise BadInput("--compare runs every observer: leave --observer out.")
 
 
-def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
+def _calibrate(asked: Asked) -> None:
     from edge_apps.files import check_writable
     from pipeline.errors import BadInput
     from pipeline.exporting.interrupt import lasting_interrupts
     from pipeline.quantization.calibrate import calibrate, draw, effects, remarks, repairs_path, save_calibration
     from pipeline.quantization.captured import capture
 
-    out: Path = given["out"]
+    out = asked.options.out
+    assert out is not None, "_check_options has seen to it"
     if out.suffix != ".json":
         raise BadInput(f"--out is '{out}'; a ranges file's name ends in .json.")
-    recipe = choose_recipe(given)
+    recipe = asked.recipe.recipe()
     for written in (out, repairs_path(out)) if recipe.repairs else (out,):
-        if written.exists() and not given["force"]:
+        if written.exists() and not asked.options.force:
             raise BadInput(f"'{written}' exists. Pass --force to replace it, or choose another --out.")
     check_writable(out)
-    loaded, images = _opened(checkpoint, given)
+    loaded, images = _opened(asked)
     if loaded.path.resolve() in (out.resolve(), repairs_path(out).resolve()):
         raise BadInput(f"--out '{out}' would replace the checkpoint '{loaded.path}': choose another name.")
     with track(f"Calibrating on {recipe.images} images") as task, lasting_interrupts() as check_interrupt:
@@ -133,72 +155,72 @@ def _calibrate(checkpoint: str | None, given: Mapping[str, Any]) -> None:
         results().print(line, markup=False, soft_wrap=True)
 
 
-def _compare(checkpoint: str | None, given: Mapping[str, Any]) -> None:
+def _compare(asked: Asked) -> None:
     from pipeline.exporting.interrupt import lasting_interrupts
     from pipeline.quantization.compare_observers import compare_observers
     from pipeline.quantization.compare_observers_show import show_observers
 
-    recipe = choose_recipe(given)
-    loaded, images = _opened(checkpoint, given)
-    test = _test_images(given)
+    recipe = asked.recipe.recipe()
+    loaded, images = _opened(asked)
+    test = _test_images(asked)
     with lasting_interrupts() as check_interrupt:
-        compared = compare_observers(loaded, images, recipe, test, given["count"])
+        compared = compare_observers(loaded, images, recipe, test, asked.options.count)
         check_interrupt()
-    if given["as_json"]:
+    if asked.options.as_json:
         echo_json(compared.to_json())
     else:
         print_parts(show_observers(compared))
 
 
-def _curve(checkpoint: str | None, given: Mapping[str, Any]) -> None:
+def _curve(asked: Asked) -> None:
     from pipeline.exporting.interrupt import lasting_interrupts
     from pipeline.metrics.plots import check_plot
     from pipeline.quantization.calibration_curve import calibration_curve
     from pipeline.quantization.calibration_curve_show import plot_curve, show_curve
 
-    plot: Path | None = given["plot"]
+    plot: Path | None = asked.options.plot
     if plot is not None:
         check_plot(plot)
-    recipe = choose_recipe(given)
-    loaded, images = _opened(checkpoint, given)
-    test = _test_images(given)
+    recipe = asked.recipe.recipe()
+    loaded, images = _opened(asked)
+    test = _test_images(asked)
     with lasting_interrupts() as check_interrupt:
         curve = calibration_curve(
             loaded,
             images,
             recipe,
             test=test,
-            count=given["count"],
-            seeds=given["seeds"] or 3,
-            largest=given["calibration_size"],
+            count=asked.options.count,
+            seeds=asked.options.seeds or 3,
+            largest=asked.recipe.calibration_size,
         )
         check_interrupt()
     if plot is not None:
         plot_curve(curve, plot)
         note(f"Plot: {plot}")
-    if given["as_json"]:
+    if asked.options.as_json:
         echo_json(curve.to_json())
     else:
         print_parts(show_curve(curve))
 
 
-def _opened(checkpoint: str | None, given: Mapping[str, Any]) -> tuple[Checkpoint, ImageSet]:
+def _opened(asked: Asked) -> tuple[Checkpoint, ImageSet]:
     """The checkpoint and the pictures to calibrate on; those left out are listed."""
-    loaded = named_checkpoint(checkpoint, given)()
-    images, skipped = calibration_images(given["data"], loaded, given["skip_corrupt"])
+    loaded = named_checkpoint(asked.checkpoint, asked.described)()
+    images, skipped = calibration_images(asked.options.data, loaded, asked.options.skip_corrupt)
     for name in skipped:
         note(f"Left out, corrupt: {name}")
     return loaded, images
 
 
-def _test_images(given: Mapping[str, Any]) -> ImageSet | None:
+def _test_images(asked: Asked) -> ImageSet | None:
     from pipeline.data import open_data
     from pipeline.data.reading import usable
 
-    if given["test"] is None:
+    if asked.options.test is None:
         return None
-    images = open_data(given["test"], "test")
-    if given["skip_corrupt"]:
+    images = open_data(asked.options.test, "test")
+    if asked.options.skip_corrupt:
         images, skipped = usable(images, True)
         for name in skipped:
             note(f"Left out, corrupt: {name}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_apps.console import print_parts, progress, results, table, typed
-from pipeline.commands.options.checkpoint import needs_export_extra
+from pipeline.commands.options.common import needs_export_extra
 
 if TYPE_CHECKING:
     from edge_apps.runtime.manifest import Bundle

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from edge_apps.console import echo_json, print_parts, progress, results
-from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra, trust_option
+from pipeline.commands.options.common import needs_export_extra, trust_option
+from pipeline.commands.options.data import DATA_HELP
 
 
 @click.command("evaluate", short_help="Measure the accuracy of exported files.")

@@ -9,16 +9,10 @@ import click
 
 from edge_apps.console import echo_json, print_parts, results, typed
 from edge_apps.progress import note
-from pipeline.commands.options.checkpoint import (
-    DATA_HELP,
-    calibration_images,
-    calibration_options,
-    checkpoint_options,
-    choose_recipe,
-    named_checkpoint,
-    needs_export_extra,
-    recipe_options,
-)
+from pipeline.commands.options.calibration import RecipeOptions, calibration_options
+from pipeline.commands.options.checkpoint import CheckpointOptions, checkpoint_options, named_checkpoint
+from pipeline.commands.options.common import needs_export_extra, taken
+from pipeline.commands.options.data import DATA_HELP, calibration_images
 from pipeline.commands.options.model import ModelCommand
 
 if TYPE_CHECKING:
@@ -123,14 +117,15 @@ def command(
                 f"--require-delegated: what {', '.join(unseen)} runs on is decided on the device: leave it out."
             )
         notes += [f"{name}: what runs on which unit is decided on the device; not checked." for name in unseen]
-    open_checkpoint = named_checkpoint(checkpoint, given)
+    described, asked = CheckpointOptions.of(given), taken(RecipeOptions, given)
+    open_checkpoint = named_checkpoint(checkpoint, described)
     needs_images = any(precision == "int8" for _, precision in files)
     if checkpoint is not None and data is None and needs_images:
         raise BadInput(
             "Missing --data: int8 files are calibrated on images of the checkpoint's classes. Without images export "
             "--precision fp32."
         )
-    recipe, chosen = choose_recipe(given), {*recipe_options(given), *(["recipe"] if given["recipe_file"] else [])}
+    recipe, chosen = asked.recipe(), {*asked.overrides(), *(["recipe"] if asked.recipe_file else [])}
     if (ranges_file or chosen - {"images", "choice", "seed"}) and not needs_images:
         raise BadInput(
             "--ranges, --recipe, --observer, --scales and --repair are for int8 files, and none is asked for: leave "
@@ -147,7 +142,7 @@ def command(
         )
     if out is not None:
         check_free(out, force)
-    elif given["weights"] is not None and checkpoint is not None:
+    elif described.weights is not None and checkpoint is not None:
         check_free(_default_place(zoo.get(checkpoint).name), force)  # before the download
     loaded = open_checkpoint()
     if calibration is not None:

@@ -12,7 +12,8 @@ import click
 from edge_apps.console import echo_json, print_parts, progress, results
 from edge_apps.errors import EdgeError, first_line
 from edge_apps.settings import as_options
-from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra, trust_option
+from pipeline.commands.options.common import needs_export_extra, trust_option
+from pipeline.commands.options.data import DATA_HELP
 
 if TYPE_CHECKING:
     from pipeline.gating.judge import GateResult

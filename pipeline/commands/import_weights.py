@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from edge_apps.console import echo_json, results
-from pipeline.commands.options.checkpoint import ema_option, needs_export_extra, three_numbers
+from pipeline.commands.options.checkpoint import ema_option, three_numbers
+from pipeline.commands.options.common import needs_export_extra
 from pipeline.commands.options.model import ModelCommand, given_options, model_options
 
 

@@ -12,7 +12,7 @@ from edge_apps.console import echo_json, print_parts, progress
 from edge_apps.errors import EdgeError
 from edge_apps.progress import track
 from pipeline import zoo
-from pipeline.commands.options.checkpoint import needs_export_extra
+from pipeline.commands.options.common import needs_export_extra
 from pipeline.commands.options.model import ModelCommand, flag, given_options, model_options
 from pipeline.errors import BadInput
 from pipeline.zoo.spec import ModelSpec, Value, shown

@@ -8,7 +8,8 @@ import click
 
 from edge_apps.console import echo_json, print_parts
 from edge_apps.progress import note, track
-from pipeline.commands.options.checkpoint import DATA_HELP, needs_export_extra
+from pipeline.commands.options.common import needs_export_extra
+from pipeline.commands.options.data import DATA_HELP
 
 
 @click.command("sensitivity", short_help="Find the layers of a bundle that int8 damages most.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -12,17 +13,13 @@ from calibration.recipe import Observer
 from edge_apps import progress
 from edge_apps.chatter import hushed
 from edge_apps.console import results
-from pipeline.commands.options.checkpoint import (
-    DATA_HELP,
-    OVERRIDES,
-    WEIGHTS_HELP,
-    choose_recipe,
-    command_line,
-    needs_export_extra,
-    published_weights,
-)
+from pipeline.commands.options.calibration import RecipeOptions
+from pipeline.commands.options.checkpoint import WEIGHTS_HELP, published_weights
+from pipeline.commands.options.common import command_line, needs_export_extra, taken
+from pipeline.commands.options.data import DATA_HELP
 from pipeline.commands.options.model import ModelCommand, given_options, model_options
-from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, QAT_LR, Optimizer
+from pipeline.training.settings import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, QAT_LR, Augmentation, Optimizer, Schedule
+from pipeline.training.settings import Precision as TrainingPrecision
 
 if TYPE_CHECKING:
     from calibration.recipe import Recipe
@@ -34,6 +31,31 @@ NOT_RECORDED = frozenset({"restart", "force"})
 
 def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
     return ", ".join(f"{value:g} with {name}" for name, value in values.items())
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train, beside the network, its data, and the int8 that is simulated."""
+
+    input_size: int | None
+    weights: str | None
+    qat: Path | None
+    batch_size: int | None
+    optimizer: Optimizer
+    lr: float | None
+    weight_decay: float | None
+    schedule: Schedule
+    label_smoothing: float
+    ema: float
+    seed: int
+    augment: Augmentation | Literal["auto"]
+    precision: TrainingPrecision
+    device: str
+    threads: int | None
+    dtype: str
+    skip_corrupt: bool
+    restart: bool
+    force: bool
 
 
 @click.command("train", cls=ModelCommand, short_help="Train a network on labelled pictures.")
@@ -124,7 +146,7 @@ def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
 @click.option("--force", is_flag=True, help="Replace an existing checkpoint.")
 @click.pass_context
 def command(
-    ctx: click.Context, /, model: str | None, data: str, val: str | None, out: Path, epochs: int, **given: Any
+    ctx: click.Context, /, model: str | None, data: str, val: str | None, out: Path, epochs: int, **values: Any
 ) -> None:
     """Train MODEL on labelled pictures and write a checkpoint.
 
@@ -134,7 +156,8 @@ def command(
     An interrupted training goes on when the same command is given again: its state lies beside the checkpoint
     (OUT.state) and is written after every epoch.
     """
-    qat, recipe = given["qat"], _recipe(given)
+    given = taken(TrainOptions, values)
+    qat, recipe = given.qat, _recipe(given, _simulated(values))
     needs_export_extra(torchao=qat is not None)
 
     import torch
@@ -156,47 +179,47 @@ def command(
             f"'{model}' is an exported program, which cannot be trained: train the network that it was exported from, "
             "as file.py:factory."
         )
-    chosen = given_options(given)
-    tuned = None if qat is None else _trained(qat, model, chosen, given["input_size"])
+    chosen = given_options(values)
+    tuned = None if qat is None else _trained(qat, model, chosen, given.input_size)
     spec = user_networks.find(str(model)) if tuned is None else tuned.spec
     options = spec.with_defaults(chosen) if tuned is None else tuned.options
     if out.suffix != ".safetensors":
         raise BadInput(f"--out is '{out}'; a checkpoint's name ends in .safetensors.")
-    if out.exists() and not given["force"]:
+    if out.exists() and not given.force:
         raise BadInput(f"'{out}' exists: choose another --out, or replace it with --force.")
     if qat is not None and out.resolve() == qat.resolve():
         raise BadInput("--out is the checkpoint of --qat, whose float network the result is compared with: keep both.")
-    if given["threads"]:
-        torch.set_num_threads(given["threads"])
+    if given.threads:
+        torch.set_num_threads(given.threads)
     images, held_out = open_data(data, "train"), None if val is None else open_data(val, "val")
     skipped: list[str] = []
-    if given["skip_corrupt"]:
+    if given.skip_corrupt:
         images, skipped = usable(images, True)
         if held_out is not None:
             held_out, more = usable(held_out, True)
             skipped = skipped + more
         progress.note("\n".join([f"Corrupt pictures left out: {len(skipped)}.", *skipped]))
-    optimizer, weight_decay, augment = given["optimizer"], given["weight_decay"], given["augment"]
+    optimizer, weight_decay, augment = given.optimizer, given.weight_decay, given.augment
     if augment == "auto":
         augment = "affine" if data.partition(":")[0] == "digits" else "flip-crop"
-    weights = None if given["weights"] is None else published_weights(given["weights"], spec, chosen)
+    weights = None if given.weights is None else published_weights(given.weights, spec, chosen)
     side = spec.input_size if tuned is None else tuned.preprocess.height
     settings = Settings(
         model=spec.name,
         options=options if weights is None else weights.options,
-        input=side if given["input_size"] is None else given["input_size"],
+        input=side if given.input_size is None else given.input_size,
         data=digest(images),
         epochs=epochs,
-        batch_size=given["batch_size"] or default_batch_size(len(images)),
+        batch_size=given.batch_size or default_batch_size(len(images)),
         optimizer=optimizer,
-        lr=given["lr"] or (DEFAULT_LR if tuned is None else QAT_LR)[optimizer],
+        lr=given.lr or (DEFAULT_LR if tuned is None else QAT_LR)[optimizer],
         weight_decay=DEFAULT_WEIGHT_DECAY[optimizer] if weight_decay is None else weight_decay,
-        schedule=given["schedule"],
-        label_smoothing=given["label_smoothing"],
-        ema=given["ema"],
-        seed=given["seed"],
+        schedule=given.schedule,
+        label_smoothing=given.label_smoothing,
+        ema=given.ema,
+        seed=given.seed,
         augment=augment,
-        precision=given["precision"],
+        precision=given.precision,
         weights=None if weights is None else weights.path.name,
         qat=None if tuned is None else tuned.sha256,
         recipe=recipe,
@@ -207,9 +230,9 @@ def command(
         data=images,
         val=held_out,
         out=out,
-        dtype=torch.float16 if given["dtype"] == "fp16" else torch.float32,
-        device=given["device"],
-        restart=given["restart"],
+        dtype=torch.float16 if given.dtype == "fp16" else torch.float32,
+        device=given.device,
+        restart=given.restart,
         skipped=tuple(skipped),
         command=command_line(ctx, NOT_RECORDED),
         weights=weights or tuned,
@@ -232,24 +255,27 @@ def command(
             show.out(f"{held_out.name}: top-1 {share} with int8 simulated")
 
 
-RECIPE_OPTIONS = ("recipe_file", "observer", "scales", "repairs", "calibration_size")
+def _simulated(values: Mapping[str, Any]) -> RecipeOptions:
+    """The recipe of ``--qat``; its images and their draw are those of the training."""
+    names = ("recipe_file", "observer", "scales", "repairs", "calibration_size")
+    return RecipeOptions(**{name: values[name] for name in names})
 
 
-def _recipe(given: Mapping[str, Any]) -> Recipe | None:
+def _recipe(given: TrainOptions, asked: RecipeOptions) -> Recipe | None:
     """The int8 to simulate, or None without ``--qat``; ``BadInput`` where options contradict each other."""
     from pipeline.errors import BadInput
 
-    if given["qat"] is None:
-        if any(given[name] not in (None, ()) for name in RECIPE_OPTIONS):
+    if given.qat is None:
+        if asked.is_given():
             raise BadInput(
                 "--recipe, --observer, --scales, --repair and --calibration-size say what --qat simulates: give --qat."
             )
         return None
-    if given["weights"] is not None:
+    if given.weights is not None:
         raise BadInput("--qat trains a checkpoint on and --weights starts a new one: leave one of them out.")
-    if given["precision"] == "bf16":
+    if given.precision == "bf16":
         raise BadInput("--qat computes in fp32: bf16 is no finer than the int8 that is simulated in it.")
-    recipe = choose_recipe({**dict.fromkeys(OVERRIDES), **{name: given[name] for name in RECIPE_OPTIONS}})
+    recipe = asked.recipe()
     late = [name for name in recipe.repairs if name != "equalize"]
     if late:
         raise BadInput(

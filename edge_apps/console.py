@@ -196,13 +196,6 @@ def or_dash(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def show(parts: Iterable[RenderableType]) -> None:
-    """Print the parts of a result on stdout; a text with ``no_wrap`` stays on one line, however long it is."""
-    out = results()
-    for part in parts:
-        out.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
-
-
 def typed(program: str) -> str:
     """How to type a program of this installation: with the folder that the user typed to start this one, if any.
 

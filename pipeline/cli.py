@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 
@@ -11,6 +10,7 @@ import click
 import pipeline.commands
 from edge_apps import __version__
 from edge_apps.program import Program
+from edge_apps.suggestions import did_you_mean
 
 
 class Verbs(Program):
@@ -23,9 +23,7 @@ class Verbs(Program):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         known = self.list_commands(ctx)
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise click.UsageError(f"No command '{name}'.{hint} Known: {', '.join(known)}.", ctx)
+            raise click.UsageError(f"No command '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.", ctx)
         module = importlib.import_module(f"pipeline.commands.{name.replace('-', '_')}")
         command: click.Command = module.command
         return command

@@ -126,7 +126,7 @@ def labels_shown(asked: int | None, labels: int) -> int:
     if asked is None:
         return min(SHOWN, labels)
     if not 1 <= asked <= labels:
-        raise BadInput(f"--top-k is {asked}; this model has {labels} labels: choose 1 to {labels}.")
+        raise BadInput(f"`top_k` is {asked}; this model has {labels} labels: choose 1 to {labels}.")
     return asked
 
 

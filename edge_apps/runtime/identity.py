@@ -81,7 +81,7 @@ def check_name(name: str) -> str:
         return name
     shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
     raise BadInput(
-        f"--device-name is {shown!r}; it takes 1 to {LONGEST_NAME} printable characters with no space at either end. "
+        f"`device_name` is {shown!r}; it takes 1 to {LONGEST_NAME} printable characters with no space at either end. "
         "Write a name such as kitchen-pi."
     )
 

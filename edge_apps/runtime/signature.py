@@ -132,7 +132,7 @@ def check_algorithm(path: Path, key: object, kind: type) -> None:
         raise BadInput(f"'{path}' is a key for {name}; bundles are signed with Ed25519 keys. {NEW_KEY}")
 
 
-NEW_KEY = "Make one with 'pipeline bundle --new-key FILE'."
+NEW_KEY = "'pipeline bundle' makes one with `new_key`."
 
 
 def _loaded(path: Path, data: bytes) -> Ed25519PublicKey:
@@ -166,8 +166,8 @@ def _read_signature(signed: Path) -> bytes:
         signature = read_regular(place, LARGEST_KEY)
     except FileNotFoundError:
         raise Untrusted(
-            f"'{folder}' is not signed (it has no '{place.name}'), and only signed bundles are trusted. Sign it: "
-            f"pipeline bundle {folder} --sign KEY."
+            f"'{folder}' is not signed (it has no '{place.name}'), and only signed bundles are trusted. "
+            "'pipeline bundle' signs it with `sign`."
         ) from None
     except OSError as error:
         raise Untrusted(f"Cannot read the signature '{place}': {error.strerror}. {again}") from error

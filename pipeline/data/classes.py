@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Mapping, Sequence
 
 from edge_apps.file_names import listed
 from edge_apps.images import ImageSet
+from edge_apps.suggestions import nearest
 from pipeline.data import imagenet
 from pipeline.data.relabelled import Relabelled
 from pipeline.errors import BadInput
@@ -123,7 +123,7 @@ def _closest(unknown: Sequence[str], labels: Sequence[str]) -> str:
     """Suggest the label that an unknown folder probably stands for; nothing where none is like it."""
     lower = {label.casefold(): label for label in labels}
     for name in unknown:
-        near = difflib.get_close_matches(name.casefold(), list(lower), n=1)
-        if near:
-            return f" Did you mean '{lower[near[0]]}' by '{name}'?"
+        near = nearest(name.casefold(), lower)
+        if near is not None:
+            return f" Did you mean '{lower[near]}' by '{name}'?"
     return ""

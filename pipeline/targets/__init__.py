@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Sequence
 from functools import cache
 
 from edge_apps.runtime.manifest import Precision
+from edge_apps.suggestions import did_you_mean
 from pipeline.errors import BadInput
 from pipeline.targets.base import Target
 
@@ -35,9 +35,7 @@ def canonical(text: str) -> str:
     wanted = text.strip().lower()
     if wanted in aliases:
         return aliases[wanted]
-    near = difflib.get_close_matches(wanted, aliases, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise BadInput(f"Unknown target '{text}'.{hint} Known: {', '.join(names())}.")
+    raise BadInput(f"Unknown target '{text}'.{did_you_mean(wanted, aliases)} Known: {', '.join(names())}.")
 
 
 def choose_targets(texts: Sequence[str]) -> tuple[Target, ...]:
@@ -60,9 +58,9 @@ def plan(chosen: Sequence[Target], precision_texts: Sequence[str]) -> tuple[list
         raise BadInput(f"No precision given. Known: {', '.join(PRECISIONS)}.")
     for text in asked:
         if text not in PRECISIONS:
-            near = difflib.get_close_matches(text, PRECISIONS, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise BadInput(f"Unknown precision '{text}'.{hint} Known: {', '.join(PRECISIONS)}.")
+            raise BadInput(
+                f"Unknown precision '{text}'.{did_you_mean(text, PRECISIONS)} Known: {', '.join(PRECISIONS)}."
+            )
     files: list[tuple[Target, Precision]] = []
     notes: list[str] = []
     for precision in PRECISIONS:

@@ -5,11 +5,11 @@ A family file has ``SPECS``, a tuple of ``ModelSpec``. It imports torch only ins
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from functools import cache
 
+from edge_apps.suggestions import did_you_mean
 from pipeline.errors import BadInput
 from pipeline.zoo.spec import ModelSpec
 
@@ -38,13 +38,7 @@ def get(name: str) -> ModelSpec:
     known, aliases = specs(), _aliases()
     if knows(name):
         return known.get(name) or aliases[name]
-    near = difflib.get_close_matches(name, [*known, *aliases])
-
-    def nearness(other: str) -> tuple[float, bool]:
-        """Of two that are as near, the one that the name begins with: batch norm is an option of vgg16."""
-        return difflib.SequenceMatcher(None, other, name).ratio(), name.startswith(other)
-
-    hint = f" Did you mean '{max(near, key=nearness)}'?" if near else ""
+    hint = did_you_mean(name, [*known, *aliases])
     raise BadInput(f"Unknown model '{name}'.{hint} Known: {', '.join(sorted(known))}.")
 
 

@@ -73,3 +73,38 @@ def test_every_setting_in_a_message_is_an_option() -> None:
     named = [(where, name) for where, text in messages() for name in SETTING.findall(text)]
     assert len(named) > 50
     assert [(where, name) for where, name in named if as_options(name).split()[0] not in known] == []
+
+
+COMMANDS = ("commands", "cli.py", "program.py", "console.py", "settings.py")
+PROGRAMS_OF_OTHERS = (
+    "edge_apps/camera/capture/csi.py",
+    "edge_apps/camera/service/install.py",
+    "edge_apps/runtime/executorch_native.py",
+    "pipeline/compat/executorch.py",
+)
+"""These start programs that have options of their own, and say how pip is called."""
+
+
+def test_only_commands_speak_of_options() -> None:
+    found = []
+    for where, text in messages():
+        path = where.partition(":")[0]
+        if not set(Path(path).parts) & set(COMMANDS) and path not in PROGRAMS_OF_OTHERS:
+            found += [f"{where}: {option}" for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)]
+    assert found == []
+
+
+def test_only_commands_print() -> None:
+    """``show.py`` files make tables; a command prints them. Nothing else knows rich."""
+    found = []
+    for top in ("pipeline", "calibration", "edge_apps"):
+        for path in (ROOT / top).rglob("*.py"):
+            text, place = path.read_text("utf-8"), path.relative_to(ROOT)
+            shows = path.stem.endswith("show") or place.name in ("console.py", "progress_bars.py", "listing.py")
+            if "commands" not in place.parts and not shows and re.search(r"^\s*(from|import) rich", text, re.M):
+                found.append(f"{place}: imports rich")
+            if not {"commands", "console.py"} & {*place.parts} and re.search(
+                r"\b(results|progress)\(\)\.(print|out)\(", text
+            ):
+                found.append(f"{place}: prints")
+    assert found == []

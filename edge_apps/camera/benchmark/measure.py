@@ -147,19 +147,19 @@ def plan_of(burst: bool, sustained: str | None, seconds: float | None, inference
         BadInput: options that contradict each other, or a duration that is none.
     """
     if seconds is not None and not 0 <= seconds <= LONGEST:  # also where it is no number
-        raise BadInput(f"--seconds is {seconds:g}; choose 0 to {LONGEST:,.0f}.")
+        raise BadInput(f"`seconds` is {seconds:g}; choose 0 to {LONGEST:,.0f}.")
     if sustained is None:
         return Plan(
             seconds=BURST_SECONDS if seconds is None else seconds,
             inferences=BURST_INFERENCES if inferences is None else inferences,
         )
     if burst:
-        raise BadInput("--burst and --sustained are two different benchmarks: choose one.")
+        raise BadInput("`burst` and `sustained` are two different benchmarks: choose one.")
     if seconds is not None or inferences is not None:
-        raise BadInput(f"--seconds and --inferences belong to a burst; --sustained lasts {sustained}. Leave them out.")
+        raise BadInput(f"`seconds` and `inferences` belong to a burst; `sustained` lasts {sustained}. Leave them out.")
     span = parse_span(sustained)
     if not 0 < span <= LONGEST:
-        raise BadInput(f"--sustained is {sustained}; choose a span above 0 and up to {LONGEST / 3600:.0f}h.")
+        raise BadInput(f"`sustained` is {sustained}; choose a span above 0 and up to {LONGEST / 3600:.0f}h.")
     return Plan(seconds=span, inferences=1, sustained=True)
 
 

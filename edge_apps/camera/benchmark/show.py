@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from edge_apps.camera.benchmark.measure import (
     BURST_INFERENCES,
@@ -19,7 +17,7 @@ from edge_apps.camera.benchmark.report import UNSTABLE_ABOVE, Minute, Report, St
 from edge_apps.camera.inference.session import Session
 from edge_apps.camera.inference.stage_names import for_people, stages_as_json
 from edge_apps.camera.log.devices import described
-from edge_apps.console import or_dash, table
+from edge_apps.console import Line, Part, or_dash, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99
 
 SHORT = {
@@ -39,31 +37,33 @@ def as_json(session: Session, report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(document)).decode()
 
 
-def as_parts(session: Session, report: Report) -> Iterator[RenderableType]:
+def as_parts(session: Session, report: Report) -> Iterator[Part]:
     """Return the report for people, part by part."""
     device = described(session.device_id, session.device_name, session.device)
-    yield Text(f"{device} · {session.device.os}", no_wrap=True)
-    yield Text(
+    yield Line(f"{device} · {session.device.os}")
+    yield Line(
         f"{session.file}: {session.model} {session.precision}, input {session.input}, by {session.runtime} on "
-        f"{session.threads} thread{'s' if session.threads != 1 else ''}"
+        f"{session.threads} thread{'s' if session.threads != 1 else ''}",
+        wraps=True,
     )
-    yield f"Cold: loaded in {report.load_ms:.1f} ms, first inference {report.first_ms:.2f} ms"
+    yield Line(f"Cold: loaded in {report.load_ms:.1f} ms, first inference {report.first_ms:.2f} ms", wraps=True)
     warmup = report.warmup
     settled = "settled" if warmup.settled else "did not settle: what follows may still drift"
-    yield f"Warm-up: {warmup.inferences:,} inferences in {warmup.seconds:.1f} s, {settled}"
+    yield Line(f"Warm-up: {warmup.inferences:,} inferences in {warmup.seconds:.1f} s, {settled}", wraps=True)
     if not report.n:
-        yield f"Stopped by {report.ended_by} before the first inference was measured."
+        yield Line(f"Stopped by {report.ended_by} before the first inference was measured.", wraps=True)
         return
     yield from _figures(report)
     yield from _state(report.state)
     yield from _flags(report)
 
 
-def _figures(report: Report) -> Iterator[RenderableType]:
-    yield ""
-    yield (
+def _figures(report: Report) -> Iterator[Part]:
+    yield Line("", wraps=True)
+    yield Line(
         f"{report.kind.capitalize()}, one stream, batch 1: {report.n:,} inferences in {report.seconds:.1f} s, "
-        f"{report.per_second:,.1f} a second"
+        f"{report.per_second:,.1f} a second",
+        wraps=True,
     )
     shown = table()
     shown.add_column("stage")
@@ -75,15 +75,15 @@ def _figures(report: Report) -> Iterator[RenderableType]:
     yield shown
     indicative = any(s.p99_is_indicative for s in report.stages.values())
     note = f" * indicative: fewer than {ENOUGH_FOR_P99:,} inferences." if indicative else ""
-    yield f"Milliseconds; percentiles of single inferences.{note}"
+    yield Line(f"Milliseconds; percentiles of single inferences.{note}", wraps=True)
     if report.minutes:
-        yield ""
+        yield Line("", wraps=True)
         yield _minutes(report.minutes)
     if report.slowdown:
         ratio, seconds = report.slowdown.ratio, report.slowdown.seconds
-        yield f"Last {seconds} s ÷ first {seconds} s: {ratio:.3f} (p50 of infer)"
+        yield Line(f"Last {seconds} s ÷ first {seconds} s: {ratio:.3f} (p50 of infer)", wraps=True)
     if report.variation is not None:
-        yield f"Coefficient of variation of infer: {report.variation * 100:.1f} %"
+        yield Line(f"Coefficient of variation of infer: {report.variation * 100:.1f} %", wraps=True)
 
 
 def _minutes(minutes: tuple[Minute, ...]) -> Table:
@@ -98,7 +98,7 @@ def _minutes(minutes: tuple[Minute, ...]) -> Table:
     return shown
 
 
-def _state(state: State) -> Iterator[RenderableType]:
+def _state(state: State) -> Iterator[Part]:
     parts = []
     if state.temperature_most_c is not None:
         before, after = (or_dash(t, ".1f") for t in (state.temperature_before_c, state.temperature_after_c))
@@ -111,10 +111,10 @@ def _state(state: State) -> Iterator[RenderableType]:
     if state.power_mode:
         parts.append(f"power mode {state.power_mode}")
     if parts:
-        yield Text(f"State: {', '.join(parts)}")
+        yield Line(f"State: {', '.join(parts)}", wraps=True)
 
 
-def _flags(report: Report) -> Iterator[RenderableType]:
+def _flags(report: Report) -> Iterator[Part]:
     loud = []
     if not report.complete:
         loud.append(f"INCOMPLETE: stopped by {report.ended_by}.")
@@ -127,13 +127,13 @@ def _flags(report: Report) -> Iterator[RenderableType]:
             f"{UNSTABLE_ABOVE * 100:.0f} %. Stop what else runs here, and measure again."
         )
     if report.throttled is None:
-        yield "Throttled: not known, this machine says neither throttling nor clock."
+        yield Line("Throttled: not known, this machine says neither throttling nor clock.", wraps=True)
     elif not report.throttled:
-        yield "Not throttled, as far as this machine says."
+        yield Line("Not throttled, as far as this machine says.", wraps=True)
     if report.complete and not report.keeps_protocol:
-        yield Text(SHORT[report.kind])
+        yield Line(SHORT[report.kind], wraps=True)
     for line in loud:
-        yield Text(line, style="bold red", no_wrap=True)
+        yield Line(line, style="bold red")
 
 
 def _ms(value: float) -> str:

@@ -8,7 +8,7 @@ import click
 
 from edge_apps.camera.commands.device_options import device_name_option
 from edge_apps.camera.commands.model_options import model_options
-from edge_apps.console import echo_json, show
+from edge_apps.console import echo_json, print_parts
 
 
 @click.command()
@@ -66,7 +66,7 @@ def benchmark(
     from edge_apps.runtime.signature import trusted_key
 
     plan = plan_of(burst, sustained, seconds, inferences)
-    source = parse_source(source_text, SourceOptions(every_frame=takes(source_text, "--every-frame")))  # at any pace
+    source = parse_source(source_text, SourceOptions(every_frame=takes(source_text, "every_frame")))  # at any pace
     if log:
         check_is_log(log)
     opened = open_model(model, target, precision, threads, xnnpack=xnnpack, trust=trusted_key(trust))
@@ -75,6 +75,6 @@ def benchmark(
     if as_json:
         echo_json(as_json_of(session, found))
     else:
-        show(as_parts(session, found))
+        print_parts(as_parts(session, found))
     if measured.log_fault:
         raise measured.log_fault

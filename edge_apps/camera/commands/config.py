@@ -8,7 +8,6 @@ the program is started.
 from __future__ import annotations
 
 import datetime
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import click
 
 from edge_apps.camera.sources.kind import PATHS, looks_like_path, path_from, split_source
 from edge_apps.errors import BadInput, first_line
+from edge_apps.suggestions import did_you_mean
 from edge_apps.untrusted import LARGEST_TOML, parse_toml, read_regular
 
 NOT_IN_A_FILE = frozenset({"config", "without", "help"})
@@ -99,9 +99,7 @@ def _source_from(folder: Path, text: str) -> str:
 def _known(name: str, command: click.Command, where: str) -> click.Option:
     known = options_of(command)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise BadInput(f"{where}, which is no option of '{command.name}'.{hint} See '--help'.")
+        raise BadInput(f"{where}, which is no option of '{command.name}'.{did_you_mean(name, known)} See '--help'.")
     return known[name]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import echo_json, results, show
+from edge_apps.console import echo_json, print_parts, results
 
 A_PATH = click.Path(path_type=Path)
 
@@ -39,7 +39,7 @@ def summary(file: Path, as_json: bool) -> None:
         _print_json([{**msgspec.to_builtins(g), "stages": stages_as_json(g.stages)} for g in groups])
         return
     for group in groups:
-        show(group_parts(group))
+        print_parts(group_parts(group))
 
 
 @log.command()
@@ -68,7 +68,7 @@ def compare(files: tuple[Path, ...], plot: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json(in_json(compared))
     else:
-        show(compared_parts(compared))
+        print_parts(compared_parts(compared))
     if plot:
         write_plot(plot, compared)
 

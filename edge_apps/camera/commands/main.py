@@ -11,7 +11,7 @@ from edge_apps.camera.commands.benchmark import benchmark
 from edge_apps.camera.commands.log import log
 from edge_apps.camera.commands.run import check, run
 from edge_apps.camera.commands.run_options import RunOptions
-from edge_apps.console import echo_json, results, show
+from edge_apps.console import echo_json, print_parts, results
 from edge_apps.program import Program
 
 
@@ -83,7 +83,7 @@ def sources(as_json: bool) -> None:
     if as_json:
         echo_json(listing.as_json(found))
     else:
-        show(listing.as_parts(found))
+        print_parts(listing.as_parts(found))
 
 
 @main.group()

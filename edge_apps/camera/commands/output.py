@@ -19,7 +19,7 @@ from edge_apps.camera.inference.show import stage_parts
 from edge_apps.camera.inference.stage_names import stages_as_json
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources.parse import Event, Skipped
-from edge_apps.console import Lines, progress, results, show
+from edge_apps.console import Lines, print_parts, progress, results
 
 LIVE_EVERY = 0.25
 """Seconds between two states of the live line in a terminal."""
@@ -79,7 +79,7 @@ class ForPeople:
             out.print(f"Unsure of {unsure:,} frames: no label reached the threshold.")
         kept = len(tally.times)
         title = "Latency" if kept == tally.frames else f"Latency of the last {kept:,} frames"
-        show(stage_parts(title, tally.times.summaries()))
+        print_parts(stage_parts(title, tally.times.summaries()))
 
     def close(self) -> None:
         if self._live:

@@ -177,7 +177,7 @@ def check(asked: RunOptions) -> None:
     from edge_apps.camera.sources.parse import takes
     from edge_apps.runtime.signature import trusted_key
 
-    waits = asked.wait_for_source or takes(asked.source_text, "--wait-for-source")
+    waits = asked.wait_for_source or takes(asked.source_text, "wait_for_source")
     _understood(replace(asked, wait_for_source=waits))
     trusted_key(asked.trust)
 

@@ -64,7 +64,7 @@ def open_model(
     actual = opened.runner.threads
     if threads is not None and actual != threads:
         opened.runner.close()
-        raise BadInput(f"{opened.runner.runtime} runs on {actual} threads, not {threads}: leave --threads out.")
+        raise BadInput(f"{opened.runner.runtime} runs on {actual} threads, not {threads}: leave `threads` out.")
     return opened
 
 

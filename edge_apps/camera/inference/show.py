@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rich.console import RenderableType
-
 from edge_apps.camera.inference.stage_names import for_people
-from edge_apps.console import table
+from edge_apps.console import Line, Part, table
 from edge_apps.runtime.latency import ENOUGH_FOR_P99, Summary
 
 INDICATIVE = f"* indicative: fewer than {ENOUGH_FOR_P99:,} frames"
 
 
-def stage_parts(title: str, stages: Mapping[str, Summary]) -> Iterator[RenderableType]:
+def stage_parts(title: str, stages: Mapping[str, Summary]) -> Iterator[Part]:
     """Return the table stage × (n, p50, p90, p95, p99, max) in milliseconds, end-to-end latency first, and its note."""
     shown = table(title or None)
     shown.add_column("stage")
@@ -26,4 +24,4 @@ def stage_parts(title: str, stages: Mapping[str, Summary]) -> Iterator[Renderabl
         shown.add_row(stage, f"{s.n:,}", *cells, f"{s.p99:.2f}{star}", f"{s.max:.2f}")
     yield shown
     starred = any(s.p99_is_indicative for s in shown_stages.values())
-    yield f"Milliseconds; percentiles of single frames.{f' {INDICATIVE}.' if starred else ''}"
+    yield Line(f"Milliseconds; percentiles of single frames.{f' {INDICATIVE}.' if starred else ''}", wraps=True)

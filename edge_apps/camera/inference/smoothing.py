@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_apps.errors import BadInput
+from edge_apps.suggestions import did_you_mean
 
 Probabilities = NDArray[np.float64]
 T = TypeVar("T", int, float)
@@ -95,18 +95,16 @@ def parse_smoothing(text: str | None, *, has_times: bool = True) -> Callable[[],
         return Unsmoothed
     name, colon, value = text.partition(":")
     if name not in KINDS:
-        near = difflib.get_close_matches(name, KINDS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise BadInput(f"Unknown smoothing '{text}'.{hint} Known: {KNOWN}.")
+        raise BadInput(f"Unknown smoothing '{text}'.{did_you_mean(name, KINDS)} Known: {KNOWN}.")
     if name == "exponential" and not has_times:
-        raise BadInput("--smooth exponential goes by time, and a folder's pictures have none: use majority:FRAMES.")
+        raise BadInput("`smooth` exponential goes by time, and a folder's pictures have none: use majority:FRAMES.")
     _, default, make = KINDS[name]
     argument = value if colon else default
     try:
         make(argument)
     except ValueError as error:
         written = f"Write {name}:{KINDS[name][0]}, as in {name}:{default}."
-        raise BadInput(f"--smooth is '{text}': {error}. {written}") from None
+        raise BadInput(f"`smooth` is '{text}': {error}. {written}") from None
     return lambda: make(argument)
 
 

@@ -103,7 +103,7 @@ class Snapshots(Sink):
                 write_whole(self._options.folder / name, jpeg(image))
                 self.kept += 1
                 if self.kept == self._options.most:
-                    self._say(f"{self.kept} snapshots are taken: no more in this run (--snapshot-most).")
+                    self._say(f"{self.kept} snapshots are taken: no more in this run (`snapshot_most`).")
             except Exception as error:
                 self.failed += 1
                 self._say(f"A snapshot is not kept: {first_line(error)}", kind=first_line(error).replace(name, ""))
@@ -143,13 +143,13 @@ def snapshot_options(
         BadInput: one of the options without the others that it needs.
     """
     if folder is None:
-        given = {"--snapshot-on": labels, "--snapshot-every": every is not None, "--snapshot-most": most is not None}
+        given = {"snapshot_on": labels, "snapshot_every": every is not None, "snapshot_most": most is not None}
         lonely = [name for name, is_given in given.items() if is_given]
         if lonely:
-            raise BadInput(f"{lonely[0]} needs a folder to keep pictures in: add --snapshot DIR.")
+            raise BadInput(f"`{lonely[0]}` needs a folder to keep pictures in: add `snapshot`.")
         return None
     if not labels:
-        raise BadInput("--snapshot needs to know which label to wait for: add --snapshot-on LABEL.")
+        raise BadInput("`snapshot` needs to know which label to wait for: add `snapshot_on`.")
     defaults = SnapshotOptions(folder, tuple(labels))
     return replace(
         defaults,
@@ -163,4 +163,4 @@ def check_labels(asked: Sequence[str], labels: Sequence[str]) -> None:
     unknown = [label for label in asked if label not in labels]
     if unknown:
         known = ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
-        raise BadInput(f"--snapshot-on names '{unknown[0]}', which this model does not know. It knows: {known}.")
+        raise BadInput(f"`snapshot_on` names '{unknown[0]}', which this model does not know. It knows: {known}.")

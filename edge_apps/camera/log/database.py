@@ -154,7 +154,7 @@ def read_log(path: Path) -> sqlite3.Connection:
         BadInput: no such file, one that is no such log, or a damaged one.
     """
     if not _exists(path):
-        raise BadInput(f"No such log: '{path}'. 'edge-camera run --log {path}' would write one.")
+        raise BadInput(f"No such log: '{path}'. 'edge-camera run' writes one with `log={path}`.")
     check_is_log(path)
     if not path.stat().st_size:
         raise BadInput(f"'{path}' is empty: no run has been logged in it.")

@@ -74,7 +74,7 @@ def check_parquet() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        raise MissingExtra(f"--parquet needs pyarrow, which is not installed: {install('report')}.") from error
+        raise MissingExtra(f"`parquet` needs pyarrow, which is not installed: {install('report')}.") from error
 
 
 def _all_rows(database: sqlite3.Connection, table: str) -> Iterator[Row]:

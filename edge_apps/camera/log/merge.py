@@ -57,7 +57,7 @@ def merged_logs(files: Sequence[Path]) -> Iterator[sqlite3.Connection]:
         except OSError as error:
             raise no_room(error) from error
         if not n:
-            raise BadInput(f"There is no session in {_named(files)}: run 'edge-camera run … --log FILE'.")
+            raise BadInput(f"There is no session in {_named(files)}: 'edge-camera run' writes one with `log`.")
         merged.row_factory = sqlite3.Row
         yield merged
 

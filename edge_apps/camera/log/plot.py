@@ -36,12 +36,12 @@ LONGEST_NAME = 44
 def check_plot(path: Path) -> None:
     """Refuse, before work starts, a plot that could not be drawn or written; ``BadInput``, ``MissingExtra``."""
     if path.suffix not in SUFFIXES:
-        raise BadInput(f"--plot is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
+        raise BadInput(f"`plot` is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
     check_output(path)
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise MissingExtra(f"--plot needs matplotlib, which is not installed: {install('report')}.") from error
+        raise MissingExtra(f"`plot` needs matplotlib, which is not installed: {install('report')}.") from error
 
 
 def write_plot(path: Path, compared: Sequence[Compared]) -> None:

@@ -4,42 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
-from rich.text import Text
-
 from edge_apps.camera.inference.show import INDICATIVE, stage_parts
 from edge_apps.camera.inference.stage_names import NAMES
 from edge_apps.camera.log.compare import SHOWN, Compared
 from edge_apps.camera.log.devices import described
 from edge_apps.camera.log.summary import Group, State
-from edge_apps.console import or_dash, table
+from edge_apps.console import Line, Part, or_dash, table
 from edge_apps.runtime.histogram import RELATIVE_ERROR
 
 
-def group_parts(group: Group) -> Iterator[RenderableType]:
+def group_parts(group: Group) -> Iterator[Part]:
     """Return what the runs of one device, file and runtime measured, part by part."""
     device = described(group.device_id, group.device_name, group.device)
-    yield Text(f"{device} · {group.device.os}", no_wrap=True)
-    yield Text(
+    yield Line(f"{device} · {group.device.os}")
+    yield Line(
         f"{group.file} (sha256 {group.sha256[:12]}…): {group.model} {group.precision}, input {group.input}, "
-        f"{group.runtime}, {count(group.threads, 'thread')}"
+        f"{group.runtime}, {count(group.threads, 'thread')}",
+        wraps=True,
     )
     runs = count(len(group.started), "run")
     unfinished = f", {group.unfinished} running or killed" if group.unfinished else ""
     events = "".join(f", {kind} {n:,}×" for kind, n in group.events.items())
-    yield Text(f"{group.setup}: {runs} since {group.started[0]}{unfinished}{events}")
-    yield f"Cold: loaded in {_range(group.load_ms)} ms, first inference {_range(group.first_ms)} ms"
+    yield Line(f"{group.setup}: {runs} since {group.started[0]}{unfinished}{events}", wraps=True)
+    yield Line(f"Cold: loaded in {_range(group.load_ms)} ms, first inference {_range(group.first_ms)} ms", wraps=True)
     if state := _state(group.state, group.power):
-        yield Text(state)
+        yield Line(state, wraps=True)
     if not group.stages:
-        yield "No frame was logged."
+        yield Line("No frame was logged.", wraps=True)
     else:
         if headline := _headline(group):
-            yield headline
+            yield Line(headline, wraps=True)
         yield from stage_parts("", group.stages)
     for line in _from_histograms(group):
-        yield Text(line)
-    yield ""
+        yield Line(line, wraps=True)
+    yield Line("", wraps=True)
 
 
 def _headline(group: Group) -> str:
@@ -59,7 +57,7 @@ def _from_histograms(group: Group) -> Iterator[str]:
             f"the histograms of their windows. Percentiles are within {RELATIVE_ERROR:.1%}; n, mean and max are exact."
         )
     if group.missing:
-        yield f"{count(group.missing, 'frame')} of those dropped are in no figure: their windows are gone, too."
+        yield (f"{count(group.missing, 'frame')} of those dropped are in no figure: their windows are gone, too.")
 
 
 def _state(state: State, power: str) -> str:
@@ -79,7 +77,7 @@ def _state(state: State, power: str) -> str:
     return f"Device: {'; '.join(parts)}" if parts else ""
 
 
-def compared_parts(compared: Sequence[Compared]) -> Iterator[RenderableType]:
+def compared_parts(compared: Sequence[Compared]) -> Iterator[Part]:
     """Return first who is who, then the figures by number: names are long, and columns are many."""
 
     for number, line in enumerate(compared, 1):
@@ -87,8 +85,8 @@ def compared_parts(compared: Sequence[Compared]) -> Iterator[RenderableType]:
         what = f"{g.file} ({g.model} {g.precision}, {g.input}), {g.runtime}, {count(g.threads, 'thread')}, {g.setup}"
         what += f", {g.power}" if g.power else ""
         device = described(g.device_id, g.device_name, g.device)
-        yield Text(f"{number:>2}  {device}\n    {what}", no_wrap=True)
-    yield ""
+        yield Line(f"{number:>2}  {device}\n    {what}")
+    yield Line("", wraps=True)
     shown = table(None)
     shown.add_column("", justify="right")
     percentiles = [name for stage in SHOWN for name in (f"{NAMES[stage]}\np50", "\np90", "\np99")]
@@ -102,7 +100,7 @@ def compared_parts(compared: Sequence[Compared]) -> Iterator[RenderableType]:
         notes.append(f"{INDICATIVE}.")
     if any(line.group.by_histogram for line in compared):
         notes.append(f"~ partly by merged histograms: within {RELATIVE_ERROR:.1%}.")
-    yield Text(" ".join(notes))
+    yield Line(" ".join(notes), wraps=True)
 
 
 def _cells(group: Group) -> list[str]:

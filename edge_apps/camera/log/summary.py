@@ -94,7 +94,7 @@ def summarize_log(path: Path) -> list[Group]:
     with reading(path) as database:
         groups = summarize(database, str(path))
     if not groups:
-        raise BadInput(f"'{path}' holds no session yet: run 'edge-camera run … --log {path}'.")
+        raise BadInput(f"'{path}' holds no session yet: 'edge-camera run' writes some with `log={path}`.")
     return groups
 
 

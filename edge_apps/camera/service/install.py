@@ -174,7 +174,7 @@ def advice(config: Path, options: Configured) -> list[str]:
     hints = []
     if not Path(model).exists():
         hints.append(f"its model '{model}' is not there: a service that cannot open its model is not tried again.")
-    if takes(source, "--wait-for-source") and not options.wait_for_source:
+    if takes(source, "wait_for_source") and not options.wait_for_source:
         hints.append("without wait-for-source = true it ends for good when its camera is not there at the start.")
     if options.log is None:
         hints.append('without log = "latency.db" nothing is written down.')

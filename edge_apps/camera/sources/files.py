@@ -130,7 +130,7 @@ class Video:
         capture.release()
         if not has_pace:
             raise BadInput(
-                f"'{printable(str(path))}' does not say how many frames a second it has: give --every-frame."
+                f"'{printable(str(path))}' does not say how many frames a second it has: give `every_frame`."
             )
         self._stated = read_container(path)
         self._is_told = False

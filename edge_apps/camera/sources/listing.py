@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
-from rich.console import RenderableType
 from rich.text import Text
 
 from edge_apps.camera.capture import csi, v4l2
 from edge_apps.camera.sources.discovery import Camera, csi_cameras, list_devices
-from edge_apps.console import table
+from edge_apps.console import Line, Part, table
 
 ALWAYS = (
     ("rtsp://HOST/PATH", "a network camera"),
@@ -39,7 +38,7 @@ def list_sources(root: Path = Path("/"), ioctl: v4l2.Ioctl | None = None) -> Sou
     return Sources(list_devices(root, ioctl), *csi_cameras(root))
 
 
-def as_parts(found: Sources) -> Iterator[RenderableType]:
+def as_parts(found: Sources) -> Iterator[Part]:
     """Return the table source, what it is, formats; then what is missing, for people."""
     shown = table()
     for heading in ("source", "what it is", "formats"):
@@ -48,9 +47,9 @@ def as_parts(found: Sources) -> Iterator[RenderableType]:
         shown.add_row(Text(source), Text(what), Text(formats))
     yield shown
     if not found.devices:
-        yield "No video device: no USB camera is plugged in, or its driver is missing."
+        yield Line("No video device: no USB camera is plugged in, or its driver is missing.", wraps=True)
     if found.csi_tool is None:
-        yield "No program for CSI cameras (rpicam-vid, picamera2, or nvarguscamerasrc)."
+        yield Line("No program for CSI cameras (rpicam-vid, picamera2, or nvarguscamerasrc).", wraps=True)
 
 
 def as_json(found: Sources) -> str:

@@ -6,7 +6,6 @@ one bad picture must not end a program that runs for weeks.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from edge_apps.camera.sources.live_source import LiveSource
 from edge_apps.camera.sources.pattern import TestPattern
 from edge_apps.errors import BadInput
 from edge_apps.images import list_pictures, printable
+from edge_apps.suggestions import nearest
 
 __all__ = [
     "Event",
@@ -77,20 +77,19 @@ class SourceOptions:
 
     def given(self) -> list[str]:
         """The fields that say something, as one writes them on the command line."""
-        said = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
-        return [f"--{name.replace('_', '-')}" for name in said]
+        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
 
 
 NO_OPTIONS = SourceOptions()
 
-ALWAYS = ("--rotate", "--mirror")
-LIVE = ("--hang-after", "--wait-for-source")
-CAMERA = ("--size", "--fps")
+ALWAYS = ("rotate", "mirror")
+LIVE = ("hang_after", "wait_for_source")
+CAMERA = ("size", "fps")
 
 MEANINGS = {
-    "folder": (*ALWAYS, "--loop"),
-    "image": (*ALWAYS, "--loop"),
-    "video": (*ALWAYS, "--loop", "--every-frame"),
+    "folder": (*ALWAYS, "loop"),
+    "image": (*ALWAYS, "loop"),
+    "video": (*ALWAYS, "loop", "every_frame"),
     "test-pattern": (*ALWAYS, *CAMERA),
     "usb": (*ALWAYS, *CAMERA, *LIVE),
     "v4l2": (*ALWAYS, *CAMERA, *LIVE),
@@ -102,12 +101,12 @@ MEANINGS = {
 """Options that each kind of source takes."""
 
 REASONS = {
-    "--loop": "it never ends",
-    "--every-frame": "only a video file drops frames, and only a file can keep them",
-    "--size": "its pictures are as large as they are",
-    "--fps": "it has a pace of its own",
-    "--hang-after": "it is no camera that could hang",
-    "--wait-for-source": "it is there, or is not",
+    "loop": "it never ends",
+    "every_frame": "only a video file drops frames, and only a file can keep them",
+    "size": "its pictures are as large as they are",
+    "fps": "it has a pace of its own",
+    "hang_after": "it is no camera that could hang",
+    "wait_for_source": "it is there, or is not",
 }
 
 IMAGE_FORMATS = "JPEG, PNG, WebP or BMP"
@@ -175,19 +174,21 @@ def parse_size(text: str) -> tuple[int, int]:
 def _check(kind: str, options: SourceOptions) -> None:
     for option in options.given():
         if option not in MEANINGS[kind]:
-            raise BadInput(f"{option} has no meaning for {_NAMES.get(kind, kind)}: {_why(kind, option)}. Leave it out.")
+            raise BadInput(
+                f"`{option}` has no meaning for {_NAMES.get(kind, kind)}: {_why(kind, option)}. Leave it out."
+            )
     if options.rotate not in (0, 90, 180, 270):
-        raise BadInput(f"--rotate is {options.rotate}; choose 0, 90, 180 or 270.")
+        raise BadInput(f"`rotate` is {options.rotate}; choose 0, 90, 180 or 270.")
     if options.fps is not None and not 0 < options.fps <= FASTEST:
-        raise BadInput(f"--fps is {options.fps:g}; choose a number above 0, up to {FASTEST:g}.")
+        raise BadInput(f"`fps` is {options.fps:g}; choose a number above 0, up to {FASTEST:g}.")
     if options.hang_after is not None and not 0.5 <= options.hang_after <= 3600:
-        raise BadInput(f"--hang-after is {options.hang_after:g} s; choose 0.5 to 3600.")
+        raise BadInput(f"`hang_after` is {options.hang_after:g} s; choose 0.5 to 3600.")
 
 
 def _why(kind: str, option: str) -> str:
     if option in CAMERA and kind in NETWORK:
         return "that is set in the camera itself"
-    if option == "--every-frame" and kind == "folder":
+    if option == "every_frame" and kind == "folder":
         return "every picture of a folder is classified"
     return REASONS[option]
 
@@ -268,14 +269,14 @@ def _number(kind: str, rest: str) -> int:
 def _unknown(text: str) -> BadInput:
     """Explain that there is no such source. What follows a colon or an @ may be a password and is not repeated."""
     kind = re.split("[:@]", text)[0]
-    near = difflib.get_close_matches(kind, KINDS, n=1)
+    meant = nearest(kind, KINDS)
     camera = re.fullmatch(r"(?i)(?:usb|video|cam(?:era)?|webcam)[ :_-]?([0-9]{1,3})", text)
     address = re.fullmatch(r"((?:[0-9]{1,3}[.]){3}[0-9]{1,3}:[0-9]{2,5})(?:/.*)?", text)
     if camera:
-        near = [f"usb:{camera[1]}"]
+        meant = f"usb:{camera[1]}"
     elif address:
-        near = [f"http://{address[1]}/…"]
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+        meant = f"http://{address[1]}/…"
+    hint = "" if meant is None else f" Did you mean '{meant}'?"
     if os.path.exists(text):  # noqa: PTH110 - unlike Path.exists, False for a name that no file can have
         return BadInput(f"'{printable(text)}' is a FIFO or another special file, not a video, an image or a folder.")
     if looks_like_path(text):

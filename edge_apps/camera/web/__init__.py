@@ -30,4 +30,4 @@ def check_installed() -> None:
     try:
         importlib.import_module("edge_apps.camera.web.server")
     except ImportError as error:
-        raise MissingExtra(f"--web needs '{error.name}', which is not installed: {install('web')}.") from error
+        raise MissingExtra(f"`web` needs '{error.name}', which is not installed: {install('web')}.") from error

@@ -42,10 +42,10 @@ def parse_web(text: str) -> Address:
     """
     found = re.fullmatch(r"(?:\[(?P<v6>[^][%]*)\]:|(?P<host>[^][:]*):)?(?P<port>[0-9]+)", text, re.ASCII)
     if not found:
-        raise BadInput(f"--web is '{text}': write PORT or HOST:PORT, as 8080, 0.0.0.0:8080 or [::1]:8080.")
+        raise BadInput(f"`web` is '{text}': write PORT or HOST:PORT, as 8080, 0.0.0.0:8080 or [::1]:8080.")
     port = int(found["port"]) if len(found["port"]) <= 5 else 65536
     if port > 65535:
-        raise BadInput(f"--web is '{text}': a port is 1 to 65535, or 0 for any free one.")
+        raise BadInput(f"`web` is '{text}': a port is 1 to 65535, or 0 for any free one.")
     return Address(_host(text, found), port)
 
 
@@ -57,7 +57,7 @@ def _host(text: str, found: re.Match[str]) -> str:
         address = ipaddress.IPv6Address(host) if found["v6"] is not None else ipaddress.IPv4Address(host)
     except ValueError:
         raise BadInput(
-            f"--web is '{text}': '{host}' is no address. Write localhost, an address of this machine, or 0.0.0.0 for "
+            f"`web` is '{text}': '{host}' is no address. Write localhost, an address of this machine, or 0.0.0.0 for "
             "all of them."
         ) from None
     return str(address)
@@ -95,14 +95,14 @@ def _listener(address: Address) -> socket.socket:
 def _refusal(address: Address, error: OSError) -> EdgeError:
     cannot = f"Cannot serve the page on {address}:"
     if error.errno == errno.EADDRINUSE:
-        return EdgeError(f"{cannot} another program has this port. Stop it, or choose another --web [HOST:]PORT.")
+        return EdgeError(f"{cannot} another program has this port. Stop it, or choose another port with `web`.")
     if error.errno == errno.EADDRNOTAVAIL:
         every = Address("::" if address.is_ipv6 else "0.0.0.0", address.port)
         return EdgeError(
             f"{cannot} this machine has no such address, or not yet. Use {every}, which is every address it has and "
             "will have, or try again when the network is up."
         )
-    return BadInput(f"{cannot} {error.strerror}. Choose another --web [HOST:]PORT.")
+    return BadInput(f"{cannot} {error.strerror}. Choose another port with `web`.")
 
 
 def reachable_host(address: Address) -> str:

@@ -179,7 +179,7 @@ def test_a_number_is_a_camera_and_a_device_too() -> None:
         source = parse_source(text, SourceOptions(wait_for_source=True))
         assert isinstance(source, LiveSource)
         assert source.text == (f"usb:{text}" if text.isdigit() else f"v4l2:{text}")
-        assert takes(text, "--wait-for-source")
+        assert takes(text, "wait_for_source")
         with pytest.raises(NotThere, match="No such camera"):
             parse_source(text)
 
@@ -292,16 +292,16 @@ def test_a_camera_that_is_not_there_yet_can_be_waited_for() -> None:
 @pytest.mark.parametrize(
     ("text", "options", "says"),
     [
-        ("usb:0", {"loop": True}, "--loop has no meaning for a USB camera: it never ends"),
-        ("usb:0", {"every_frame": True}, "--every-frame has no meaning"),
-        ("rtsp://camera/1", {"size": (640, 480)}, "--size has no meaning for a network camera: that is set in"),
-        ("http://camera/1", {"fps": 5.0}, "--fps has no meaning"),
+        ("usb:0", {"loop": True}, "`loop` has no meaning for a USB camera: it never ends"),
+        ("usb:0", {"every_frame": True}, "`every_frame` has no meaning"),
+        ("rtsp://camera/1", {"size": (640, 480)}, "`size` has no meaning for a network camera: that is set in"),
+        ("http://camera/1", {"fps": 5.0}, "`fps` has no meaning"),
         ("folder:x", {"every_frame": True}, "every picture of a folder is classified"),
-        ("folder:x", {"fps": 5.0}, "--fps has no meaning for a folder"),
-        ("folder:x", {"hang_after": 5.0}, "--hang-after has no meaning for a folder"),
-        ("video:x", {"size": (64, 48)}, "--size has no meaning for a video"),
-        ("video:x", {"wait_for_source": True}, "--wait-for-source has no meaning for a video"),
-        ("test-pattern", {"every_frame": True}, "--every-frame has no meaning for the test pattern"),
+        ("folder:x", {"fps": 5.0}, "`fps` has no meaning for a folder"),
+        ("folder:x", {"hang_after": 5.0}, "`hang_after` has no meaning for a folder"),
+        ("video:x", {"size": (64, 48)}, "`size` has no meaning for a video"),
+        ("video:x", {"wait_for_source": True}, "`wait_for_source` has no meaning for a video"),
+        ("test-pattern", {"every_frame": True}, "`every_frame` has no meaning for the test pattern"),
         ("test-pattern", {"rotate": 45}, "--rotate is 45; choose 0, 90, 180 or 270"),
         ("test-pattern", {"fps": 0.0}, "--fps is 0"),
         ("test-pattern", {"fps": float("nan")}, "--fps is nan"),

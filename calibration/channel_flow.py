@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from calibration.axes import channel_axis
-from calibration.quantizer import FUSED_ACTIVATIONS, LEAKY
+from calibration.tensor_keys import FUSED_ACTIVATIONS, LEAKY
 
 aten = torch.ops.aten
 

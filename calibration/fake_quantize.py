@@ -10,8 +10,9 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-from calibration.quantizer import SMALLEST_WEIGHT_SCALE, WEIGHTED, EdgeQuantizer
+from calibration.quantizer import SMALLEST_WEIGHT_SCALE, EdgeQuantizer
 from calibration.ranges import QMAX, QMIN, QParams, Ranges
+from calibration.tensor_keys import WEIGHTED
 
 
 def fake_quantize(graph: GraphModule, ranges: Ranges) -> GraphModule:

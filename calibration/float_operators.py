@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
-from calibration.quantizer import (
+from calibration.tensor_keys import (
     ARITHMETIC,
     BINARY,
     CONCATENATION,

@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.quantizer import (
+from calibration.quantizer import SMALLEST_WEIGHT_SCALE
+from calibration.ranges import INPUT, QMAX, QMIN, Range
+from calibration.recipe import Recipe
+from calibration.tensor_keys import (
     CONCATENATION,
     LEAKY,
     PASSING,
     PRODUCTS,
     SIGMOID,
-    SMALLEST_WEIGHT_SCALE,
     SUMS,
     WEIGHTED,
     TensorKeys,
     is_float,
 )
-from calibration.ranges import INPUT, QMAX, QMIN, Range
-from calibration.recipe import Recipe
 
 # XNNPACK's bounds (src/subgraph/*.c), halved or doubled: a scale that is rounded to float32 must not cross one.
 MOST = 2.0**7

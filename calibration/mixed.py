@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 from torch.fx import GraphModule
 
-from calibration.quantizer import TensorKeys
 from calibration.ranges import Range, Ranges
+from calibration.tensor_keys import TensorKeys
 
 
 def keep_float(graph: GraphModule, ranges: Ranges, layers: Iterable[str]) -> Ranges:

@@ -9,7 +9,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from calibration.float_region import in_float_region
-from calibration.quantizer import CONCATENATION, PASSING
+from calibration.tensor_keys import CONCATENATION, PASSING
 
 MOVES = {*PASSING, CONCATENATION}
 

@@ -17,9 +17,10 @@ from calibration.float_region import dequantize_for_each_reader
 from calibration.kernel_limits import fit_kernels
 from calibration.moved import quantize_moved_values
 from calibration.observers.observers import FIXED, Fixed, RangeObserver, Together, make_observer
-from calibration.quantizer import WEIGHTED, EdgeQuantizer
+from calibration.quantizer import EdgeQuantizer
 from calibration.ranges import INPUT, QMAX, Range, Ranges
 from calibration.recipe import Recipe
+from calibration.tensor_keys import WEIGHTED
 
 
 class Found(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch.fx import Interpreter, Node
 
 from calibration.axes import by_channel
-from calibration.quantizer import BINARY, FUSED_ACTIVATIONS, LEAKY, PRODUCTS, SUMS, WEIGHTED
+from calibration.tensor_keys import BINARY, FUSED_ACTIVATIONS, LEAKY, PRODUCTS, SUMS, WEIGHTED
 
 aten = torch.ops.aten
 

@@ -26,9 +26,9 @@ from calibration.algorithms.layers import Layer, Walk, bounds_of, evenly, layers
 from calibration.algorithms.patches import Positions
 from calibration.algorithms.repairs import Repairs
 from calibration.quantize import quantize
-from calibration.quantizer import fused_activation
 from calibration.ranges import QMAX, Ranges
 from calibration.simulate import Simulator
+from calibration.tensor_keys import fused_activation
 
 PICTURES = 256
 """No more are looked at, spread over the calibration set: all of them lie in memory at once."""

@@ -28,8 +28,8 @@ from calibration.algorithms.algorithm import AlgorithmInput, Phase
 from calibration.algorithms.layers import Layer, bounds_of, layers_of, tensor_of, watch
 from calibration.algorithms.repairs import Repairs
 from calibration.channel_flow import follow, is_read_as_channels, place_of_output
-from calibration.quantizer import FUSED_ACTIVATIONS, WEIGHTED
 from calibration.ranges import QMAX, QMIN
+from calibration.tensor_keys import FUSED_ACTIVATIONS, WEIGHTED
 
 MARGIN = 1.25
 """Other pictures may reach this much further than those of the calibration before a clamp acts on them."""

@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from calibration.axes import channels_last
 from calibration.compat.torch import begin, drop_spent
-from calibration.quantizer import NETWORK, WEIGHTED, module_path
+from calibration.tensor_keys import NETWORK, WEIGHTED, module_path
 
 aten = torch.ops.aten
 

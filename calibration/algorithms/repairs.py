@@ -13,8 +13,8 @@ from torch.fx import GraphModule
 
 from calibration.algorithms.layers import layers_of
 from calibration.errors import BadCalibration
-from calibration.quantizer import NETWORK
 from calibration.tensor_files import read_tensors
+from calibration.tensor_keys import NETWORK
 
 _SCALED, _ROUNDED = "scaled:", "rounded:"
 

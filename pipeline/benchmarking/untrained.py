@@ -19,6 +19,7 @@ from pipeline.checkpoints import checkpoint
 from pipeline.checkpoints.load import load
 from pipeline.exporting.job import ExportJob
 from pipeline.exporting.write import build
+from pipeline.graphs.normalise import Normalise
 from pipeline.metrics.sqnr import ENOUGH_IMAGES
 from pipeline.zoo.spec import ModelSpec, Value
 
@@ -70,9 +71,9 @@ def enliven(network: nn.Module, pictures: object, preprocess: Preprocess) -> nn.
         norm.reset_running_stats()
         norm.momentum = None  # the plain average over the batches
         norm.train()
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocess.mean, preprocess.std))
-    batches = torch.split(torch.as_tensor(pictures).permute(0, 3, 1, 2), BATCH)
+    normalise = Normalise(preprocess)
+    batches = torch.split(torch.as_tensor(pictures), BATCH)
     with torch.no_grad():
         for batch in batches if norms else ():
-            network((batch.float() / 255 - mean) / std)
+            network(normalise(batch))
     return network.eval()

@@ -76,16 +76,17 @@ def run_network(
     """Run the float network on the CPU in float32, on the bytes that the files get: (pixel / 255 − mean) / std."""
     import torch
 
-    mean = torch.tensor(preprocess.mean).view(1, 3, 1, 1)
-    std = torch.tensor(preprocess.std).view(1, 3, 1, 1)
+    from pipeline.graphs.normalise import Normalise
+
+    normalise = Normalise(preprocess)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     starts = range(0, len(pictures), CHUNK)
     parts: dict[int, NDArray[np.float32]] = {}
 
     def work(start: int) -> int:
-        batch = torch.from_numpy(pictures[start : start + CHUNK]).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(pictures[start : start + CHUNK])
         with torch.inference_mode():
-            parts[start] = network((batch.float() / 255 - mean) / std).numpy()
+            parts[start] = network(normalise(batch)).numpy()
         return len(batch)
 
     with one_thread_inside():

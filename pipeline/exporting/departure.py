@@ -20,10 +20,10 @@ import torch
 from torch.fx import Node
 
 from calibration.quantize import quantize
-from calibration.quantizer import WEIGHTED
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
+from calibration.tensor_keys import WEIGHTED
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import FileManifest
@@ -131,7 +131,7 @@ def _up_to(network: FlatNetwork, name: str) -> FlatNetwork:
 def _of_piece(ranges: Ranges | None, piece: Captured) -> Ranges:
     """The ranges, with a recipe that names no layers which the piece does not have."""
     assert ranges is not None
-    from calibration.quantizer import module_path
+    from calibration.tensor_keys import module_path
 
     layers = [module_path(node) for node in piece.graph().graph.nodes if node.target in WEIGHTED]
     kept = tuple(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Interpreter, Node
 
-from calibration.quantizer import module_path
+from calibration.tensor_keys import module_path
 from pipeline.quantization.captured import Captured, answers
 
 LARGEST = float(torch.finfo(torch.float16).max)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from calibration.dataset.dataset import CalibrationSet
-from calibration.quantizer import WEIGHTED, TensorKeys
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
+from calibration.tensor_keys import WEIGHTED, TensorKeys
 from edge_apps import progress
 from edge_apps.images import Image
 from edge_apps.runtime.manifest import OutputKind

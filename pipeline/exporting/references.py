@@ -16,9 +16,9 @@ from calibration.algorithms.layers import tensor_of
 from calibration.algorithms.repairs import with_values
 from calibration.float_operators import float_operators
 from calibration.quantize import quantize
-from calibration.quantizer import NETWORK, WEIGHTED, in_network
 from calibration.ranges import QMAX, Ranges
 from calibration.simulate import Simulator
+from calibration.tensor_keys import NETWORK, WEIGHTED, in_network
 from edge_apps.chatter import hushed
 from pipeline.data.held_back import JudgedImages
 from pipeline.exporting.float16 import half_logits

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from calibration.algorithms.layers import bounds_of
-from calibration.quantizer import FUSED_ACTIVATIONS
+from calibration.tensor_keys import FUSED_ACTIVATIONS
 
 aten: Any = torch.ops.aten
 

@@ -8,7 +8,7 @@ import torch
 from torch.fx import Node
 
 from calibration.channel_flow import RESHAPES, ChannelPlace, follow, place_of_output
-from calibration.quantizer import WEIGHTED
+from calibration.tensor_keys import WEIGHTED
 from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten

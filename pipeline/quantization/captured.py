@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from calibration.algorithms.repairs import Repairs, exchange
 from calibration.axes import batch_axis, channel_axis
-from calibration.quantizer import WEIGHTED, in_network
+from calibration.tensor_keys import WEIGHTED, in_network
 from edge_apps.chatter import hushed
 from edge_apps.images import Image
 from edge_apps.runtime.preprocess import to_batch

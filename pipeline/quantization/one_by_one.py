@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Interpreter, Node
 
-from calibration.quantizer import PASSING, WEIGHTED, TensorKeys, fused_activation, is_float, module_path
 from calibration.ranges import QMAX, QMIN, QParams, Ranges
+from calibration.tensor_keys import PASSING, WEIGHTED, TensorKeys, fused_activation, is_float, module_path
 from edge_apps.runtime.device import usable_cores
 from edge_apps.threads import in_threads
 from pipeline.evaluation.inference import one_thread_inside

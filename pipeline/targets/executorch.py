@@ -122,7 +122,7 @@ def _layer_mult_adds(layer: Operands, values: Sequence[Value]) -> int:
 
 def _check_dimensions(program: Any) -> None:
     """``LoweringFailed`` for a convolution of volumes: the file would be written, and fail in its first run."""
-    from calibration.quantizer import module_path
+    from calibration.tensor_keys import module_path
 
     for node in program.graph.nodes:
         if str(node.target) in VOLUMES:

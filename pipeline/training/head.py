@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge_apps.runtime.preprocess import Preprocess
+from pipeline.graphs.normalise import Normalise
 from pipeline.graphs.outputs import output_kind
 from pipeline.graphs.prepare import export_network
-from pipeline.training.loop import Normalise
 
 CHECKED_IMAGES = 16
 

@@ -28,12 +28,13 @@ from pipeline.data.classes import absent_classes, check_every_class, check_train
 from pipeline.data.hashes import ImageHashes, hash_images
 from pipeline.data.reading import Pixels, digest, load_all
 from pipeline.errors import BadInput
+from pipeline.graphs.normalise import Normalise
 from pipeline.graphs.prepare import export_network
 from pipeline.training.batch_norm import OtherStatistics
 from pipeline.training.hardware import bf16_fault, choose_device, choose_precision
 from pipeline.training.head import CHECKED_IMAGES, PROBABILITIES_WARNING, gives_probabilities
 from pipeline.training.knowledge import about_gap, about_guessing, is_gap
-from pipeline.training.loop import EpochResult, Forward, Normalise, Training, as_it_is, count_correct, epoch_seed
+from pipeline.training.loop import EpochResult, Forward, Training, as_it_is, count_correct, epoch_seed
 from pipeline.training.settings import Settings, check_same
 from pipeline.training.state import read_state, save_state, state_path
 from pipeline.zoo.spec import ModelSpec

@@ -16,6 +16,7 @@ from torch.nn import functional
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.data.reading import Pixels
 from pipeline.errors import EdgeError
+from pipeline.graphs.normalise import Normalise
 from pipeline.training.augment import AUGMENTATIONS
 from pipeline.training.average import MovingAverage
 from pipeline.training.batch_norm import BATCH, IMAGES, OtherStatistics, other_statistics, reestimate
@@ -201,22 +202,6 @@ class Training:
             f"{what} in epoch {self.epochs_done + 1}: train again with `restart` and an `lr` below "
             f"{self.settings.lr:g}{or_fp32}.{kept}"
         )
-
-
-class Normalise(nn.Module):
-    """uint8 ``[N, H, W, 3]`` to float32 ``[N, 3, H, W]`` in channels-last memory: ``(pixel / 255 − mean) / std``."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self, preprocess: Preprocess) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocess.mean) * 255)
-        self.register_buffer("std", torch.tensor(preprocess.std) * 255)
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Normalise one batch."""
-        return ((batch - self.mean) / self.std).permute(0, 3, 1, 2)
 
 
 def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:

@@ -7,8 +7,8 @@ from torch import nn
 from torch.func import functional_call
 
 from calibration.fake_quantize import fake_quantize
-from calibration.quantizer import NETWORK
 from calibration.recipe import Recipe
+from calibration.tensor_keys import NETWORK
 from edge_apps.chatter import hushed
 from edge_apps.images import ImageSet
 from pipeline.checkpoints.checkpoint import Checkpoint

@@ -11,10 +11,10 @@ from torch import nn
 
 from calibration.mixed import keep_float
 from calibration.quantize import quantize
-from calibration.quantizer import WEIGHTED, TensorKeys, module_path
 from calibration.ranges import Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
+from calibration.tensor_keys import WEIGHTED, TensorKeys, module_path
 
 Calibrate = Callable[..., Ranges]
 

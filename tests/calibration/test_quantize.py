@@ -13,9 +13,9 @@ from torch.fx import Node
 
 from calibration.errors import BadCalibration, BadRecipe
 from calibration.quantize import Watch, find_ranges, quantize
-from calibration.quantizer import TensorKeys, in_network
 from calibration.ranges import INPUT, Range, Ranges
 from calibration.recipe import Observer, Recipe
+from calibration.tensor_keys import TensorKeys, in_network
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.front_ends import (
     BytesInput,

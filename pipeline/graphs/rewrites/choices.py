@@ -19,7 +19,7 @@ import torch
 from torch.fx import Node
 
 from calibration.float_region import FloatRegion
-from calibration.quantizer import PASSING, WEIGHTED
+from calibration.tensor_keys import PASSING, WEIGHTED
 from pipeline.graphs.flat import FlatNetwork
 
 aten: Any = torch.ops.aten

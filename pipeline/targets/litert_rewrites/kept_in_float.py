@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 from calibration.float_operators import computes_in_float, float_sources
 from calibration.float_region import in_float_region
 from calibration.moved import MOVES
-from calibration.quantizer import BINARY, WEIGHTED
+from calibration.tensor_keys import BINARY, WEIGHTED
 from pipeline.graphs.rewrites.expansions import NOTHING
 
 aten: Any = torch.ops.aten

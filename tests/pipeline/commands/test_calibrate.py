@@ -17,7 +17,7 @@ from calibration.ranges import INPUT, load_ranges
 from calibration.recipe import Recipe
 from edge_apps.images import sha256
 from edge_apps.runtime.content import sha256_of
-from pipeline.checkpoints import checkpoint as checkpoints
+from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 
 KEYS = {
@@ -75,7 +75,7 @@ def test_minmax_ranges_are_what_flowed(calibrate: Any, place: Path, small_checkp
     """Of all pictures there are, by hooks on the unfolded network and pictures normalised by hand."""
     assert calibrate("--observer", "minmax", images=40).status == 0
     values = load_ranges(place / "r.json").values
-    loaded = checkpoints.load(small_checkpoint)
+    loaded = load(small_checkpoint)
     assert loaded.spec is small_family
     network, seen = loaded.network(), {}
     for path in ("features.0", "features.1", "pool", "classifier"):
@@ -180,7 +180,7 @@ def test_weights_that_blow_up(
     pipeline: Callable[..., Any], small_family: Any, small_checkpoint: Path, small_pictures: Path, place: Path
 ) -> None:
     """Finite weights whose products are not: named, and no file is written."""
-    loaded = checkpoints.load(small_checkpoint)
+    loaded = load(small_checkpoint)
     network = loaded.network()
     with torch.no_grad():
         network.classifier[0].weight.fill_(3e38)

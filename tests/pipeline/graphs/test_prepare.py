@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from calibration.quantizer import module_path
+from calibration.tensor_keys import module_path
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline import zoo
 from pipeline.errors import BadInput

@@ -13,9 +13,9 @@ from torch import nn
 from calibration.dataset.dataset import CalibrationSet
 from calibration.mixed import keep_float
 from calibration.quantize import find_ranges, quantize
-from calibration.quantizer import WEIGHTED, module_path
 from calibration.ranges import Range, Ranges
 from calibration.recipe import Recipe
+from calibration.tensor_keys import WEIGHTED, module_path
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of, input_range
 from pipeline.metrics.sqnr import sqnr_db

@@ -15,9 +15,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from calibration.quantize import quantize
-from calibration.quantizer import WEIGHTED
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
+from calibration.tensor_keys import WEIGHTED
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Precision

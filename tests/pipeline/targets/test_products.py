@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from calibration.quantize import quantize
-from calibration.quantizer import WEIGHTED
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
+from calibration.tensor_keys import WEIGHTED
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.preprocess import Preprocess

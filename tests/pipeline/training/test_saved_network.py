@@ -19,8 +19,8 @@ from edge_apps.progress import shown_by
 from pipeline.checkpoints import user_networks
 from pipeline.checkpoints.load import load
 from pipeline.data.reading import load_all
+from pipeline.graphs.normalise import Normalise
 from pipeline.training.job import Job, Measured, Trained, train
-from pipeline.training.loop import Normalise
 
 NETWORKS = """
 import torch

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.quantizer import WEIGHTED
+from calibration.tensor_keys import WEIGHTED
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.checkpoints import pt2_archive
 from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from calibration.quantizer import WEIGHTED, TensorKeys
 from calibration.recipe import Recipe
+from calibration.tensor_keys import WEIGHTED, TensorKeys
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.flat import FlatNetwork
 from pipeline.graphs.front_ends import ImageInput, capture_images, graph_of

@@ -17,6 +17,7 @@ from calibration.ranges import INPUT, load_ranges
 from calibration.recipe import Recipe
 from edge_apps.images import sha256
 from edge_apps.runtime.content import sha256_of
+from pipeline.checkpoints.checkpoint import save
 from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 
@@ -185,7 +186,7 @@ def test_weights_that_blow_up(
     with torch.no_grad():
         network.classifier[0].weight.fill_(3e38)
     huge = place / "huge.safetensors"
-    checkpoints.save(
+    save(
         huge,
         network,
         spec=small_family,

@@ -17,7 +17,7 @@ from calibration.ranges import INPUT, load_ranges
 from calibration.recipe import Recipe
 from edge_apps.images import sha256
 from edge_apps.runtime.content import sha256_of
-from pipeline.checkpoints.checkpoint import save
+from pipeline.checkpoints.checkpoint import builtin, save
 from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 
@@ -151,7 +151,7 @@ def test_the_built_in_checkpoint_is_named(pipeline: Callable[..., Any], place: P
     ended = pipeline("calibrate", "--data", "digits", *arguments)
     assert ended.status == 0, ended.err
     assert "using the built-in mobilenet_v2" in ended.err
-    assert load_ranges(place / "r.json").checkpoint_sha256 == sha256_of(checkpoints.builtin())
+    assert load_ranges(place / "r.json").checkpoint_sha256 == sha256_of(builtin())
 
 
 @pytest.mark.parametrize(

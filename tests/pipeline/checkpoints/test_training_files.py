@@ -411,10 +411,10 @@ def test_a_program_of_another_name_is_a_program(tmp_path: Path) -> None:
     stream = io.BytesIO()
     torch.export.save(torch.export.export(network, (torch.zeros(1, 3, 8, 8),)), stream)
     (tmp_path / "mine.pt").write_bytes(stream.getvalue())
-    loaded = load(tmp_path / "mine.pt", labels=("a", "b", "c"))
+    loaded = read_checkpoint(tmp_path / "mine.pt", labels=("a", "b", "c"))
     assert loaded.spec.name == "mine.pt2"
     with pytest.raises(BadCheckpoint, match="one set of weights: leave `ema` out"):
-        load(tmp_path / "mine.pt", labels=("a", "b", "c"), ema=True)
+        read_checkpoint(tmp_path / "mine.pt", labels=("a", "b", "c"), ema=True)
 
 
 def test_a_dictionary_in_itself_ends(load: Any, tmp_path: Path) -> None:

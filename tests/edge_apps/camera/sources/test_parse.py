@@ -302,10 +302,10 @@ def test_a_camera_that_is_not_there_yet_can_be_waited_for() -> None:
         ("video:x", {"size": (64, 48)}, "`size` has no meaning for a video"),
         ("video:x", {"wait_for_source": True}, "`wait_for_source` has no meaning for a video"),
         ("test-pattern", {"every_frame": True}, "`every_frame` has no meaning for the test pattern"),
-        ("test-pattern", {"rotate": 45}, "--rotate is 45; choose 0, 90, 180 or 270"),
-        ("test-pattern", {"fps": 0.0}, "--fps is 0"),
-        ("test-pattern", {"fps": float("nan")}, "--fps is nan"),
-        ("usb:0", {"hang_after": 0.01}, "--hang-after is 0.01 s; choose 0.5 to 3600"),
+        ("test-pattern", {"rotate": 45}, "`rotate` is 45; choose 0, 90, 180 or 270"),
+        ("test-pattern", {"fps": 0.0}, "`fps` is 0"),
+        ("test-pattern", {"fps": float("nan")}, "`fps` is nan"),
+        ("usb:0", {"hang_after": 0.01}, "`hang_after` is 0.01 s; choose 0.5 to 3600"),
     ],
 )
 def test_an_option_without_meaning_or_sense_is_refused(text: str, options: dict, says: str) -> None:
@@ -326,7 +326,7 @@ def test_a_size_is_width_and_height() -> None:
 
 
 def test_a_loop_over_the_test_pattern_is_refused() -> None:
-    with pytest.raises(BadInput, match="--loop"):
+    with pytest.raises(BadInput, match="`loop`"):
         parse_source("test-pattern", SourceOptions(loop=True))
 
 

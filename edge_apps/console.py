@@ -38,7 +38,8 @@ class SafeConsole(Console):
         """As rich's, with all text made visible."""
         if isinstance(renderable, Text):
             renderable = renderable.copy()
-            renderable.plain = visible_lines(renderable.plain)  # as many characters: its styles stay where they were
+            # Making text visible keeps its length, so styles stay where they were; an option is longer than a setting.
+            renderable.plain = visible_lines(renderable.plain if renderable.spans else as_options(renderable.plain))
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 

@@ -184,7 +184,7 @@ def test_names_that_can_be(name: str) -> None:
     "name", ["", " ", " a", "a ", "a\nb", "a\tb", "\x1b[2J", "a\u202eb", "\udcff", "x" * (LONGEST_NAME + 1), "y" * 9999]
 )
 def test_names_that_cannot_be(name: str) -> None:
-    with pytest.raises(BadInput, match=r"^--device-name is '.*'; it takes 1 to 64 printable characters") as error:
+    with pytest.raises(BadInput, match=r"^`device_name` is '.*'; it takes 1 to 64 printable characters") as error:
         check_name(name)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 400

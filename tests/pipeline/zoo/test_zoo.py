@@ -196,7 +196,7 @@ def test_what_it_does_not_have_is_refused(spec: ModelSpec) -> None:
 def test_a_whole_number_is_no_fraction() -> None:
     option = Option(3, "layers", 1, 9)
     assert (option.check("depth", 4.0), type(option.check("depth", 4.0))) == (4, int)
-    with pytest.raises(BadInput, match=r"Option --depth is 4.5; it takes a whole number, "):
+    with pytest.raises(BadInput, match=r"Option `depth` is 4.5; it takes a whole number, "):
         option.check("depth", 4.5)
 
 
@@ -204,9 +204,9 @@ def test_choices_and_switches() -> None:
     groups, kind, bias = Option(3, "groups", choices=(1, 3, 8)), Option("a", "k", choices=("a", "b")), Option(True, "b")
     assert (groups.check("groups", 8.0), kind.check("kind", "b"), bias.check("bias", False)) == (8, "b", False)
     for option, value, allowed in ((groups, 2, "1, 3, 8"), (kind, "c", "a, b")):
-        with pytest.raises(BadInput, match=f"Option --x is {value}; allowed {allowed}"):
+        with pytest.raises(BadInput, match=f"Option `x` is {value}; allowed {allowed}"):
             option.check("x", value)
-    with pytest.raises(BadInput, match="Option --bias is 1; it takes an answer, yes or no"):
+    with pytest.raises(BadInput, match="Option `bias` is 1; it takes an answer, yes or no"):
         bias.check("bias", 1)
 
 

@@ -127,7 +127,7 @@ def test_threads_default_to_few_and_are_passed_on(model: Path) -> None:
 def test_a_runtime_with_another_thread_count_does_not_pass_in_silence(fake, tmp_path: Path) -> None:
     stubborn = fake.write_fake(tmp_path / "m.fake", threads=8)
     assert open_model(stubborn, None, None, None).runner.threads == 8
-    with pytest.raises(BadInput, match="runs on 8 threads, not 2: leave --threads out"):
+    with pytest.raises(BadInput, match="runs on 8 threads, not 2: leave `threads` out"):
         open_model(stubborn, None, None, 2)
 
 

@@ -102,7 +102,7 @@ def test_a_file_that_is_cut_off_is_told_once(tmp_path: Path, options: SourceOpti
 
 def test_a_video_without_any_time_needs_every_frame(tmp_path: Path) -> None:
     path = write(tmp_path, video_files.mkv([0, 0, 0]))
-    with pytest.raises(BadInput, match="does not say how many frames a second it has: give --every-frame"):
+    with pytest.raises(BadInput, match="does not say how many frames a second it has: give `every_frame`"):
         parse_source(path)
     assert len(frames_of(list(parse_source(path, EVERY)))) == 3
 

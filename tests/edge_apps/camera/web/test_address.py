@@ -39,7 +39,7 @@ NONE = (
 def test_what_is_none_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BadInput) as refused:
         parse_web(text)
-    assert f"--web is '{text}': " in str(refused.value)
+    assert f"`web` is '{text}': " in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -80,7 +80,7 @@ def test_what_does_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(socket.socket, "bind", refuse)
     else:
         monkeypatch.setattr(socket, "socket", refuse)
-    with pytest.raises(BadInput, match=r"on \[::1\]:80: Reason\. Choose another --web") as refused:
+    with pytest.raises(BadInput, match=r"on \[::1\]:80: Reason\. Choose another port with `web`") as refused:
         listen(Address("::1", 80))
     assert refused.value.exit_status == 2
 
@@ -97,5 +97,5 @@ def test_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed()
     monkeypatch.delitem(sys.modules, "edge_apps.camera.web.server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(MissingExtra, match=r"--web needs 'uvicorn', which is not installed: pip install '\.\[web\]'"):
+    with pytest.raises(MissingExtra, match=r"`web` needs 'uvicorn', which is not installed: pip install '\.\[web\]'"):
         check_installed()

@@ -145,7 +145,7 @@ def test_the_port_can_be_taken_again_at_once(serve: Callable) -> None:
 
 def test_a_port_that_is_taken_is_one_clear_error(serve: Callable) -> None:
     camera = serve(frames=False)
-    with pytest.raises(EdgeError, match="another program has this port. Stop it, or choose another --web"):
+    with pytest.raises(EdgeError, match="another program has this port. Stop it, or choose another port with `web`"):
         serve(frames=False, port=camera.port)
     assert camera.get("/").status == 200
 

@@ -62,7 +62,7 @@ def bundle(request: pytest.FixtureRequest, uncovered: Callable[[], AbstractConte
     images = open_data("digits", "calibration")
     with ExitStack() as stack:
         with uncovered():
-            making = untrained_bundle(spec, spec.with_defaults(options), size, images, lambda _step: None)
+            making = untrained_bundle(spec, spec.with_defaults(options), size, images)
             made = stack.enter_context(making)
         yield made
 
@@ -126,9 +126,7 @@ def test_every_other_precision_computes_its_network(
     images = open_data("digits", "calibration")
     with (
         uncovered(),
-        untrained_bundle(
-            spec, spec.with_defaults({}), size, images, lambda _step: None, precisions=("fp16", "int8-weights")
-        ) as bundle,
+        untrained_bundle(spec, spec.with_defaults({}), size, images, precisions=("fp16", "int8-weights")) as bundle,
     ):
         files = {(file.target, file.precision): file for file in bundle.models()}
         assert set(files) == {

@@ -108,10 +108,10 @@ def test_labels_become_plain_names() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ((Path("d"), (), None, None), "add --snapshot-on LABEL"),
-        ((None, ("cat",), None, None), "--snapshot-on needs a folder"),
-        ((None, (), 3.0, None), "--snapshot-every needs a folder"),
-        ((None, (), None, 3), "--snapshot-most needs a folder"),
+        ((Path("d"), (), None, None), "add `snapshot_on`"),
+        ((None, ("cat",), None, None), "`snapshot_on` needs a folder"),
+        ((None, (), 3.0, None), "`snapshot_every` needs a folder"),
+        ((None, (), None, 3), "`snapshot_most` needs a folder"),
     ],
 )
 def test_options_that_need_each_other(given: tuple, words: str) -> None:

@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,3 +132,19 @@ def demo_bundle(
     images = open_data("digits", "calibration")
     with uncovered():
         return build(ExportJob(load(builtin()), files, images, Recipe(), out))
+
+
+@pytest.fixture
+def contract() -> Callable[[str, str], AbstractContextManager[None]]:
+    """``with contract("torch", "schemas of operators"): …`` fails in one line where the block fails."""
+
+    @contextmanager
+    def holds(package: str, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            line = (str(error).splitlines() or [""])[0]
+            reason = f"{package} {version(package)} changed {what}: {type(error).__name__} {line}"
+            pytest.fail(reason, pytrace=False)
+
+    return holds

@@ -173,14 +173,14 @@ def _compare(asked: Asked) -> None:
 
 
 def _curve(asked: Asked) -> None:
+    from edge_apps.plots import check_plot
     from pipeline.exporting.interrupt import lasting_interrupts
-    from pipeline.metrics.plots import check_plot
     from pipeline.quantization.calibration_curve import calibration_curve
     from pipeline.quantization.calibration_curve_show import plot_curve, show_curve
 
     plot: Path | None = asked.options.plot
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, "export")
     recipe = asked.recipe.recipe()
     loaded, images = _opened(asked)
     test = _test_images(asked)

@@ -30,19 +30,19 @@ def command(
     """
     needs_export_extra(torchao=True)
     from edge_apps.files import check_writable
+    from edge_apps.plots import check_plot
     from pipeline.data import open_data
     from pipeline.data.classes import coverage
     from pipeline.data.held_out import held_out
     from pipeline.data.reading import usable
     from pipeline.errors import BadInput
     from pipeline.exporting.interrupt import lasting_interrupts
-    from pipeline.metrics.plots import check_plot
     from pipeline.sensitivity.measure import IMAGES, measure, open_int8
     from pipeline.sensitivity.plot import draw
     from pipeline.sensitivity.show import show_sensitivity
 
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, "export")
         check_writable(plot)
     opened = open_int8(bundle)
     images = open_data(data, "calibration")

@@ -7,8 +7,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from edge_apps.console import Line, Part, table
+from edge_apps.plots import BLUE, GREY, write_plot
 from pipeline.metrics.numbers import percent
-from pipeline.metrics.plots import BLUE, GREY, write_plot
 from pipeline.metrics.sqnr import ENOUGH_IMAGES
 from pipeline.quantization.calibration_curve import NEAR_DB, CalibrationCurve
 from pipeline.quantization.simulated_accuracy import Judged

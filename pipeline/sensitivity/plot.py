@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.metrics.plots import BLUE, GREY, VERMILION, write_plot
+from edge_apps.plots import BLUE, GREY, VERMILION, write_plot
 
 if TYPE_CHECKING:
     from pipeline.sensitivity.measure import OperatorResult, Sensitivity

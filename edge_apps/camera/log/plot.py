@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_apps import plots
 from edge_apps.camera.log.compare import SHOWN, Compared
 from edge_apps.camera.log.database import check_output
-from edge_apps.errors import BadInput, MissingExtra, install
-from edge_apps.files import write_whole
 from edge_apps.runtime.latency import ENOUGH_FOR_P99
 
 if TYPE_CHECKING:
@@ -19,10 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = (".svg", ".png")
-
-COLOURS = {"age": "#0072B2", "infer": "#D55E00"}
-"""Okabe and Ito's, which colour-blind people tell apart."""
+COLOURS = {"age": plots.BLUE, "infer": plots.VERMILION}
 
 MARKS = {"p50": "o", "p90": "|", "p99": "D"}
 
@@ -35,29 +29,13 @@ LONGEST_NAME = 44
 
 def check_plot(path: Path) -> None:
     """Refuse, before work starts, a plot that could not be drawn or written; ``BadInput``, ``MissingExtra``."""
-    if path.suffix not in SUFFIXES:
-        raise BadInput(f"`plot` is '{path}'; its name ends in {' or '.join(SUFFIXES)}.")
+    plots.check_plot(path, "report")
     check_output(path)
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(f"`plot` needs matplotlib, which is not installed: {install('report')}.") from error
 
 
 def write_plot(path: Path, compared: Sequence[Compared]) -> None:
     """Draw the comparison as SVG or PNG, by the suffix; the same figures give the same bytes."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    data = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "edge-pipeline", "font.size": 9, "text.parse_math": False}):
-        figure = _figure(compared)
-        FigureCanvasAgg(figure)
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        with warnings.catch_warnings():  # a letter that the font lacks is drawn as a box; the table shows the name
-            warnings.filterwarnings("ignore", "Glyph .* missing from")
-            figure.savefig(data, format=path.suffix[1:], dpi=150, metadata=metadata)
-    write_whole(path, data.getvalue())
+    plots.write_plot(path, lambda: _figure(compared))
 
 
 def _figure(compared: Sequence[Compared]) -> Figure:

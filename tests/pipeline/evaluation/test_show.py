@@ -15,7 +15,7 @@ from pipeline.evaluation.results import Drift, EvaluationResult
 from pipeline.evaluation.show import show_evaluation
 from pipeline.gating.judge import GatePolicy, judge
 from pipeline.gating.show import show_gate
-from pipeline.metrics.numbers import percent, signed
+from pipeline.metrics.numbers import signed
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,6 @@ from pipeline.metrics.numbers import percent, signed
 )
 def test_signs(points: float, text: str) -> None:
     assert signed(points) == text
-
-
-def test_percent() -> None:
-    assert (percent(0.91873), percent(1.0), percent(None)) == ("91.87", "100.00", "–")
 
 
 def shown(show: Callable[..., Iterator[Part]], result: Any, width: int = 160) -> str:

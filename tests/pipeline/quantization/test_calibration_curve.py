@@ -13,13 +13,13 @@ from rich.console import Console
 from calibration.recipe import Recipe
 from edge_apps.console import print_parts
 from edge_apps.images import ImageSet, sha256
+from edge_apps.plots import check_plot
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.load import load
 from pipeline.data import open_data
 from pipeline.data.reading import load_all
 from pipeline.data.subset import Subset
 from pipeline.errors import BadCalibration, BadInput, MissingExtra
-from pipeline.metrics.plots import check_plot
 from pipeline.quantization import calibration_curve as calibration_curve_module
 from pipeline.quantization.calibrate import Pictures, calibrate, draw
 from pipeline.quantization.calibration_curve import CalibrationCurve, Point, calibration_curve, sizes_up_to
@@ -212,9 +212,9 @@ def test_plot(tmp_path: Path, suffix: str, begins: bytes) -> None:
 
 def test_a_plot_that_cannot_be_drawn_is_refused_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"its name ends in .svg or .png"):
-        check_plot(tmp_path / "a.gif")
+        check_plot(tmp_path / "a.gif", "export")
     with pytest.raises(BadInput, match="Cannot write"):
-        check_plot(Path("/proc/a.svg"))
+        check_plot(Path("/proc/a.svg"), "export")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"matplotlib, which is not installed: pip install '.\[export\]'"):
-        check_plot(tmp_path / "a.svg")
+        check_plot(tmp_path / "a.svg", "export")

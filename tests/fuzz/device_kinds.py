@@ -158,11 +158,12 @@ def _log(chance: random.Random, corpus: list[bytes]) -> bytes:
 
 
 def _read_log(data: bytes, folder: Path) -> None:
-    from edge_apps.camera.commands.log import _print_compared, _print_group
     from edge_apps.camera.log import schema
     from edge_apps.camera.log.compare import as_json, compare_logs
     from edge_apps.camera.log.export import STDOUT, export
+    from edge_apps.camera.log.show import compared_parts, group_parts
     from edge_apps.camera.log.summary import summarize_log
+    from edge_apps.console import print_parts
 
     path = folder / "it.db"
     path.write_bytes(data)
@@ -173,9 +174,9 @@ def _read_log(data: bytes, folder: Path) -> None:
         compared = compare_logs([path])
         if chosen % 4 == 0:
             as_json(compared)
-            _print_compared(compared)
+            print_parts(compared_parts(compared))
             for group in groups:
-                _print_group(group)
+                print_parts(group_parts(group))
 
 
 def _streams() -> list[bytes]:

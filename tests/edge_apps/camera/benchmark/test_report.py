@@ -174,7 +174,7 @@ def test_throttling_that_nobody_can_know(session: Session) -> None:
 
 def shown(session: Session, said: Report, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    console.show(show.as_parts(session, said))
+    console.print_parts(show.as_parts(session, said))
     return capsys.readouterr().out
 
 

@@ -61,7 +61,7 @@ def test_what_a_point_costs() -> None:
     base, grown = cost(PUBLISHED, phi=0).mult_adds, cost(PUBLISHED)
     assert round(grown.mult_adds / base, 2) == 2.57
     assert grown.params == zoo.get("efficientnet_b2").figures[0].params  # B2's table entry has the same 1.1 and 1.2
-    with pytest.raises(BadInput, match="Option --(depth|width) is"):
+    with pytest.raises(BadInput, match="Option `(depth|width)` is"):
         cost(PUBLISHED, phi=20)
 
 

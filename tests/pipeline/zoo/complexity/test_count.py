@@ -96,7 +96,7 @@ def test_a_model_of_the_zoo() -> None:
     spec = zoo.get("mobilenet_v2")
     assert count_model(spec).params == 3_504_872
     assert count_model(spec, {"width": 0.35}, 96, 10).params < 500_000
-    for options, size, says in (({"width": 9}, None, "Option --width is 9"), ({}, 31, "Input size is 31")):
+    for options, size, says in (({"width": 9}, None, "Option `width` is 9"), ({}, 31, "Input size is 31")):
         with pytest.raises(BadInput, match=says):
             count_model(spec, options, size)
 

@@ -19,9 +19,9 @@ class Normalise(nn.Module):
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocess.mean))
-        self.register_buffer("std", torch.tensor(preprocess.std))
+        self.register_buffer("mean", torch.tensor(preprocess.mean) * 255)
+        self.register_buffer("std", torch.tensor(preprocess.std) * 255)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Normalise one batch."""
-        return ((batch.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
+        return ((batch - self.mean) / self.std).permute(0, 3, 1, 2)

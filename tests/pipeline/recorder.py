@@ -33,7 +33,7 @@ class Recorder:
     work: list[Work] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
+        self.notes += text.splitlines()
 
     @contextmanager
     def steps(self, total: int) -> Iterator[None]:  # noqa: ARG002 - the protocol's

@@ -31,15 +31,14 @@ class SafeConsole(Console):
     """A console on which what others wrote cannot steer the terminal; rich's own control codes can."""
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """As rich's, with settings shown as options, and made visible before it is measured: that takes more room."""
-        return super().render_str(visible_lines(as_options(text)), **how)
+        """As rich's, made visible before it is measured: a replacement takes room that a control character does not."""
+        return super().render_str(visible_lines(text), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """As rich's, with all text made visible."""
         if isinstance(renderable, Text):
             renderable = renderable.copy()
-            # Making text visible keeps its length, so styles stay where they were; an option is longer than a setting.
-            renderable.plain = visible_lines(renderable.plain if renderable.spans else as_options(renderable.plain))
+            renderable.plain = visible_lines(renderable.plain)  # as many characters: its styles stay where they were
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 
@@ -182,7 +181,7 @@ def print_parts(parts: Iterable[Part], console: Console | None = None) -> None:
     console = console or results()
     for part in parts:
         if isinstance(part, Line):
-            console.print(part.text, style=part.style, markup=False, soft_wrap=not part.wraps)
+            console.print(as_options(part.text), style=part.style, markup=False, soft_wrap=not part.wraps)
         else:
             console.print(part)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_apps.console import new_bars, progress
 from edge_apps.progress import Unit
+from edge_apps.settings import as_options
 from edge_apps.visible import visible
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class ProgressBars:
 
     def note(self, text: str) -> None:
         """Print one line, above any bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(as_options(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def steps(self, total: int) -> Iterator[None]:

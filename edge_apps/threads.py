@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,7 +16,7 @@ def in_threads(work: Callable[[S], T], items: Sequence[S], threads: int | None =
 
     At the first error, at Ctrl-C, or where the caller stops listening, work that has not begun is dropped.
     """
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         try:
             yield from pool.map(work, items)
         except BaseException:

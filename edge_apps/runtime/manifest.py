@@ -16,6 +16,7 @@ import msgspec
 
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
 from edge_apps.runtime.content import Content
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.search_record import SearchRecord
 from edge_apps.runtime.signature import PublicKey
@@ -32,8 +33,6 @@ METADATA_NAME = "edge_pipeline"
 MANIFEST = "manifest.json"
 
 T = TypeVar("T")
-
-Precision = Literal["fp32", "fp16", "int8", "int8-weights"]
 
 OutputKind = Literal["logits", "probabilities", "independent-probabilities"]
 """What a network answers for each class: a logit, which softmax makes a probability; a probability, of which all sum to

@@ -167,7 +167,7 @@ def _read_signature(signed: Path) -> bytes:
     except FileNotFoundError:
         raise Untrusted(
             f"'{folder}' is not signed (it has no '{place.name}'), and only signed bundles are trusted. "
-            "'pipeline bundle' signs it with `sign`."
+            f"'pipeline bundle {folder}' signs it with a key as `sign`."
         ) from None
     except OSError as error:
         raise Untrusted(f"Cannot read the signature '{place}': {error.strerror}. {again}") from error

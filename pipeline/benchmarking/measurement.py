@@ -10,7 +10,8 @@ import msgspec
 
 from edge_apps import __version__
 from edge_apps.runtime.device import Device, this_device
-from edge_apps.runtime.manifest import Bundle, BundleFile, Delegated, FileComparison, Precision, without_empty
+from edge_apps.runtime.manifest import Bundle, BundleFile, Delegated, FileComparison, with_empty, without_empty
+from edge_apps.runtime.precisions import Precision
 from edge_apps.untrusted import MB, convert, parse_json, read_regular
 from pipeline.benchmarking.latency import measure
 from pipeline.errors import BadInput, MissingExtra, NotRunHere
@@ -120,8 +121,18 @@ def _counted(bundle: Bundle) -> tuple[int | None, int | None]:
 def load_measurement(path: Path) -> Measurement:
     """Read what ``pipeline benchmark --out`` wrote; ``BadInput`` where it is none."""
     try:
-        return convert(without_empty(parse_json(read_regular(path, LARGEST), dict[str, Any])), Measurement)
+        return of_document(parse_json(read_regular(path, LARGEST), dict[str, Any]))
     except OSError as error:
         raise BadInput(f"Cannot read '{path}': {error.strerror}.") from error
     except ValueError as error:
         raise BadInput(f"'{path}' is no benchmark ({error}): remove it, or choose another `out`.") from error
+
+
+def to_document(measured: Measurement) -> dict[str, Any]:
+    """Return a measurement as it is written: ``{}`` where a file has no delegate."""
+    return with_empty(msgspec.to_builtins(measured))
+
+
+def of_document(document: dict[str, Any]) -> Measurement:
+    """Return the measurement that ``to_document`` wrote; ``ValueError`` where it is none."""
+    return convert(without_empty(document), Measurement)

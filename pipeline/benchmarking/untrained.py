@@ -12,7 +12,8 @@ from torch import nn
 
 from calibration.recipe import Recipe
 from edge_apps.images import ImageSet
-from edge_apps.runtime.manifest import Bundle, Precision
+from edge_apps.runtime.manifest import Bundle
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.preprocess import Preprocess, to_batch
 from pipeline import targets
 from pipeline.checkpoints import checkpoint

@@ -100,8 +100,6 @@ def write_manifest(
     """Write ``manifest.json``, read it back, and return the bundle."""
     import msgspec
 
-    from edge_apps.json_text import indented
-
     manifest = BundleManifest(
         format=FORMAT,
         model=about.model,
@@ -142,7 +140,7 @@ def change_manifest(root: Path, **changed: Any) -> None:
     check_unsigned(root)
     path = root / MANIFEST
     manifest = {**msgspec.json.decode(path.read_bytes()), **changed}
-    write_whole(path, indented(manifest))
+    write_whole(path, indented(with_empty(manifest)))
 
 
 def _check_replaceable(out: Path, place: Path, force: bool) -> None:

@@ -67,7 +67,7 @@ def command(
     """
     from edge_apps.json_text import indented
     from pipeline import zoo
-    from pipeline.benchmarking.measurement import load_measurement
+    from pipeline.benchmarking.measurement import load_measurement, to_document
     from pipeline.benchmarking.show import markdown as as_markdown
     from pipeline.benchmarking.show import show
     from pipeline.data import open_data
@@ -95,11 +95,11 @@ def command(
                 measured.append(_apart(ctx, name))
             if kept is not None and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(kept, indented(measured[-1]))
+                write_whole(kept, indented(to_document(measured[-1])))
     if markdown is not None:
         write_whole(markdown, as_markdown(measured, command_line(ctx)).encode())
     if as_json:
-        echo_json(indented(measured).decode())
+        echo_json(indented([to_document(one) for one in measured]))
     else:
         print_parts(show(measured))
 
@@ -184,9 +184,8 @@ def _measure(
 
 def _apart(ctx: click.Context, name: str) -> Measurement:
     """In a process of its own: what the exporters of one model leave in memory ends with it."""
-    import msgspec
-
-    from pipeline.benchmarking.measurement import Measurement
+    from edge_apps.untrusted import parse_json
+    from pipeline.benchmarking.measurement import of_document
     from pipeline.errors import BadInput, EdgeError
 
     given = command_line(ctx, {"what", "whole_zoo", "out", "markdown", "as_json"})
@@ -196,4 +195,4 @@ def _apart(ctx: click.Context, name: str) -> Measurement:
     if ended.returncode:
         kind = BadInput if ended.returncode == BadInput.exit_status else EdgeError
         raise kind(f"The benchmark of '{name}' ended with status {ended.returncode}; the lines above say why.")
-    return msgspec.json.decode(ended.stdout, type=list[Measurement])[0]
+    return of_document(parse_json(ended.stdout, list[dict[str, Any]])[0])

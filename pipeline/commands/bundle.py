@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_apps.console import echo_json, results
+from edge_apps.json_text import indented
 
 if TYPE_CHECKING:
     from edge_apps.runtime.manifest import Bundle
@@ -129,6 +130,5 @@ def _password(key: Path) -> str:
 
 
 def _print_json(document: dict[str, object]) -> None:
-    import json
 
-    echo_json(json.dumps(document, indent=1))
+    echo_json(indented(document))

@@ -9,6 +9,7 @@ import click
 
 from edge_apps.console import echo_json, print_parts, results, typed
 from edge_apps.progress import note
+from edge_apps.runtime.precisions import PRECISIONS
 from pipeline.commands.options.calibration import RecipeOptions, calibration_options
 from pipeline.commands.options.checkpoint import CheckpointOptions, checkpoint_options, named_checkpoint
 from pipeline.commands.options.common import needs_export_extra, taken
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target", "target_texts", multiple=True, help="executorch, coreml, tflite or all; repeat or use commas."
 )
-@click.option(
-    "--precision", "precision_texts", multiple=True, help="fp32, fp16, int8, int8-weights. [default: fp32,int8]"
-)
+@click.option("--precision", "precision_texts", multiple=True, help=f"{', '.join(PRECISIONS)}. [default: fp32,int8]")
 @click.option("--data", help=f"Calibration images: {DATA_HELP}")
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle to write. [default: <model>-bundle]")
 @calibration_options

@@ -162,7 +162,22 @@ def _write(result: GateResult, junit: Path | None, markdown: Path | None) -> Non
     from edge_apps.files import write_whole
     from pipeline.gating import reports as gate_reports
 
+    result = _as_typed(result)  # who reads a report of this command types options
     if junit is not None:
         write_whole(junit, gate_reports.junit(result))
     if markdown is not None:
         write_whole(markdown, gate_reports.markdown(result))
+
+
+def _as_typed(result: GateResult) -> GateResult:
+    """The same with the settings in its sentences as options."""
+    import msgspec
+
+    def typed(texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(map(as_options, texts))
+
+    files = tuple(
+        msgspec.structs.replace(file, message=as_options(file.message), notes=typed(file.notes))
+        for file in result.files
+    )
+    return msgspec.structs.replace(result, message=as_options(result.message), notes=typed(result.notes), files=files)

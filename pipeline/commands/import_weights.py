@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edge_apps.console import echo_json, results
+from edge_apps.json_text import indented
 from pipeline.commands.options.checkpoint import ema_option, three_numbers
 from pipeline.commands.options.common import needs_export_extra
 from pipeline.commands.options.model import ModelCommand, given_options, model_options
@@ -107,7 +107,7 @@ def command(
             "made_from": made.sha256,
             **made.training,
         }
-        echo_json(json.dumps(document, indent=1, ensure_ascii=False))
+        echo_json(indented(document))
         return
     show = results()
     for line in (f"{out}: {spec.name}, {len(made.labels):,} classes.", *imported.notes()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +9,7 @@ import click
 
 from edge_apps.console import echo_json, print_parts, progress
 from edge_apps.errors import EdgeError
+from edge_apps.json_text import indented
 from edge_apps.progress import track
 from pipeline import zoo
 from pipeline.commands.options.common import needs_export_extra
@@ -105,7 +105,7 @@ def _list(options: dict[str, Value], input_size: int | None, classes: int | None
         spec = zoo.get(name)
         own = spec.with_defaults({option: value for option, value in options.items() if option in spec.options})
         rows.append(_described(spec, own, side, count) | cost.as_dict())
-    echo_json(json.dumps(rows, indent=1))
+    echo_json(indented(rows))
 
 
 def _explain(
@@ -140,7 +140,7 @@ def _explain(
             "units": [asdict(unit) for unit in cost.units],
             "layers": [asdict(layer) | cost.shares(layer) for layer in cost.layers],
         }
-        echo_json(json.dumps(document, indent=1, ensure_ascii=False))
+        echo_json(indented(document))
         return
     print_parts(show.show_model(spec, chosen, side, count, cost))
     print_parts(show.show_figures(rows))
@@ -173,7 +173,7 @@ def _check(spec: ModelSpec | None, as_json: bool) -> None:
             print_parts(show.show_peaks(peaks))
             print_parts(show.show_comparison(compared))
     if as_json:
-        echo_json(json.dumps(document | {"faults": faults}, indent=1, ensure_ascii=False))
+        echo_json(indented(document | {"faults": faults}))
     if faults:
         raise EdgeError(f"{len(faults)} of the figures do not hold: {'; '.join(faults)}.")
 
@@ -194,7 +194,7 @@ def _scaling(spec: ModelSpec, as_json: bool) -> None:
             {**asdict(point), "growth": point.growth, "published": point == PUBLISHED, **grown.as_dict()}
             for point, grown in points
         ]
-        echo_json(json.dumps({"base": base.as_dict(), "feasible": rows}, indent=1))
+        echo_json(indented({"base": base.as_dict(), "feasible": rows}))
         return
     print_parts(show_scaling(spec, base, points, PUBLISHED))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from edge_apps.console import echo_json, results, table
+from edge_apps.json_text import indented
 from pipeline import targets
 
 
@@ -26,7 +25,7 @@ def command(as_json: bool) -> None:
         for target in targets.targets().values()
     ]
     if as_json:
-        echo_json(json.dumps(rows, indent=1))
+        echo_json(indented(rows))
         return
     shown = table()
     for column in ("target", "file", "precisions", "also called", "runs on", "here"):

@@ -45,7 +45,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
     """A file against its own quantized graph, simulated on some of the evaluation images: what lowering changed.
 
-    ``sqnr_db`` of the logits as in ``accuracy.sqnr``, 200 where they are equal; ``drop_points`` is what the file's
+    ``sqnr_db`` of the logits as in ``metrics.sqnr``, 200 where they are equal; ``drop_points`` is what the file's
     top-1 is below the simulation's, both on these images.
     """
 

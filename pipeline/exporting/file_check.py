@@ -23,7 +23,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edge_apps.runtime.manifest import FileComparison, Precision, Word
+from edge_apps.runtime.manifest import FileComparison, Word
+from edge_apps.runtime.precisions import Precision
 from pipeline.exporting.float16 import overflow
 from pipeline.exporting.references import References
 from pipeline.metrics.paired import agreement

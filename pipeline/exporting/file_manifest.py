@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from calibration.ranges import Ranges
 from edge_apps import __version__
-from edge_apps.runtime.manifest import FORMAT, FileManifest, OutputKind, Precision, Provenance
+from edge_apps.runtime.manifest import FORMAT, FileManifest, OutputKind, Provenance
+from edge_apps.runtime.precisions import Precision
 from pipeline.checkpoints.checkpoint import Checkpoint
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "litert-torch", "ai-edge-quantizer")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from calibration.recipe import Recipe
 from edge_apps.images import ImageSet
-from edge_apps.runtime.manifest import Precision
+from edge_apps.runtime.precisions import Precision
 from pipeline.checkpoints import user_networks
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import MissingExtra

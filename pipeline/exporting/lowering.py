@@ -6,7 +6,8 @@ from pathlib import Path
 
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import Delegated, FileComparison, FileManifest, Precision
+from edge_apps.runtime.manifest import Delegated, FileComparison, FileManifest
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.runner import open_runner
 from pipeline.errors import BadInput, EdgeError, LoweringFailed, MissingExtra, NotRunHere
 from pipeline.exporting.file_check import check, not_run

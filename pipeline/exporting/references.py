@@ -29,26 +29,12 @@ COLLAPSED = 1e-3
 
 Logits = NDArray[np.float32]
 
-OF_FLOAT = ("float32", "float64", "float16", "rounded_weights")
-"""What is computed of the float network alone."""
 
+class FloatAnswers:
+    """Logits ``[N, K]`` of the float network on the judged images; each kind is computed when it is first asked for."""
 
-class References:
-    """Logits float32 ``[N, K]`` on the judged images; each kind is computed when it is first asked for.
-
-    ``captured`` is the float network as files hold it, ``int8`` the same with the edits of the calibration; ``ranges``
-    are None where no file is int8.
-    """
-
-    def __init__(self, captured: Captured, int8: Captured, ranges: Ranges | None, judged: JudgedImages) -> None:
-        self.captured, self.int8, self.ranges, self.judged = captured, int8, ranges, judged
-
-    def with_int8(self, int8: Captured, ranges: Ranges) -> References:
-        """Return the same float network beside another int8 one; what is known of the float network stays known."""
-        other = References(self.captured, int8, ranges, self.judged)
-        kept = {name: value for name, value in vars(self).items() if name in OF_FLOAT}
-        vars(other).update(kept)
-        return other
+    def __init__(self, captured: Captured, judged: JudgedImages) -> None:
+        self.captured, self.judged = captured, judged
 
     @cached_property
     def float32(self) -> Logits:
@@ -72,6 +58,49 @@ class References:
     def rounded_weights(self) -> Logits:
         """Of the float network with the weights of an int8-weights file."""
         return self.captured.logits(_with_rounded_weights(self.captured.graph()), self.judged.pixels)
+
+
+class References:
+    """Logits float32 ``[N, K]`` on the judged images; each kind is computed when it is first asked for.
+
+    ``captured`` is the float network as files hold it, ``int8`` the same with the edits of the calibration; ``ranges``
+    are None where no file is int8.
+    """
+
+    def __init__(
+        self,
+        captured: Captured,
+        int8: Captured,
+        ranges: Ranges | None,
+        judged: JudgedImages,
+        floats: FloatAnswers | None = None,
+    ) -> None:
+        self.captured, self.int8, self.ranges, self.judged = captured, int8, ranges, judged
+        self.floats = floats or FloatAnswers(captured, judged)
+
+    def with_int8(self, int8: Captured, ranges: Ranges) -> References:
+        """Return the same float network, with all that is known of it, beside another int8 one."""
+        return References(self.captured, int8, ranges, self.judged, self.floats)
+
+    @property
+    def float32(self) -> Logits:
+        """As ``FloatAnswers`` has them."""
+        return self.floats.float32
+
+    @property
+    def float64(self) -> NDArray[np.float64]:
+        """As ``FloatAnswers`` has them."""
+        return self.floats.float64
+
+    @property
+    def float16(self) -> Logits:
+        """As ``FloatAnswers`` has them."""
+        return self.floats.float16
+
+    @property
+    def rounded_weights(self) -> Logits:
+        """As ``FloatAnswers`` has them."""
+        return self.floats.rounded_weights
 
     @cached_property
     def quantized_graph(self) -> GraphModule:

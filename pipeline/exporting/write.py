@@ -10,7 +10,8 @@ import msgspec
 from edge_apps import progress
 from edge_apps.files import write_whole
 from edge_apps.json_text import indented
-from edge_apps.runtime.manifest import Bundle, BundleFile, Precision, load_bundle
+from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle
+from edge_apps.runtime.precisions import Precision
 from pipeline.bundles.write import describe, staged, write_manifest
 from pipeline.checkpoints import programs, pt2_archive, user_networks
 from pipeline.checkpoints.checkpoint import save

@@ -51,9 +51,6 @@ class Mean(nn.Module):
 LONG_SUM, SHORT_SUM = 2048, 64
 """A mean over more values than the first is taken by windows, until no more than the second are left to add up."""
 
-LONG_SUM, SHORT_SUM = 2048, 64
-"""A mean over more values than the first is taken by windows, until no more than the second are left to add up."""
-
 LARGEST_WINDOW = 8
 
 

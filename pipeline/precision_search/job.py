@@ -15,7 +15,8 @@ from calibration.dataset.dataset import CalibrationSet, check_disjoint
 from edge_apps import progress
 from edge_apps.images import ImageSet, sha256
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import Bundle, BundleFile, Precision, load_bundle
+from edge_apps.runtime.manifest import Bundle, BundleFile, load_bundle
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.runner import open_runner, runs_elsewhere
 from edge_apps.runtime.search_record import ImagesUsed, JudgedFile, SearchCost, SearchFound, SearchRecord
 from pipeline.benchmarking.latency import measure
@@ -218,7 +219,7 @@ def _to(
 ) -> Material:
     """The same, to be written elsewhere; the gate judges it, so no mismatch stops it."""
     job = replace(material.job, out=out, files=files, require_delegated=require_delegated, stop_on_mismatch=False)
-    return replace(material, job=job)
+    return replace(material, job=job, calibration=material.calibration if job.needs_ranges() else None)
 
 
 def _elsewhere(files: Sequence[tuple[Target, Precision]]) -> tuple[str, ...]:

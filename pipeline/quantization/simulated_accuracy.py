@@ -35,8 +35,8 @@ def check_count(judged_on: ImageSet, count: int | None) -> None:
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """An int8 network, simulated as its files compute it, on the same pictures as the float network.
 
-    sqnr_db: of the logits (``accuracy.sqnr``). top1 and agreement are fractions; drop_points is the top-1 that was
-    lost, with its 95 % interval (``accuracy.paired``).
+    sqnr_db: of the logits (``metrics.sqnr``). top1 and agreement are fractions; drop_points is the top-1 that was
+    lost, with its 95 % interval (``metrics.paired``).
     """
 
     sqnr_db: float

@@ -7,12 +7,11 @@ import pkgutil
 from collections.abc import Sequence
 from functools import cache
 
-from edge_apps.runtime.manifest import Precision
+from edge_apps.runtime.precisions import PRECISIONS, Precision
 from edge_apps.suggestions import did_you_mean
 from pipeline.errors import BadInput
 from pipeline.targets.base import Target
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-weights")
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_apps.errors import install
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import FileManifest, Precision
+from edge_apps.runtime.manifest import FileManifest
+from edge_apps.runtime.precisions import Precision
 
 if TYPE_CHECKING:
     from torch import nn

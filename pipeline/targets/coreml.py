@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, FileManifest, Precision, to_json
+from edge_apps.runtime.manifest import METADATA_NAME, OUTPUTS, FileManifest, to_json
+from edge_apps.runtime.precisions import Precision
 from pipeline.compat.coremltools import RESCALING, read_program
 from pipeline.targets.base import Census, Source, missing_packages
 

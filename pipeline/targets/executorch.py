@@ -13,7 +13,8 @@ from typing import Any
 
 from edge_apps.files import write_whole
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, Precision, to_json
+from edge_apps.runtime.manifest import EMBEDDED_NAME, FileManifest, to_json
+from edge_apps.runtime.precisions import Precision
 from pipeline.compat.executorch import partitioner_configs, read_program
 from pipeline.errors import LoweringFailed
 from pipeline.targets.base import Census, Delegation, Source, missing_packages

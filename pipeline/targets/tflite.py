@@ -18,7 +18,8 @@ import numpy as np
 
 from edge_apps.files import write_whole
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, Precision, to_json
+from edge_apps.runtime.manifest import METADATA_NAME, FileManifest, to_json
+from edge_apps.runtime.precisions import Precision
 from pipeline.compat.ai_edge_litert import partition_outputs
 from pipeline.compat.litert_torch import fewest_transposes, only_as_annotated
 from pipeline.targets.base import Census, Delegation, Source, missing_packages

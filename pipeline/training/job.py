@@ -226,6 +226,7 @@ def _epochs(training: Training, path: Path, val: Pixels | None, preprocess: Prep
         progress.note(f"epoch 0/{epochs}  val {_share_correct(training, val, preprocess):.2%}")
     done, total = before * steps, epochs * steps
     with progress.track("", total) as task:
+        task.at(done, total)
         for number in range(before + 1, epochs + 1):
 
             def on_step(loss: float, number: int = number) -> None:

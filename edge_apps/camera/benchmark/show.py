@@ -18,6 +18,7 @@ from edge_apps.camera.inference.session import Session
 from edge_apps.camera.inference.stage_names import for_people, stages_as_json
 from edge_apps.camera.log.devices import described
 from edge_apps.console import Line, Part, or_dash, table
+from edge_apps.json_text import indented
 from edge_apps.runtime.latency import ENOUGH_FOR_P99
 
 SHORT = {
@@ -34,7 +35,7 @@ def as_json(session: Session, report: Report) -> str:
         **msgspec.to_builtins(report),
         "stages": stages_as_json(report.stages),
     }
-    return msgspec.json.format(msgspec.json.encode(document)).decode()
+    return indented(document, 2).decode()
 
 
 def as_parts(session: Session, report: Report) -> Iterator[Part]:

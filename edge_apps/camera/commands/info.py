@@ -12,6 +12,7 @@ from rich.text import Text
 from edge_apps import __version__
 from edge_apps.console import results, table
 from edge_apps.errors import install
+from edge_apps.json_text import indented
 from edge_apps.runtime import executorch_native as native
 from edge_apps.runtime.device import Device, governor, this_device
 from edge_apps.runtime.identity import default_name, short, stored_id
@@ -120,7 +121,7 @@ def _version(package: str) -> str | None:
 
 def as_json(found: Info) -> str:
     """One document."""
-    return msgspec.json.format(msgspec.json.encode(found)).decode()
+    return indented(found, 2).decode()
 
 
 def show(found: Info) -> None:

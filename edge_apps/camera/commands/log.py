@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_apps.console import echo_json, print_parts, results
+from edge_apps.json_text import indented
 
 A_PATH = click.Path(path_type=Path)
 
@@ -121,6 +122,5 @@ def merge(out: Path, files: tuple[Path, ...]) -> None:
 
 
 def _print_json(documents: list[dict[str, object]]) -> None:
-    import msgspec
 
-    echo_json(msgspec.json.format(msgspec.json.encode(documents)).decode())
+    echo_json(indented(documents, 2).decode())

@@ -77,13 +77,13 @@ def install_service(config_file: Path, name: str, for_user: bool, yes: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def sources(as_json: bool) -> None:
     """List what this machine has to look through: cameras on USB and ribbon cables, and what is always there."""
-    from edge_apps.camera.sources import listing
+    from edge_apps.camera.sources import show
 
-    found = listing.list_sources()
+    found = show.list_sources()
     if as_json:
-        echo_json(listing.as_json(found))
+        echo_json(show.as_json(found))
     else:
-        print_parts(listing.as_parts(found))
+        print_parts(show.as_parts(found))
 
 
 @main.group()

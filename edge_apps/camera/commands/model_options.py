@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from edge_apps.runtime.precisions import PRECISIONS
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
@@ -31,7 +33,7 @@ OPTIONS = (
     ),
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "fp16", "int8", "int8-weights"]),
+        type=click.Choice(PRECISIONS),
         help="Likewise. Without both: an int8 file that this machine can run, else fp16, else fp32; .tflite first.",
     ),
     click.option(

@@ -103,7 +103,7 @@ class Snapshots(Sink):
                 write_whole(self._options.folder / name, jpeg(image))
                 self.kept += 1
                 if self.kept == self._options.most:
-                    self._say(f"{self.kept} snapshots are taken: no more in this run (`snapshot_most`).")
+                    self._say(f"{self.kept} snapshots are taken: no more in this run.")
             except Exception as error:
                 self.failed += 1
                 self._say(f"A snapshot is not kept: {first_line(error)}", kind=first_line(error).replace(name, ""))

@@ -210,7 +210,7 @@ def _write(service: Service) -> None:
     except BadInput as error:
         if service.for_user or not isinstance(error.__cause__, PermissionError):
             raise
-        raise BadInput(f"Only root may write '{service.path}': use sudo, or --user for a service of yours.") from error
+        raise BadInput(f"Only root may write '{service.path}': use sudo, or `user` for a service of yours.") from error
 
 
 def _files(options: Configured) -> Iterator[Path]:

@@ -101,7 +101,7 @@ def import_file(
 
     ``labels`` default to ImageNet's where the classifier has 1,000 outputs. ``set_name`` is the published set that the
     file is, or was trained like; by default that whose hash it has, or else the first for its spelling. Of a file that
-    was not published ``normalisation`` may say another ``mean`` and ``std``. ``ema`` chooses as in ``checkpoint.load``.
+    was not published ``normalisation`` may say another ``mean`` and ``std``. ``ema`` chooses as in ``load.load``.
 
     Raises:
         BadCheckpoint: not a state dict, in no known spelling, or tensors that do not fit. BadInput: options that the

@@ -173,7 +173,7 @@ def named_checkpoint(text: str | None, described: CheckpointOptions) -> Callable
 
 
 def _loaded(path: Path, **given: Any) -> Checkpoint:
-    """Read a checkpoint and say how it was read; takes and raises what ``checkpoint.load`` does."""
+    """Read a checkpoint and say how it was read; takes and raises what ``load.load`` does."""
     from pipeline.checkpoints.load import load
 
     checkpoint = load(path, **given)

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from edge_apps.console import Line, Part, table
+from edge_apps.settings import as_options
 from pipeline.zoo.complexity.check import MULT_ADDS, Row
 from pipeline.zoo.complexity.claims import PEAK_RULE, Compared, Peak
 from pipeline.zoo.spec import ModelSpec, Value, shown
@@ -50,7 +51,8 @@ def show_model(spec: ModelSpec, options: Mapping[str, Value], side: int, classes
         yield _heading("Options")
         listed = _table("option", "value", "default", "allowed", "meaning", left=("allowed", "meaning"))
         for name, option in spec.options.items():
-            listed.add_row(f"`{name}`", shown(options[name]), shown(option.default), option.allowed(), option.meaning)
+            typed = as_options(f"`{name}`")
+            listed.add_row(typed, shown(options[name]), shown(option.default), option.allowed(), option.meaning)
         yield listed
     yield _heading(f"Cost of one {side}×{side} picture, {classes:,} classes")
     totals = table()

@@ -183,3 +183,14 @@ def test_the_hash_of_a_folder_is_of_names_sizes_and_bytes(bundle: Path) -> None:
     assert size_of(bundle / "m.mlpackage") == 102
     (bundle / "m.mlpackage" / "caf\udce9").touch()  # a name that is no UTF-8
     assert len(sha256_of(bundle / "m.mlpackage")) == 64
+
+
+def test_records_that_may_be_missing_are_empty_in_format_1() -> None:
+    nested = {"files": [{"path": "a", "delegated": None}, {"path": "b", "delegated": {"share": 1.0}}], "search": None}
+    written = with_empty(nested)
+    assert written == {
+        "files": [{"path": "a", "delegated": {}}, {"path": "b", "delegated": {"share": 1.0}}],
+        "search": {},
+    }
+    assert without_empty(written) == {"files": [{"path": "a"}, {"path": "b", "delegated": {"share": 1.0}}]}
+    assert without_empty({"files": "no list", "options": {}}) == {"files": "no list", "options": {}}

@@ -147,7 +147,7 @@ def a_folder(root: Path) -> None:
         (with_one_bit_changed, "does not verify with the key"),
         (shortened, "has 63 bytes instead of 64"),
         (prolonged, "has 65 bytes instead of 64"),
-        (removed, "is not signed .*'pipeline bundle' signs it with `sign`"),
+        (removed, "is not signed .*'pipeline bundle .*' signs it with a key as `sign`"),
         (linked, "is a link"),
         (a_fifo, "it is a FIFO, not a file"),
         (a_folder, "Is a directory"),

@@ -40,6 +40,11 @@ def test_a_bundle_is_measured_and_remembers_it(laboratory: Any, make_bundle: Any
     recorded = json.loads(bundle.read(bundle.file("evaluation")).path.read_text())
     assert recorded["files"][0]["comparison"]["lost"] == 3
     assert recorded["data"] == laboratory.images.name
+    written = json.loads(
+        (root / MANIFEST).read_text()
+    )  # as format 1 has it: {}, not null, for a record that is not there
+    assert written["search"] == {}
+    assert [file["delegated"] for file in written["files"]] == [{}] * len(written["files"])
 
 
 def test_json_is_all_of_stdout_and_what_is_recorded(laboratory: Any, make_bundle: Any) -> None:

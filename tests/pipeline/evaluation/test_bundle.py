@@ -17,7 +17,7 @@ from pipeline import targets
 from pipeline.bundles import write as bundle_writer
 from pipeline.bundles.cross_references import check_evaluation
 from pipeline.errors import BadCalibration, BadInput, BadManifest, ChangedFile
-from pipeline.evaluation import bundle as in_bundle
+from pipeline.evaluation import bundle as of_bundle
 from pipeline.evaluation.bundle import EVALUATION, evaluate_bundle, record
 from pipeline.evaluation.operators import unlike_manifest
 from pipeline.evaluation.results import EvaluationResult
@@ -333,7 +333,7 @@ def test_killed_while_recording(
         left.pop()
         write_whole(path, data)
 
-    for module in (in_bundle, bundle_writer):
+    for module in (of_bundle, bundle_writer):
         monkeypatch.setattr(module, "write_whole", write_or_die)
     with pytest.raises(KeyboardInterrupt):
         record(root, msgspec.structs.replace(result, data="again"))

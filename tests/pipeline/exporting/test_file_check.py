@@ -13,7 +13,8 @@ from torch import nn
 
 from calibration.recipe import Recipe
 from edge_apps.images import open_images
-from edge_apps.runtime.manifest import FileComparison, Precision
+from edge_apps.runtime.manifest import FileComparison
+from edge_apps.runtime.precisions import Precision
 from pipeline.data.held_back import judged_images
 from pipeline.exporting.file_check import check, int8_loss, not_run
 from pipeline.exporting.findings import network_findings

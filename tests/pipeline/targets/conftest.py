@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from calibration.recipe import Recipe
-    from edge_apps.runtime.manifest import FileManifest, Precision
+    from edge_apps.runtime.manifest import FileManifest
+    from edge_apps.runtime.precisions import Precision
     from edge_apps.runtime.preprocess import Preprocess
     from pipeline.targets.base import Source
 

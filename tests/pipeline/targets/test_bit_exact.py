@@ -13,7 +13,7 @@ from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import Precision
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets

@@ -17,7 +17,7 @@ from calibration.recipe import Recipe
 from calibration.simulate import Simulator
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import Precision
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets
 from pipeline.exporting.file_check import ARITHMETIC_DB

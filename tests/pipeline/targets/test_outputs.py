@@ -16,7 +16,8 @@ from torch import nn
 from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import FileManifest, OutputKind, Precision
+from edge_apps.runtime.manifest import FileManifest, OutputKind
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets

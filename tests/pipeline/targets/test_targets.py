@@ -12,7 +12,8 @@ from calibration.recipe import Recipe
 from edge_apps.chatter import hushed
 from edge_apps.errors import BadInput, BadManifest, NotRunHere
 from edge_apps.runtime.content import Content
-from edge_apps.runtime.manifest import FileManifest, Precision, to_json
+from edge_apps.runtime.manifest import FileManifest, to_json
+from edge_apps.runtime.precisions import Precision
 from edge_apps.runtime.preprocess import Preprocess
 from edge_apps.runtime.runner import open_runner
 from pipeline import targets

@@ -12,7 +12,7 @@ from edge_apps.camera.inference.loop import Result
 from edge_apps.camera.inference.session import Session
 from edge_apps.camera.inference.show import stage_parts
 from edge_apps.camera.run import Tally
-from edge_apps.console import show
+from edge_apps.console import print_parts
 from edge_apps.runtime.device import this_device
 from edge_apps.runtime.latency import summarize
 
@@ -101,7 +101,7 @@ def test_lines_on_a_terminal_are_not_torn_by_a_live_line(monkeypatch) -> None:
 
 
 def test_a_p99_of_enough_frames_has_no_star(capsys) -> None:
-    show(stage_parts("t", {"infer": summarize(range(10_000)), "age": summarize(range(9_999))}))
+    print_parts(stage_parts("t", {"infer": summarize(range(10_000)), "age": summarize(range(9_999))}))
     latency, infer = (line for line in capsys.readouterr().out.splitlines() if re.search("infer|end-to-end", line))
     assert "*" not in infer
     assert "*" in latency

@@ -59,7 +59,7 @@ def test_not_more_often_than_asked(tmp_path: Path) -> None:
 def test_not_more_than_asked_and_that_is_said_once(tmp_path: Path) -> None:
     snapshots, told = keep(tmp_path, *map(result, range(20)), most=3)
     assert snapshots.taken == len(list(tmp_path.iterdir())) == 3
-    assert [event.reason for event in told] == ["3 snapshots are taken: no more in this run (`snapshot_most`)."]
+    assert [event.reason for event in told] == ["3 snapshots are taken: no more in this run."]
 
 
 def test_a_folder_that_goes_away_is_told_once_and_ends_nothing(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_could_not_be_written_does_not_count_as_taken(tmp_path: Path) -> No
             snapshots.see(result(sequence))
     assert snapshots.kept == 2
     assert [event.reason for event in told][1:] == [
-        "2 snapshots are taken: no more in this run (`snapshot_most`).",
+        "2 snapshots are taken: no more in this run.",
         "1 snapshots were not kept; 2 were.",
     ]
 

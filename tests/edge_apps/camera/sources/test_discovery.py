@@ -14,10 +14,10 @@ import pytest
 from edge_apps.camera.capture import v4l2
 from edge_apps.camera.capture.csi import Tool
 from edge_apps.camera.capture.uri import parse_uri
-from edge_apps.camera.sources import discovery, listing
+from edge_apps.camera.sources import discovery, show
 from edge_apps.camera.sources.discovery import check_device, check_host, list_devices
-from edge_apps.camera.sources.listing import Sources, list_sources
-from edge_apps.console import show
+from edge_apps.camera.sources.show import Sources, list_sources
+from edge_apps.console import print_parts
 from edge_apps.errors import BadInput
 
 
@@ -192,7 +192,7 @@ def test_the_list_for_people(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = list_sources(machine(tmp_path, (0, "HD Pro Webcam C920", 0)), WEBCAM)
-    show(listing.as_parts(found))
+    print_parts(show.as_parts(found))
     said = capsys.readouterr().out
     (webcam,) = [line for line in said.splitlines() if line.startswith("usb:0")]
     assert webcam.split(maxsplit=1)[1].rstrip() == (
@@ -200,14 +200,14 @@ def test_the_list_for_people(
     )
     assert all(f"\n{kind}" in said for kind in ("rtsp://", "http://", "video:FILE", "folder:PATH", "test-pattern"))
     assert "No program for CSI cameras" in said
-    show(listing.as_parts(Sources([], Tool("rpicam-vid", "/x"), ["imx219", "ov5647"])))
+    print_parts(show.as_parts(Sources([], Tool("rpicam-vid", "/x"), ["imx219", "ov5647"])))
     said = capsys.readouterr().out
     assert "csi:1" in said
     assert "ov5647, by rpicam-vid" in said
     assert "No video device" in said
-    show(listing.as_parts(Sources([], Tool("rpicam-vid", "/x"), [])))
+    print_parts(show.as_parts(Sources([], Tool("rpicam-vid", "/x"), [])))
     assert "rpicam-vid is there, and sees no camera" in capsys.readouterr().out
-    show(listing.as_parts(Sources([], Tool("picamera2", "/x"), None)))
+    print_parts(show.as_parts(Sources([], Tool("picamera2", "/x"), None)))
     assert "a CSI camera, by picamera2" in capsys.readouterr().out
 
 

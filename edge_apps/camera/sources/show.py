@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgspec
 from rich.text import Text
 
 from edge_apps.camera.capture import csi, v4l2
 from edge_apps.camera.sources.discovery import Camera, csi_cameras, list_devices
 from edge_apps.console import Line, Part, table
+from edge_apps.json_text import indented
 
 ALWAYS = (
     ("rtsp://HOST/PATH", "a network camera"),
@@ -59,7 +59,7 @@ def as_json(found: Sources) -> str:
         "csi": None if found.csi_tool is None else {"tool": found.csi_tool.name, "cameras": found.csi_cameras},
         "always": [{"source": source, "what": what} for source, what in ALWAYS],
     }
-    return msgspec.json.format(msgspec.json.encode(document)).decode()
+    return indented(document, 2).decode()
 
 
 def _rows(found: Sources) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ import pytest
 
 from edge_apps.errors import BadInput, BadManifest, ChangedFile
 from edge_apps.runtime.content import sha256_of, size_of
-from edge_apps.runtime.manifest import load_bundle, parse_file_manifest, to_json
+from edge_apps.runtime.manifest import load_bundle, parse_file_manifest, to_json, with_empty, without_empty
 
 FILE = {
     "format": 1,

@@ -21,6 +21,7 @@ from torch.export.pt2_archive import PT2ArchiveWriter
 from edge_apps.chatter import hushed
 from edge_apps.errors import first_line
 from pipeline.checkpoints import zip_archives
+from pipeline.compat.torch import is_operator
 from pipeline.errors import BadCheckpoint, LoweringFailed
 
 ABOUT = "extra/edge_pipeline"
@@ -193,7 +194,7 @@ def _check_operator(node: dict[str, Any], where: str) -> None:
             f"{where} holds control flow, or a change of gradient mode ('{target}'): export it inside "
             "'with torch.no_grad():', and without torch.cond."
         )
-    if match is None or not isinstance(overload, torch._ops.OpOverload):
+    if match is None or not is_operator(overload):
         raise _refused(where, f"the operator '{target[:60]}', which is none of ATen's")
     for given in node["inputs"]:
         word = given["arg"].get("as_string")

@@ -122,3 +122,8 @@ def without_memory() -> Any:
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """Return all tensors in nested tuples, lists and dictionaries."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def move_towards(tensors: list[torch.Tensor], others: list[torch.Tensor], share: float) -> None:
+    """Move each tensor by this share of the way to its other one, all in one call: many small ones cost little."""
+    torch._foreach_lerp_(tensors, others, share)

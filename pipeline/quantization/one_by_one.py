@@ -18,6 +18,7 @@ from calibration.ranges import QMAX, QMIN, QParams, Ranges
 from calibration.tensor_keys import PASSING, WEIGHTED, TensorKeys, fused_activation, is_float, module_path
 from edge_apps.runtime.device import usable_cores
 from edge_apps.threads import in_threads
+from pipeline.compat.torch import overwrites
 from pipeline.evaluation.inference import one_thread_inside
 from pipeline.metrics.sqnr import sqnr_db, storable
 from pipeline.quantization.captured import BATCH, split
@@ -106,8 +107,7 @@ class OneByOne(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         """One operator; what would write into its argument gets a copy, because tensors are used again."""
-        schema = getattr(n.target, "_schema", None)
-        if schema is None or not schema.is_mutable:
+        if not overwrites(n.target):
             return super().run_node(n)
         arguments, keywords = self.fetch_args_kwargs_from_env(n)
         return self.call_function(n.target, (arguments[0].clone(), *arguments[1:]), keywords)

@@ -22,6 +22,7 @@ from edge_apps.chatter import hushed
 from edge_apps.runtime.content import Content
 from edge_apps.runtime.manifest import Bundle
 from edge_apps.runtime.runner import open_runner
+from pipeline.compat.ai_edge_litert import DELEGATE, operators_of
 from pipeline.errors import MissingExtra
 from pipeline.metrics.sqnr import storable
 from pipeline.quantization.captured import split
@@ -131,7 +132,7 @@ class _OpenedUp:
         Alike: a layer's int8 weights, whatever their order, or what another operator does; scale and zero point of
         its inputs and of its output. Names and the order of execution play no part.
         """
-        here = [(self._looks(piece), int(piece["outputs"][0])) for piece in self._interpreter._get_ops_details()]
+        here = [(self._looks(piece), int(piece["outputs"][0])) for piece in operators_of(self._interpreter)]
         there = [(_looks(operator), operator) for operator in operators]
         in_file, in_graph = Counter(looks for looks, _ in here), Counter(looks for looks, _ in there)
         index = dict(here)
@@ -139,7 +140,7 @@ class _OpenedUp:
 
     def _looks(self, piece: Any) -> Hashable:
         name, inputs, output = piece["op_name"], [int(i) for i in piece["inputs"] if i >= 0], int(piece["outputs"][0])
-        if self._details[output]["dtype"] != np.int8 or name == "DELEGATE":
+        if self._details[output]["dtype"] != np.int8 or name == DELEGATE:
             return None
         if name in LAYERS:
             weights = self._interpreter.get_tensor(inputs[1])

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import nn
 
+from pipeline.compat.torch import move_towards
+
 
 class MovingAverage:
     """Averages parameters and batch-norm statistics of ``network`` (Polyak and Juditsky, 1992).
@@ -26,6 +28,6 @@ class MovingAverage:
         decay = min(self.decay, step / (9 + step))
         mine, its = self.network.state_dict(), network.state_dict()
         averaged = [name for name, tensor in mine.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([mine[name] for name in averaged], [its[name] for name in averaged], 1 - decay)
+        move_towards([mine[name] for name in averaged], [its[name] for name in averaged], 1 - decay)
         for name in mine.keys() - averaged:
             mine[name].copy_(its[name])

@@ -104,3 +104,10 @@ def test_tensors_without_memory(contract: Contract) -> None:
         assert large.numel() == 2**40
         one = torch.ones(1)
         assert compat.tensors_in({"a": [one, (2, one)], "b": None}) == [one, one]
+
+
+def test_many_tensors_are_moved_in_one_call(contract: Contract) -> None:
+    with contract("torch", "torch._foreach_lerp_"):
+        tensors, others = [torch.zeros(2), torch.ones(3)], [torch.full((2,), 4.0), torch.full((3,), 5.0)]
+        compat.move_towards(tensors, others, 0.25)
+        assert [tensor.tolist() for tensor in tensors] == [[1.0, 1.0], [2.0, 2.0, 2.0]]

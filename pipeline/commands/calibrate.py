@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_apps.console import echo_json, print_parts, results
+from edge_apps.console import Line, echo_json, print_parts, results
 from edge_apps.progress import note, track
 from pipeline.commands.options.calibration import RecipeOptions, calibration_options
 from pipeline.commands.options.checkpoint import CheckpointOptions, checkpoint_options, named_checkpoint
@@ -151,8 +151,7 @@ def _calibrate(asked: Asked) -> None:
         markup=False,
         soft_wrap=True,
     )
-    for line in effects(ranges):
-        results().print(line, markup=False, soft_wrap=True)
+    print_parts(map(Line, effects(ranges)))
 
 
 def _compare(asked: Asked) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress, results
+from edge_apps.console import echo_json, print_parts, results
+from edge_apps.progress import note
 from pipeline.commands.options.common import needs_export_extra, trust_option
 from pipeline.commands.options.data import DATA_HELP
 
@@ -85,7 +86,7 @@ def command(
         try:
             record(bundles[0], result)
         except BadInput as error:
-            progress().print(f"Not kept in the bundle: {error}", markup=False, soft_wrap=True)
+            note(f"Not kept in the bundle: {error}")
     statuses = {file.status for file in result.files}
     unlike = any(file.unlike_manifest is not None for file in result.files)
     return 1 if unlike or "failed" in statuses or "run" not in statuses else 0

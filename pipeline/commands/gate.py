@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress, results
+from edge_apps.console import echo_json, print_parts, results
 from edge_apps.errors import EdgeError, first_line
+from edge_apps.progress import note
 from edge_apps.settings import as_options
 from pipeline.commands.options.common import needs_export_extra, trust_option
 from pipeline.commands.options.data import DATA_HELP
@@ -106,9 +107,7 @@ def command(
             try:
                 layer = most_damaged(load_bundle(bundle, key), images)
             except Exception as error:  # whatever comes of looking further, the verdict stands
-                progress().print(
-                    f"The most damaged layer was not found: {first_line(error)}", markup=False, soft_wrap=True
-                )
+                note(f"The most damaged layer was not found: {first_line(error)}")
             if layer is not None:
                 result = with_most_damaged(result, *layer)
                 _write(result, junit, markdown)

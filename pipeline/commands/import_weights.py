@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge_apps.console import echo_json, results
+from edge_apps.console import Line, echo_json, print_parts
 from edge_apps.json_text import indented
 from pipeline.commands.options.checkpoint import ema_option, three_numbers
 from pipeline.commands.options.common import needs_export_extra
@@ -109,6 +109,4 @@ def command(
         }
         echo_json(indented(document))
         return
-    show = results()
-    for line in (f"{out}: {spec.name}, {len(made.labels):,} classes.", *imported.notes()):
-        show.print(line, markup=False, soft_wrap=True)
+    print_parts(map(Line, (f"{out}: {spec.name}, {len(made.labels):,} classes.", *imported.notes())))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edge_apps.console import echo_json, print_parts, progress
+from edge_apps.console import Line, echo_json, print_parts, progress
 from edge_apps.errors import EdgeError
 from edge_apps.json_text import indented
 from edge_apps.progress import track
@@ -96,7 +96,7 @@ def _list(options: dict[str, Value], input_size: int | None, classes: int | None
             raise next(reason for model, reason in refused.items() if name in zoo.get(model).options)
         console.print(f"{flag(name)} {shown(value)}: {', '.join(having)}", markup=False, soft_wrap=True)
     for model, reason in refused.items():
-        console.print(f"Left out, {model}: {reason}", markup=False, soft_wrap=True)
+        print_parts([Line(f"Left out, {model}: {reason}")], console)
     if not as_json:
         print_parts(show_list(costs))
         return

@@ -12,6 +12,7 @@ from edge_apps.camera.commands.output import tell_start
 from edge_apps.camera.inference.session import Session
 from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.console import progress
+from edge_apps.settings import as_options
 
 BAR_EVERY, NOTE_EVERY = 1.0, 60.0
 """Seconds between two states of the bar, and between two lines where stderr is no terminal."""
@@ -35,10 +36,10 @@ class Going:
         self._console.print(f"{state} after {warmup.seconds:.1f} s. Measuring for {plan.seconds:g} s{least} …")
 
     def skipped(self, item: Skipped) -> None:
-        self._console.print(Text(f"Skipped: {item.reason}"), soft_wrap=True)
+        self._console.print(Text(f"Skipped: {as_options(item.reason)}"), soft_wrap=True)
 
     def told(self, event: Event) -> None:
-        self._console.print(Text(event.reason), soft_wrap=True)
+        self._console.print(Text(as_options(event.reason)), soft_wrap=True)
 
     def going(self, measured: Measured, plan: Plan) -> None:
         now = time.monotonic()

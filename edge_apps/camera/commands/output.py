@@ -20,6 +20,7 @@ from edge_apps.camera.inference.stage_names import stages_as_json
 from edge_apps.camera.run import Tally
 from edge_apps.camera.sources.parse import Event, Skipped
 from edge_apps.console import Lines, print_parts, progress, results
+from edge_apps.settings import as_options
 
 LIVE_EVERY = 0.25
 """Seconds between two states of the live line in a terminal."""
@@ -51,9 +52,9 @@ class ForPeople:
     def item(self, item: Outcome, tally: Tally) -> None:
         with suppress(OSError):  # nobody reads the notes, or their disk is full: that ends no camera
             if isinstance(item, Event):
-                self._notes.print(Text(item.reason), soft_wrap=True)
+                self._notes.print(Text(as_options(item.reason)), soft_wrap=True)
             elif isinstance(item, Skipped) and not self._quiet:
-                self._notes.print(Text(f"Skipped: {item.reason}"), soft_wrap=True)
+                self._notes.print(Text(f"Skipped: {as_options(item.reason)}"), soft_wrap=True)
         if isinstance(item, Result) and self._lines:
             self._out.print(f"{item.name:<32}  {_answer(item, *item.shown[1:])}")
         if self._live:
@@ -186,7 +187,7 @@ class Live:
 def tell_start(out: Console, session: Session, passed_over: tuple[str, ...]) -> None:
     """Which file runs, on what, and why not a better one."""
     for reason in passed_over:
-        out.print(Text(f"Passed over {reason}"), soft_wrap=True)
+        out.print(Text(f"Passed over {as_options(reason)}"), soft_wrap=True)
     threads = f"{session.threads} thread{'s' if session.threads != 1 else ''}"
     out.print(
         Text(

@@ -14,8 +14,9 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,24 @@ REMEDY = (
 _passed: set[tuple[str, bool]] = set()
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What the child is asked to try: a model's path, and the sizes of its parts, which follow on stdin."""
+
+    path: str
+    xnnpack: bool
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What the child reports: that the model was loaded, or the class and message of an error."""
+
+    loaded: bool = False
+    error: str = ""
+    message: str = ""
+
+
 def try_out(content: Content, *, xnnpack: bool = True) -> None:
     """Load a model and run it once in a child process; nothing is repeated for the same bytes.
 
@@ -56,7 +75,7 @@ def try_out(content: Content, *, xnnpack: bool = True) -> None:
     _passed.add((content.sha256, xnnpack))
 
 
-def _in_child(content: Content, xnnpack: bool) -> tuple[int | None, list[dict[str, str]]]:
+def _in_child(content: Content, xnnpack: bool) -> tuple[int | None, list[_Report]]:
     """Return how the child ended, None where it had to be killed, and what it reported."""
     seconds = WAITING * _seconds(content.size)
     ours, theirs = os.pipe()
@@ -81,17 +100,17 @@ def _in_child(content: Content, xnnpack: bool) -> tuple[int | None, list[dict[st
         finally:
             child.kill()
             child.wait()
-        return ended, [json.loads(line) for line in reports.read().splitlines()]
+        return ended, [_Report(**json.loads(line)) for line in reports.read().splitlines()]
 
 
-def _judge(content: Content, ended: int | None, reports: list[dict[str, str]]) -> None:
-    failed = next((report for report in reports if "error" in report), None)
+def _judge(content: Content, ended: int | None, reports: list[_Report]) -> None:
+    failed = next((report for report in reports if report.error), None)
     if failed is not None:
-        kind = getattr(errors, failed["error"], EdgeError)
-        raise kind(failed["message"])
+        kind = getattr(errors, failed.error, EdgeError)
+        raise kind(failed.message)
     if ended == 0:
         return
-    doing = "run" if {"stage": "loaded"} in reports else "loaded"
+    doing = "run" if any(report.loaded for report in reports) else "loaded"
     if ended in (None, -signal.SIGXCPU):
         limit = f"it did not end within {_seconds(content.size)} s of computing"
         raise BadInput(f"'{content.path}' cannot be {doing}: {limit}. It is damaged, or too large for this machine.")
@@ -101,7 +120,7 @@ def _judge(content: Content, ended: int | None, reports: list[dict[str, str]]) -
 
 def _request(content: Content, xnnpack: bool) -> bytes:
     sizes = {name: len(data) for name, data in content.parts.items()}
-    head = json.dumps({"path": os.fspath(content.path), "xnnpack": xnnpack, "sizes": sizes})
+    head = json.dumps(asdict(_Request(os.fspath(content.path), xnnpack, sizes)))
     return b"".join([head.encode("utf-8", "surrogateescape"), b"\n", *content.parts.values()])
 
 
@@ -114,27 +133,27 @@ def main(descriptor: int) -> None:
     die_with_parent()
     with os.fdopen(descriptor, "wb", buffering=0) as reports:
 
-        def report(**said: str) -> None:
-            reports.write(json.dumps(said).encode() + b"\n")
+        def report(said: _Report) -> None:
+            reports.write(json.dumps(asdict(said)).encode() + b"\n")
 
-        head = json.loads(sys.stdin.buffer.readline())
-        path = Path(head["path"])
-        content = Content(path, {name: sys.stdin.buffer.read(size) for name, size in head["sizes"].items()})
+        asked = _Request(**json.loads(sys.stdin.buffer.readline()))
+        path = Path(asked.path)
+        content = Content(path, {name: sys.stdin.buffer.read(size) for name, size in asked.sizes.items()})
         try:
-            _open_and_run(content, head["xnnpack"], report)
+            _open_and_run(content, asked.xnnpack, report)
         except EdgeError as error:
-            report(error=type(error).__name__, message=str(error))
+            report(_Report(error=type(error).__name__, message=str(error)))
         except MemoryError:
             most = (MEMORY + MEMORY_FOR_EACH_BYTE * content.size) // MB
-            report(error="BadInput", message=f"'{path}' takes more than {most} MB of memory: {REMEDY}")
+            report(_Report(error="BadInput", message=f"'{path}' takes more than {most} MB of memory: {REMEDY}"))
 
 
-def _open_and_run(content: Content, xnnpack: bool, report: Any) -> None:
+def _open_and_run(content: Content, xnnpack: bool, report: Callable[[_Report], None]) -> None:
     with contextlib.suppress(BadInput):  # a runtime imports its library before it looks at the file
         open_content(Content(content.path, {"": b""}), 1, xnnpack=xnnpack).close()
     _limit(content.size)
     runner = open_content(content, 1, xnnpack=xnnpack)
-    report(stage="loaded")
+    report(_Report(loaded=True))
     preprocess = runner.manifest.preprocess
     runner.run(np.zeros((1, preprocess.height, preprocess.width, 3), np.uint8))
 

@@ -143,7 +143,7 @@ def test_installing_writes_the_unit_and_starts_it(config: Path, systemctl: Path,
 
 
 @pytest.mark.parametrize(
-    ("for_user", "words"), [(False, "use sudo, or --user"), (True, "Choose a folder that you can")]
+    ("for_user", "words"), [(False, "use sudo, or `user`"), (True, "Choose a folder that you can")]
 )
 def test_who_may_not_write_the_unit_is_told_what_to_do(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_user: bool, words: str

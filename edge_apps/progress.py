@@ -6,10 +6,12 @@ command line shows a bar on stderr. In a Python program nothing is shown unless 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+T = TypeVar("T")
 
 Unit = Literal["items", "bytes"]
 
@@ -36,9 +38,6 @@ class Progress(Protocol):
     def step(self, text: str) -> None:
         """Show that the next step of the job begins. Outside a job it is a note."""
 
-    def doing(self, text: str) -> None:
-        """Show what the present step is doing now."""
-
     def track(self, title: str, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
         """Show a piece of work of so many items; None: nobody knows how many."""
 
@@ -62,9 +61,6 @@ class Silent:
         yield
 
     def step(self, text: str) -> None:
-        pass
-
-    def doing(self, text: str) -> None:
         pass
 
     @contextmanager
@@ -100,11 +96,14 @@ def step(text: str) -> None:
     _current.get().step(text)
 
 
-def doing(text: str) -> None:
-    """Report what the present step is doing now."""
-    _current.get().doing(text)
-
-
 def track(title: str, total: int | None = None, unit: Unit = "items") -> AbstractContextManager[Task]:
     """Report a piece of work of so many items; the context gives the task to report them to."""
     return _current.get().track(title, total, unit)
+
+
+def each(items: Sequence[T], title: str) -> Iterator[T]:
+    """Yield the items, and report each as finished when the next one is asked for."""
+    with track(title, len(items)) as task:
+        for item in items:
+            yield item
+            task.advance(1)

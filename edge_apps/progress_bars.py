@@ -68,11 +68,6 @@ class ProgressBars:
         if not self._console.is_terminal:
             self.note(f"[{self._begun}/{self._total}] {text}")
 
-    def doing(self, text: str) -> None:
-        """Change the text before the job's bar."""
-        if self._job is not None:
-            self._bars.update(self._job, description=visible(text))
-
     @contextmanager
     def track(self, title: str, total: int | None, unit: Unit) -> Iterator[BarTask]:
         """Show a bar until the work is done."""

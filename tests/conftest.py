@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # files run side by side already: torch's threads would stand in line
+
+sys.path.insert(0, str(Path(__file__).parent))  # recorder.py, which tests of all floors use
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SMALL_SIZE = 32

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from calibration.algorithms.algorithm import AlgorithmInput, OnLayer, Phase
+from calibration.algorithms.algorithm import AlgorithmInput, Phase
 from calibration.algorithms.layers import Layer, Walk, bounds_of, evenly, layers_of, tensor_of, watch
 from calibration.algorithms.patches import Positions
 from calibration.algorithms.repairs import Repairs
@@ -29,6 +29,7 @@ from calibration.quantize import quantize
 from calibration.ranges import QMAX, Ranges
 from calibration.simulate import Simulator
 from calibration.tensor_keys import fused_activation
+from edge_apps import progress
 
 PICTURES = 256
 """No more are looked at, spread over the calibration set: all of them lie in memory at once."""
@@ -70,24 +71,19 @@ class AdaRound:
 
     def apply(self, given: AlgorithmInput) -> Repairs:
         """Round the weights of the network as ``round_adaptively`` does."""
-        return round_adaptively(given.network.graph(), given.ranges, given.batches, given.on_layer)
+        return round_adaptively(given.network.graph(), given.ranges, given.batches)
 
 
 ALGORITHM = AdaRound()
 
 
-def round_adaptively(
-    graph: GraphModule,
-    ranges: Ranges,
-    batches: Sequence[torch.Tensor],
-    on_layer: OnLayer = lambda _path, _number, _count: None,
-) -> Repairs:
+def round_adaptively(graph: GraphModule, ranges: Ranges, batches: Sequence[torch.Tensor]) -> Repairs:
     """Weights on their int8 grids, rounded up or down so that layers output what they do in float.
 
     Scales are those of the weights as they are; the largest of each scale's weights stays where it is, so that whoever
     looks at the new weights finds the same scale. A layer's input is that of the quantized graph, computed as its files
     do, with the layers before already rounded; its target is what the float ``graph`` outputs, both after the
-    activation (equation 25). ``on_layer(path, number, count)`` is called before each layer.
+    activation (equation 25).
 
     Left alone: layers that stay in float, those whose weight is read elsewhere too or is very large, and those that
     gain nothing. The same arguments give the same weights.
@@ -100,8 +96,7 @@ def round_adaptively(
     watch(graph, pictures, lambda node, _source, output: seen[node].note(output))
     walk = Walk(quantize(graph, ranges, fold_weights=True)[0], pictures, Simulator)
     rounded: dict[str, torch.Tensor] = {}
-    for number, (layer, node) in enumerate(zip(layers, walk.layers(), strict=True)):
-        on_layer(layer.path, number, len(layers))
+    for layer, node in zip(progress.each(layers, "Rounding layers"), walk.layers(), strict=True):
         positions, (source, stored, *biases) = seen.pop(layer.node), node.all_input_nodes
         if layer.weight is None or stored.op == "get_attr":
             continue  # shared, or in float

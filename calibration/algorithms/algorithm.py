@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -12,9 +12,6 @@ from torch.fx import GraphModule
 
 from calibration.algorithms.repairs import Repairs
 from calibration.ranges import Ranges
-
-OnLayer = Callable[[str, int, int], None]
-"""Called with the path and number of a layer and the count of layers, before work on that layer begins."""
 
 
 class Phase(IntEnum):
@@ -42,15 +39,13 @@ class AlgorithmInput:
     """What an algorithm works on.
 
     network: with the new values of all earlier algorithms. unrounded: with those of the SCALING phase alone. ranges:
-    those of ``unrounded``. batches: calibration images float32 ``[N, 3, H, W]``, 0…255. on_layer: called by an
-    algorithm that takes long, before each layer.
+    those of ``unrounded``. batches: calibration images float32 ``[N, 3, H, W]``, 0…255.
     """
 
     network: Network
     unrounded: Network
     ranges: Ranges
     batches: Sequence[torch.Tensor]
-    on_layer: OnLayer
 
 
 class Algorithm(Protocol):

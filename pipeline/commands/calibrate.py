@@ -132,13 +132,9 @@ def _calibrate(asked: Asked) -> None:
     loaded, images = _opened(asked)
     if loaded.path.resolve() in (out.resolve(), repairs_path(out).resolve()):
         raise BadInput(f"--out '{out}' would replace the checkpoint '{loaded.path}': choose another name.")
-    with track(f"Calibrating on {recipe.images} images") as task, lasting_interrupts() as check_interrupt:
-
-        def on_layer(_path: str, number: int, count: int) -> None:
-            task.at(number, count, f"Rounding layer {number} of {count}")
-
+    with track("Calibrating"), lasting_interrupts() as check_interrupt:
         captured = capture(loaded, images.image(0))
-        calibration = calibrate(captured, draw(captured, images, recipe), recipe, on_layer)
+        calibration = calibrate(captured, draw(captured, images, recipe), recipe)
         check_interrupt()
     save_calibration(out, calibration)
     ranges = calibration.ranges
@@ -146,7 +142,7 @@ def _calibrate(asked: Asked) -> None:
         note(line)
     counts = ranges.calibration_set.class_counts()
     results().print(
-        f"{len(ranges.values)} ranges by {recipe.observer} from {recipe.images} images "
+        f"{len(ranges.values)} ranges by {recipe.observer} from {ranges.recipe.images} images "
         f"({min(counts.values())} to {max(counts.values())} of each of {len(counts)} classes): {out}",
         markup=False,
         soft_wrap=True,

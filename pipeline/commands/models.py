@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,7 +9,7 @@ import click
 from edge_apps.console import Line, echo_json, print_parts, progress
 from edge_apps.errors import EdgeError
 from edge_apps.json_text import indented
-from edge_apps.progress import track
+from edge_apps.progress import each
 from pipeline import zoo
 from pipeline.commands.options.common import needs_export_extra
 from pipeline.commands.options.model import ModelCommand, flag, given_options, model_options
@@ -79,7 +78,7 @@ def _list(options: dict[str, Value], input_size: int | None, classes: int | None
 
     costs: dict[str, tuple[int, int, Cost]] = {}
     refused: dict[str, BadInput] = {}
-    for spec in _tracked(list(zoo.specs().values())):
+    for spec in each(list(zoo.specs().values()), "Counting"):
         own = {name: value for name, value in options.items() if name in spec.options}
         try:
             cost = count_model(spec, own, input_size, classes)
@@ -154,7 +153,7 @@ def _check(spec: ModelSpec | None, as_json: bool) -> None:
     from pipeline.zoo.complexity.check import check
 
     specs = list(zoo.specs().values()) if spec is None else [spec]
-    rows = list(check(_tracked(specs)))
+    rows = list(check(each(specs, "Counting")))
     document: dict[str, Any] = {"figures": [row.as_dict() for row in rows]}
     faults = [f"{row.subject} {row.quantity}: {row.fault}" for row in rows if row.fault]
     if not as_json:
@@ -188,7 +187,7 @@ def _scaling(spec: ModelSpec, as_json: bool) -> None:
 
     if spec.name != BASE:
         raise BadInput(f"'{spec.name}' is not where compound scaling starts; '{BASE}' is.")
-    base, points = count_model(spec), [(point, cost(point)) for point in _tracked(feasible())]
+    base, points = count_model(spec), [(point, cost(point)) for point in each(feasible(), "Counting")]
     if as_json:
         rows = [
             {**asdict(point), "growth": point.growth, "published": point == PUBLISHED, **grown.as_dict()}
@@ -197,14 +196,6 @@ def _scaling(spec: ModelSpec, as_json: bool) -> None:
         echo_json(indented({"base": base.as_dict(), "feasible": rows}))
         return
     print_parts(show_scaling(spec, base, points, PUBLISHED))
-
-
-def _tracked(items: Sequence[T]) -> Iterator[T]:
-    """The items, with a progress bar on stderr while they are counted."""
-    with track("Counting", len(items)) as task:
-        for item in items:
-            yield item
-            task.advance(1)
 
 
 def _described(spec: ModelSpec, options: dict[str, Value], side: int, classes: int) -> dict[str, Any]:

@@ -104,12 +104,7 @@ def _calibration(job: ExportJob, captured: Captured, check: Check) -> Calibratio
     pictures = draw(captured, job.images, job.recipe)
     check(captured, pictures.chosen)
     progress.step("Calibrating")
-    return calibrate(
-        captured,
-        pictures,
-        job.recipe,
-        lambda _path, number, count: progress.doing(f"Rounding layer {number}/{count}"),
-    )
+    return calibrate(captured, pictures, job.recipe)
 
 
 def check_int8(captured: Captured, recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.fx import GraphModule
 
 from calibration.algorithms import algorithms
-from calibration.algorithms.algorithm import AlgorithmInput, OnLayer, Phase
+from calibration.algorithms.algorithm import AlgorithmInput, Phase
 from calibration.algorithms.repairs import Repairs, with_values
 from calibration.dataset.dataset import CalibrationSet, choose
 from calibration.mixed import keep_float
@@ -147,13 +147,10 @@ def effects(ranges: Ranges) -> list[str]:
     ]
 
 
-def calibrate(
-    captured: Captured, pictures: Pictures, recipe: Recipe, on_layer: OnLayer = lambda _path, _number, _count: None
-) -> Calibration:
+def calibrate(captured: Captured, pictures: Pictures, recipe: Recipe) -> Calibration:
     """Find the ranges that fix every scale of any target, and run the PTQ algorithms that the recipe names.
 
     Algorithms run in the order of ``algorithms()``; after each that scales channels, ranges are found again.
-    ``on_layer(path, number, count)`` is called before each layer that is rounded.
     """
     ranges = _ranges(captured, pictures, recipe)
     if not recipe.repairs:
@@ -165,7 +162,7 @@ def calibrate(
         if algorithm.name not in recipe.repairs:
             continue
         with hushed():
-            found = algorithm.apply(AlgorithmInput(done, unrounded, ranges, batches, on_layer))
+            found = algorithm.apply(AlgorithmInput(done, unrounded, ranges, batches))
         repairs = repairs.then(found)
         done = captured.with_repairs(repairs)
         if algorithm.phase is Phase.SCALING:

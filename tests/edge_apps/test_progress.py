@@ -19,7 +19,7 @@ def work(drawn: Callable[[], bool] = lambda: True) -> None:
     """A job of two steps, the second of which tracks items and bytes until they were drawn."""
     with progress.steps(2):
         progress.step("First")
-        progress.doing("First, in detail")
+        assert list(progress.each("abc", "Letters")) == ["a", "b", "c"]
         progress.step("Second")
         with progress.track("Items", 10) as outer, progress.track("Bytes", unit="bytes") as inner:
             outer.advance(4)
@@ -67,7 +67,6 @@ def test_a_step_outside_a_job_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("edge_apps.progress_bars.progress", lambda: SafeConsole(file=stream, width=80))
     with shown_by(ProgressBars()):
         progress.step("Capturing the network")
-        progress.doing("nothing to change")
     assert stream.getvalue() == "Capturing the network\n"
 
 

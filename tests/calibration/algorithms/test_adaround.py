@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from recorder import Recorder
 from torch import nn
 from torch.fx import GraphModule
 from torch.nn import functional
@@ -20,6 +21,7 @@ from calibration.quantize import quantize
 from calibration.ranges import INPUT, Ranges
 from calibration.recipe import Recipe
 from calibration.simulate import Simulator
+from edge_apps.progress import shown_by
 from edge_apps.runtime.preprocess import Preprocess
 from pipeline.graphs.front_ends import ImageInput
 from pipeline.zoo.units.pooling import AveragePool
@@ -180,17 +182,18 @@ def test_int8_comes_nearer(
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_same_twice_and_every_layer_is_announced(
+def test_the_same_twice_and_every_layer_is_reported(
     small: nn.Module, captured: Capture, ranges_of: Calibrate, pictures: torch.Tensor
 ) -> None:
     graph = captured(small)
     before = {name: tensor.clone() for name, tensor in graph.state_dict().items()}
     batches = pictures.split(8)
     ranges = ranges_of(graph, batches, Recipe(weights="per-tensor", float_layers=("features.1.conv.1.0",)))
-    announced: list[tuple[str, int, int]] = []
-    one = round_adaptively(graph, ranges, batches, lambda *layer: announced.append(layer))
+    recorder = Recorder()
+    with shown_by(recorder):
+        one = round_adaptively(graph, ranges, batches)
     assert one.to_bytes() == round_adaptively(graph, ranges, batches).to_bytes()
-    assert announced == [(layer.path, number, 6) for number, layer in enumerate(layers_of(graph))]
+    assert [(work.total, work.finished) for work in recorder.work] == [(6, 6)]
     assert all(torch.equal(tensor, before[name]) for name, tensor in graph.state_dict().items())
     assert "features.1.conv.1.0.weight" not in one.tensors
 

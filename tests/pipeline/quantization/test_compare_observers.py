@@ -130,7 +130,7 @@ def test_table(checkpoint: Checkpoint, images: ImageSet) -> None:
     for row in compared.observers:
         (line,) = [line for line in lines if line.startswith(f"{row.observer} ")]
         assert f"{row.judged.sqnr_db:.1f}" in line
-    assert f"`observer={compared.best}`," in text
+    assert f"--observer {compared.best}," in text
     assert "The recipe's own observers stayed for: classifier.*." in text
     assert "Judged on only 20 images" in text
     assert "Only 12 calibration images" in text

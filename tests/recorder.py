@@ -42,9 +42,6 @@ class Recorder:
     def step(self, text: str) -> None:
         self.begun.append(text)
 
-    def doing(self, text: str) -> None:
-        pass
-
     @contextmanager
     def track(self, title: str, total: int | None, unit: Unit) -> Iterator[Work]:  # noqa: ARG002 - the protocol's
         self.work.append(Work(title, total))

@@ -80,7 +80,7 @@ def test_float_files(of: Callable[[nn.Module], References], precision: Precision
 def test_a_file_no_worse_than_torch_in_the_same_precision(of: Callable[[nn.Module], References]) -> None:
     """A network that magnifies what float16 rounds: its file is worth a look, not wrong."""
     references = of(chain())
-    references.float16 = with_noise(references.float32, 24)  # what torch itself loses
+    references.floats.float16 = with_noise(references.float32, 24)  # what torch itself loses
     assert judge(references, "fp16", with_noise(references.float32, 19)).word == "check"
     assert judge(references, "fp16", with_noise(references.float32, 17)).word == "bad"
 
@@ -186,7 +186,7 @@ def test_int8_that_loses_much_is_said_once_with_the_layer(
     assert int8_loss(references) is not None
     names = [references.judged.classes[i] for i in range(len(references.judged))]
     right = [CLASSES.index(name) for name in names]
-    references.float32 = np.eye(2, dtype=np.float32)[right] + references.float32 * np.float32(1e-3)  # it knows them all
+    references.floats.float32 = np.eye(2, dtype=np.float32)[right] + references.float32 * np.float32(1e-3)  # it knows them all
     (finding,) = network_findings(references, calibration, CLASSES, lambda: None)
     assert finding.startswith("int8 against float: ")
     assert "Most damaged layer: " in finding
@@ -197,7 +197,7 @@ def test_a_network_that_guesses_is_said_to_be_untrained(
 ) -> None:
     references = of(chain())
     references.simulated = with_noise(references.float32, 3)
-    references.float32 = np.tile(references.float32[:1], (10, 1)) + references.float32 * 1e-1  # always the same class
+    references.floats.float32 = np.tile(references.float32[:1], (10, 1)) + references.float32 * 1e-1  # always the same class
     calibration = calibrated(references.captured, small_pictures)
     (finding,) = network_findings(references, calibration, CLASSES, lambda: None)
     assert "as guessing would be: train it first" in finding

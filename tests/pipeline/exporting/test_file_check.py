@@ -186,7 +186,8 @@ def test_int8_that_loses_much_is_said_once_with_the_layer(
     assert int8_loss(references) is not None
     names = [references.judged.classes[i] for i in range(len(references.judged))]
     right = [CLASSES.index(name) for name in names]
-    references.floats.float32 = np.eye(2, dtype=np.float32)[right] + references.float32 * np.float32(1e-3)  # it knows them all
+    knows_all = np.eye(2, dtype=np.float32)[right]
+    references.floats.float32 = knows_all + references.float32 * np.float32(1e-3)
     (finding,) = network_findings(references, calibration, CLASSES, lambda: None)
     assert finding.startswith("int8 against float: ")
     assert "Most damaged layer: " in finding
@@ -197,7 +198,9 @@ def test_a_network_that_guesses_is_said_to_be_untrained(
 ) -> None:
     references = of(chain())
     references.simulated = with_noise(references.float32, 3)
-    references.floats.float32 = np.tile(references.float32[:1], (10, 1)) + references.float32 * 1e-1  # always the same class
+    references.floats.float32 = (
+        np.tile(references.float32[:1], (10, 1)) + references.float32 * 1e-1
+    )  # always the same class
     calibration = calibrated(references.captured, small_pictures)
     (finding,) = network_findings(references, calibration, CLASSES, lambda: None)
     assert "as guessing would be: train it first" in finding

@@ -19,6 +19,7 @@ from edge_apps.errors import EdgeError, first_line
 from edge_apps.images import printable
 from edge_apps.runtime.manifest import MANIFEST, load_bundle
 from edge_apps.runtime.signature import signature_of
+from edge_apps.settings import as_options
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the model's path."""
@@ -109,7 +110,8 @@ class Watcher:
         try:
             classifier = self._prepare()
         except Exception as error:  # whatever is wrong with the new one, the old one goes on
-            reason = printable(first_line(error))
+            # The log, the page and JSON lines record it for whoever typed the options.
+            reason = as_options(printable(first_line(error)))
             self._tell(
                 Event(time.time(), "model-refused", f"The changed model is not used; the old one stays. {reason}")
             )

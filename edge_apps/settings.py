@@ -11,11 +11,6 @@ import re
 _SETTING = re.compile(r"(?<!`)`([a-z][a-z0-9_]*)(?:=([^`]+))?`(?!`)")
 
 
-def names_in(text: str) -> tuple[str, ...]:
-    """Return the names of the settings in a message, in order."""
-    return tuple(match[1] for match in _SETTING.finditer(text))
-
-
 def as_options(text: str) -> str:
     """Replace every setting by the option of the same name.
 

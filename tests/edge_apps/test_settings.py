@@ -9,7 +9,7 @@ import click
 import pytest
 
 from edge_apps.camera.commands.main import main as edge_camera
-from edge_apps.settings import as_options, names_in
+from edge_apps.settings import as_options
 from pipeline.cli import main as pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,6 @@ SETTING = re.compile(r"(?<!`)`[a-z][a-z0-9_]*(?:=[^`]+)?`(?!`)")
 )
 def test_as_options(text: str, shown: str) -> None:
     assert as_options(text) == shown
-
-
-def test_names() -> None:
-    assert names_in("`a`, `b_c=1` and `D`") == ("a", "b_c")
 
 
 def commands(command: click.Command) -> Iterator[click.Command]:
